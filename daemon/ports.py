@@ -1,0 +1,230 @@
+"""The one port that every surface (REST, CLI, Python client) stands on: what a node can do.
+
+``app.py`` provides it with real parts; the tests of the surfaces provide a small one of their own.
+All calls are coroutines or async iterators on the daemon's event loop; long work yields progress
+and ends with its receipt. Closing an iterator cancels the work, which can be taken up again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Lane = Literal["cache", "direct", "webrtc", "relay", "torrent", "origin"]
+LANES: tuple[Lane, ...] = ("cache", "direct", "webrtc", "relay", "torrent", "origin")
+Where = Literal["auto", "local", "peer"]
+
+
+@dataclass(frozen=True)
+class RoomInfo:
+    """A room this node belongs to. ``origin`` is ``s3://bucket/prefix`` or None."""
+
+    name: str
+    room_id: str
+    roles: tuple[str, ...]
+    trackers: tuple[str, ...]
+    origin: str | None
+    endpoint_url: str | None
+    connected: bool
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model as the registry and this node's store see it. ``at`` is seconds since the epoch."""
+
+    manifest_id: str
+    short_id: str
+    room: str
+    name: str
+    size_bytes: int
+    files: int
+    aliases: tuple[str, ...]
+    tags: tuple[str, ...]
+    published_by: str
+    at: float
+    local: bool
+    path: str | None
+    on_nodes: int
+
+
+@dataclass(frozen=True)
+class PeerInfo:
+    """A member of a room that is present or linked. Bytes are payload of the bulk lanes."""
+
+    node_id: str
+    name: str
+    room: str
+    present: bool
+    linked: bool
+    lane: str | None
+    bytes_down: int
+    bytes_up: int
+    serves: tuple[str, ...]
+    rtt_ms: float | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a push or pull is: ``done`` of ``total`` bytes in this ``phase``.
+
+    Phases of a push: ``hash``, ``publish``, ``upload``; of a pull: ``resolve``, ``verify``,
+    ``fetch``, ``finish``. ``by_lane`` holds bytes fetched so far.
+    """
+
+    phase: str
+    done: int
+    total: int
+    rate_bytes_s: float = 0.0
+    by_lane: dict[Lane, int] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PushReceipt:
+    """What a push published. ``uploaded`` counts bytes sent to the origin by this push."""
+
+    manifest_id: str
+    short_id: str
+    name: str
+    room: str
+    size_bytes: int
+    files: int
+    aliases: tuple[str, ...]
+    tags: tuple[str, ...]
+    seconds: float
+    uploaded: int
+    origin: str | None
+
+
+@dataclass(frozen=True)
+class PullReceipt:
+    """What a pull moved: bytes and seconds by lane. ``resumed`` bytes were already verified on disk."""
+
+    manifest_id: str
+    short_id: str
+    name: str
+    path: str
+    size_bytes: int
+    seconds: float
+    bytes: dict[Lane, int]
+    lane_seconds: dict[Lane, float]
+    resumed: int
+    peers: dict[str, int]
+    blamed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One generation. ``messages`` are chat turns ``{"role", "content"}``; ``prompt`` is one user turn."""
+
+    ref: str
+    prompt: str
+    room: str | None = None
+    max_tokens: int = 256
+    where: Where = "auto"
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Who runs the request: ``where`` is ``local`` or ``peer``; ``node`` the runner's id in hex."""
+
+    where: Literal["local", "peer"]
+    node: str
+    node_name: str
+    manifest_id: str
+
+
+@dataclass(frozen=True)
+class RunText:
+    """A piece of the answer: whole Unicode characters, one or more tokens."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """How a generation ended. Times in seconds; ``finish_reason`` is ``stop`` or ``length``."""
+
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    first_token_s: float
+    seconds: float
+
+
+PushEvent = Progress | PushReceipt
+PullEvent = Progress | PullReceipt
+RunEvent = RunStarted | RunText | RunEnded
+
+
+class Node(Protocol):
+    """What a running node does for its user. Every call raises a DreamerError on failure."""
+
+    async def status(self) -> dict[str, Any]:
+        """Return node id, name, version, uptime, rooms, store usage, lanes, inference: JSON-ready."""
+        ...
+
+    def rooms(self) -> list[RoomInfo]:
+        """Return the rooms this node is a member of, by name."""
+        ...
+
+    async def create_room(
+        self, name: str, trackers: list[str], origin: str | None, endpoint_url: str | None
+    ) -> RoomInfo:
+        """Make a room whose key this node holds, and register it with its trackers."""
+        ...
+
+    async def invite(self, room: str, roles: list[str], expires_s: float, uses: int) -> str:
+        """Return a join token."""
+        ...
+
+    async def join_room(self, token: str) -> RoomInfo:
+        """Redeem a join token at the room's tracker and become a member."""
+        ...
+
+    async def leave_room(self, room: str) -> None:
+        """Forget a room; content stays in the store."""
+        ...
+
+    def push(
+        self, path: Path, room: str, aliases: list[str], tags: list[str], name: str | None
+    ) -> AsyncIterator[PushEvent]:
+        """Hash, store, sign and publish a file or directory; upload it where the room has an origin."""
+        ...
+
+    def pull(self, ref: str, room: str | None, output: Path | None) -> AsyncIterator[PullEvent]:
+        """Fetch a model and lay it out as a directory."""
+        ...
+
+    async def models(self, room: str | None) -> list[ModelInfo]:
+        """Return what the rooms' registries name and what the store holds."""
+        ...
+
+    async def peers(self, room: str | None) -> list[PeerInfo]:
+        """Return members present or linked."""
+        ...
+
+    async def set_alias(self, room: str | None, alias: str, ref: str) -> ModelInfo:
+        """Point an alias at a model, moving it if it exists."""
+        ...
+
+    async def remove_alias(self, room: str | None, alias: str) -> None:
+        """Remove an alias."""
+        ...
+
+    async def change_tags(
+        self, room: str | None, ref: str, add: list[str], remove: list[str]
+    ) -> ModelInfo:
+        """Add and remove tags of a model."""
+        ...
+
+    async def remove(self, ref: str, room: str | None) -> int:
+        """Remove this node's copy of a model; return the bytes freed. The registry is unchanged."""
+        ...
+
+    def run(self, request: RunRequest) -> AsyncIterator[RunEvent]:
+        """Generate text here or on a peer; ends with RunEnded."""
+        ...

@@ -1,0 +1,91 @@
+"""Everything that can go wrong, drawn once; the type says whose fault it is.
+
+::
+
+    DreamerError                    has .code (stable, for programs) and a message for people
+    ├── InputError                  what the user or a local file gave us is wrong
+    │   ├── ManifestError           a manifest breaks a rule of the format
+    │   ├── NoMatchError            a reference names nothing
+    │   └── AmbiguousError          a reference names several models
+    ├── LocalError                  our own machine can't do it (disk full, file damaged, held home)
+    │   └── LocalProtocolError      our own code broke the protocol: a bug
+    ├── RemoteError                 somebody else failed (tracker away, origin refused)
+    │   └── RemoteProtocolError     a peer broke the protocol: it is blamed and dropped
+    └── ForbiddenError              a signature, token, role or budget says no
+
+Every message ends with what to do next when a person can do something about it.
+"""
+
+from __future__ import annotations
+
+
+class DreamerError(Exception):
+    """The root of every error that Dreamer raises on purpose."""
+
+    code = "error"
+
+
+class InputError(DreamerError):
+    """What the user or a file gave us can't be used."""
+
+    code = "bad_input"
+
+
+class ManifestError(InputError):
+    """A manifest breaks a rule of the format."""
+
+    code = "bad_manifest"
+
+
+class NoMatchError(InputError):
+    """A reference names nothing that is known here."""
+
+    code = "no_match"
+
+
+class AmbiguousError(InputError):
+    """A reference names more than one model."""
+
+    code = "ambiguous"
+
+
+class LocalError(DreamerError):
+    """This machine can't do it now."""
+
+    code = "local"
+
+
+class LocalProtocolError(LocalError):
+    """We broke the protocol ourselves: a bug of ours, never the peer's fault."""
+
+    code = "bug"
+
+
+class RemoteError(DreamerError):
+    """Another machine failed or can't be reached."""
+
+    code = "remote"
+
+
+class RemoteProtocolError(RemoteError):
+    """A peer broke the protocol; it is to blame."""
+
+    code = "peer_fault"
+
+
+class ForbiddenError(DreamerError):
+    """A signature, a token, a role or a budget says no."""
+
+    code = "forbidden"
+
+
+def error_from_code(code: str, message: str) -> DreamerError:
+    """Rebuild the error that crossed a process or a socket as ``code`` and ``message``."""
+    return _BY_CODE.get(code, DreamerError)(message)
+
+
+def _tree(root: type[DreamerError]) -> list[type[DreamerError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
+
+
+_BY_CODE: dict[str, type[DreamerError]] = {kind.code: kind for kind in _tree(DreamerError)}

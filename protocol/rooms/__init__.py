@@ -1,0 +1,1 @@
+"""Who may do what: keys, the signature chain room → invitation → node, tokens, revocations."""

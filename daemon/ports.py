@@ -100,7 +100,7 @@ class PushReceipt:
 
 @dataclass(frozen=True)
 class PullReceipt:
-    """What a pull moved: bytes and seconds by lane. ``resumed`` bytes were already verified on disk."""
+    """What a pull moved, bytes and seconds by lane; ``resumed`` bytes were on disk already."""
 
     manifest_id: str
     short_id: str
@@ -117,7 +117,7 @@ class PullReceipt:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One generation. ``messages`` are chat turns ``{"role", "content"}``; ``prompt`` is one user turn."""
+    """One generation; ``prompt`` is one user turn, put through the model's chat template."""
 
     ref: str
     prompt: str
@@ -164,7 +164,7 @@ class Node(Protocol):
     """What a running node does for its user. Every call raises a DreamerError on failure."""
 
     async def status(self) -> dict[str, Any]:
-        """Return node id, name, version, uptime, rooms, store usage, lanes, inference: JSON-ready."""
+        """Return id, name, version, uptime, rooms, store, lanes, inference: ready for JSON."""
         ...
 
     def rooms(self) -> list[RoomInfo]:
@@ -192,7 +192,7 @@ class Node(Protocol):
     def push(
         self, path: Path, room: str, aliases: list[str], tags: list[str], name: str | None
     ) -> AsyncIterator[PushEvent]:
-        """Hash, store, sign and publish a file or directory; upload it where the room has an origin."""
+        """Hash, store, sign and publish a file or directory; upload it to the room's origin."""
         ...
 
     def pull(self, ref: str, room: str | None, output: Path | None) -> AsyncIterator[PullEvent]:

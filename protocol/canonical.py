@@ -19,7 +19,7 @@ def dumps(value: object) -> bytes:
     """Return the canonical bytes of a JSON value.
 
     Raises:
-        InputError: the value holds something that JSON has no form for (NaN, bytes, a lone surrogate).
+        InputError: JSON has no form for something in it (NaN, bytes, a lone surrogate).
     """
     try:
         return json.dumps(

@@ -1,4 +1,4 @@
-"""Every bound and timeout of the system, named, with its unit last. One place to read and to change.
+"""Every bound and timeout of the system, named, its unit last: one place to read and change.
 
 Sizes of content come from the format (``../ARCHITECTURE.md``); the others keep a stranger, a slow
 peer or a bug from costing more than they are worth.

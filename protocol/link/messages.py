@@ -1,0 +1,280 @@
+"""The control channel's messages: one msgpack array each, ``[kind, field, …]``, under 1 MiB.
+
+Fields are positional and typed by the dataclass; a message with another number or type of fields
+is the peer's fault (``RemoteProtocolError``). Blocks, requests and manifests are named as in
+``swarm.vocabulary``; every request number is chosen by the side that asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar, get_args, get_type_hints
+
+import msgpack
+from dreamer.protocol.errors import LocalProtocolError, RemoteProtocolError
+from dreamer.protocol.limits import CONTROL_MAX_ITEMS, CONTROL_MESSAGE_MAX_BYTES
+
+PROTOCOL_VERSION = 1
+
+Field = int | str | bytes | bool
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who I am: my membership chain (canonical JSON) and a signature over both fingerprints."""
+
+    kind: ClassVar[int] = 1
+    version: int
+    node: bytes
+    chain: bytes
+    signature: bytes
+    capabilities: bytes
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Are you there? ``sent_us`` comes back as it is."""
+
+    kind: ClassVar[int] = 2
+    sent_us: int
+
+
+@dataclass(frozen=True)
+class Pong:
+    """Yes."""
+
+    kind: ClassVar[int] = 3
+    sent_us: int
+
+
+@dataclass(frozen=True)
+class Bye:
+    """I am going; why is for the log."""
+
+    kind: ClassVar[int] = 4
+    reason: str
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """My capabilities (canonical JSON) have changed."""
+
+    kind: ClassVar[int] = 5
+    capabilities: bytes
+
+
+@dataclass(frozen=True)
+class Follow:
+    """Tell me which blocks of this model you hold, now and as you gain more."""
+
+    kind: ClassVar[int] = 10
+    manifest: bytes
+
+
+@dataclass(frozen=True)
+class Unfollow:
+    """I no longer need to know."""
+
+    kind: ClassVar[int] = 11
+    manifest: bytes
+
+
+@dataclass(frozen=True)
+class Have:
+    """The blocks I hold, as a bitfield; empty when I don't have the model at all."""
+
+    kind: ClassVar[int] = 12
+    manifest: bytes
+    blocks: bytes
+
+
+@dataclass(frozen=True)
+class Gained:
+    """``count`` more blocks from ``first``."""
+
+    kind: ClassVar[int] = 13
+    manifest: bytes
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Want:
+    """Send me these blocks on the bulk channel, in order."""
+
+    kind: ClassVar[int] = 14
+    request: int
+    manifest: bytes
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class CancelWant:
+    """Don't send this block of a request; -1 means all the rest of it."""
+
+    kind: ClassVar[int] = 15
+    request: int
+    block: int
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """I will not answer this request (any further)."""
+
+    kind: ClassVar[int] = 16
+    request: int
+    busy: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class GetObject:
+    """Send me a piece of the object (manifest, outboard) with this hash."""
+
+    kind: ClassVar[int] = 20
+    request: int
+    digest: bytes
+    offset: int
+
+
+@dataclass(frozen=True)
+class ObjectPiece:
+    """A piece of an object of ``total`` bytes."""
+
+    kind: ClassVar[int] = 21
+    request: int
+    total: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Run a model that you serve for me."""
+
+    kind: ClassVar[int] = 30
+    request: int
+    manifest: bytes
+    prompt: str
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of the answer."""
+
+    kind: ClassVar[int] = 31
+    request: int
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The answer is whole. Times in microseconds."""
+
+    kind: ClassVar[int] = 32
+    request: int
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    first_token_us: int
+    total_us: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A generation can't go on; ``code`` is a DreamerError's."""
+
+    kind: ClassVar[int] = 33
+    request: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class StopGenerating:
+    """I no longer need the answer."""
+
+    kind: ClassVar[int] = 34
+    request: int
+
+
+Message = (
+    Hello
+    | Ping
+    | Pong
+    | Bye
+    | Capabilities
+    | Follow
+    | Unfollow
+    | Have
+    | Gained
+    | Want
+    | CancelWant
+    | Refuse
+    | GetObject
+    | ObjectPiece
+    | Generate
+    | Text
+    | Ended
+    | Failed
+    | StopGenerating
+)
+
+_KINDS: dict[int, type[Message]] = {cls.kind: cls for cls in get_args(Message)}
+_FIELDS: dict[int, list[type]] = {
+    kind: [get_type_hints(cls)[field.name] for field in fields(cls)] for kind, cls in _KINDS.items()
+}
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of a message.
+
+    Raises:
+        LocalProtocolError: it is larger than the control channel takes.
+    """
+    values = [getattr(message, field.name) for field in fields(message)]
+    data: bytes = msgpack.packb([message.kind, *values])
+    if len(data) > CONTROL_MESSAGE_MAX_BYTES:
+        raise LocalProtocolError(f"a {type(message).__name__} of {len(data)} bytes is too large")
+    return data
+
+
+def decode(data: bytes) -> Message:
+    """Return the message in ``data``.
+
+    Raises:
+        RemoteProtocolError: too large, not msgpack, unknown kind, wrong fields.
+    """
+    if len(data) > CONTROL_MESSAGE_MAX_BYTES:
+        raise RemoteProtocolError(f"a control message of {len(data)} bytes")
+    try:
+        # The bounds keep a small frame from claiming a large array: see msgpack's max_*_len.
+        values = msgpack.unpackb(
+            data,
+            max_array_len=CONTROL_MAX_ITEMS,
+            max_map_len=0,
+            max_ext_len=0,
+            max_str_len=CONTROL_MESSAGE_MAX_BYTES,
+            max_bin_len=CONTROL_MESSAGE_MAX_BYTES,
+        )
+    except (ValueError, msgpack.StackError, msgpack.ExtraData, msgpack.FormatError) as error:
+        raise RemoteProtocolError(f"a control message that is not msgpack: {error}") from error
+    return _build(values)
+
+
+def _build(values: object) -> Message:
+    if not isinstance(values, list) or not values or type(values[0]) is not int:
+        raise RemoteProtocolError("a control message that is not an array with a kind")
+    kind, *given = values
+    cls = _KINDS.get(kind)
+    if cls is None:
+        raise RemoteProtocolError(f"a control message of unknown kind {kind}")
+    expected = _FIELDS[kind]
+    if len(given) != len(expected) or any(
+        type(value) is not wanted for value, wanted in zip(given, expected, strict=True)
+    ):
+        raise RemoteProtocolError(f"a {cls.__name__} with wrong fields")
+    return cls(*given)

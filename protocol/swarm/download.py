@@ -1,0 +1,343 @@
+"""The planner of one pull: which blocks to ask of whom, and when to turn to the origin.
+
+Rarest blocks first, in runs of about a second of each source's rate, two requests in flight so
+that no pipe runs dry. When nothing is left to ask for, an idle source takes over the tail of a
+slower one's request (endgame). The origin gives only what no peer has, or anything once
+``ORIGIN_AFTER_NO_PROGRESS_S`` have passed without a verified block from a peer.
+
+Feed every event through ``handle`` and carry out the commands it returns; call it with a
+``Tick`` at ``next_wake``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from dreamer.protocol.errors import LocalProtocolError
+from dreamer.protocol.limits import (
+    BUSY_RETRY_S,
+    DISCOVERY_MAX_S,
+    ORIGIN_AFTER_NO_PROGRESS_S,
+    PULL_NO_SOURCE_TIMEOUT_S,
+    PULL_STALL_TIMEOUT_S,
+    SOURCE_MAX_STRIKES,
+)
+from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.availability import Availability
+from dreamer.protocol.swarm.endgame import takeover
+from dreamer.protocol.swarm.picker import pick_run
+from dreamer.protocol.swarm.source import Source
+from dreamer.protocol.swarm.vocabulary import (
+    Blame,
+    BlockRejected,
+    BlockVerified,
+    BytesArrived,
+    Cancel,
+    Command,
+    Complete,
+    DiscoveryEnded,
+    Drop,
+    Event,
+    Fetch,
+    FileFinished,
+    FinishFile,
+    GiveUp,
+    Lane,
+    RequestRefused,
+    Share,
+    SourceGained,
+    SourceId,
+    SourceJoined,
+    SourceLost,
+    Tick,
+)
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Geometry(Protocol):
+    """What the planner must know of a model: its blocks and where its files begin and end."""
+
+    @property
+    def block_count(self) -> int:
+        """Number of blocks in the whole model."""
+        ...
+
+    @property
+    def file_count(self) -> int:
+        """Number of files."""
+        ...
+
+    def block_size(self, block: int) -> int:
+        """Return the bytes of a block; the last of a file may be short."""
+        ...
+
+    def blocks_of_file(self, file_index: int) -> range:
+        """Return the blocks of a file."""
+        ...
+
+
+class Download:
+    """One model on its way in. ``present`` holds the verified blocks."""
+
+    def __init__(self, geometry: Geometry, present: int, rng: Random, now: float) -> None:
+        self._geometry = geometry
+        self._rng = rng
+        self.present = present
+        self._unasked = bitfield.full(geometry.block_count) & ~present
+        self._sources: dict[SourceId, Source] = {}
+        self._availability = Availability()
+        self._files_left = {index: self._file_blocks(index) for index in range(geometry.file_count)}
+        self._files_open = geometry.file_count
+        self._next_request = 1
+        self._started_at = now
+        self._progress_at = now
+        self._peer_progress_at = now
+        self._useful_at = now
+        self._discovering = True
+        self._over = False
+        self.bytes_by_lane: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self.bytes_by_source: dict[SourceId, int] = {}
+        self._handlers = {
+            SourceJoined: self._on_joined,
+            SourceGained: self._on_gained,
+            SourceLost: self._on_lost,
+            BytesArrived: self._on_bytes,
+            BlockVerified: self._on_verified,
+            BlockRejected: self._on_rejected,
+            RequestRefused: self._on_refused,
+            DiscoveryEnded: self._on_discovery_ended,
+            FileFinished: self._on_file_finished,
+            Tick: self._on_tick,
+        }
+
+    def _file_blocks(self, file_index: int) -> int:
+        blocks = self._geometry.blocks_of_file(file_index)
+        return bitfield.span(blocks.start, len(blocks))
+
+    @property
+    def missing(self) -> int:
+        """The set of blocks not yet verified."""
+        return bitfield.full(self._geometry.block_count) & ~self.present
+
+    def start(self, now: float) -> list[Command]:
+        """Return the first commands: files that are whole already, of which some have no block."""
+        return self._finish_whole_files(now)
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one event at ``now`` (seconds, any monotonic origin); return what to do."""
+        if self._over:
+            return []
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            raise LocalProtocolError(f"no such event: {event!r}")
+        commands: list[Command] = handler(event, now)  # type: ignore[operator]
+        if not self._over:
+            commands += self._schedule(now)
+        return commands
+
+    def next_wake(self, now: float) -> float:
+        """Return when the next Tick is due."""
+        times = [self._progress_at + PULL_STALL_TIMEOUT_S]
+        if self._discovering:
+            times.append(self._started_at + DISCOVERY_MAX_S)
+        else:
+            times.append(self._useful_at + PULL_NO_SOURCE_TIMEOUT_S)
+        times.append(self._peer_progress_at + ORIGIN_AFTER_NO_PROGRESS_S)
+        for source in self._sources.values():
+            times += [source.hung_at(), source.resting_until]
+        return min((at for at in times if at > now), default=now + 1.0)
+
+    # Sources come and go
+
+    def _on_joined(self, event: SourceJoined, now: float) -> list[Command]:
+        commands = self._on_lost(SourceLost(event.source), now)
+        self._sources[event.source] = Source(event.source, event.lane, event.blocks)
+        if event.lane is not Lane.ORIGIN:
+            self._availability.add(event.blocks)
+        return commands
+
+    def _on_gained(self, event: SourceGained, now: float) -> list[Command]:
+        source = self._sources.get(event.source)
+        if source is not None and source.lane is not Lane.ORIGIN:
+            self._availability.add(event.blocks & ~source.blocks)
+            source.blocks |= event.blocks
+        return []
+
+    def _on_lost(self, event: SourceLost, now: float) -> list[Command]:
+        source = self._sources.pop(event.source, None)
+        if source is not None:
+            if source.lane is not Lane.ORIGIN:
+                self._availability.remove(source.blocks)
+            self._release(source.pending())
+        return []
+
+    def _on_discovery_ended(self, event: DiscoveryEnded, now: float) -> list[Command]:
+        if self._discovering:
+            self._discovering = False
+            self._useful_at = now
+        return []
+
+    # What sources send
+
+    def _on_bytes(self, event: BytesArrived, now: float) -> list[Command]:
+        if source := self._sources.get(event.source):
+            source.alive(event.size_bytes, now)
+        return []
+
+    def _on_verified(self, event: BlockVerified, now: float) -> list[Command]:
+        size = self._geometry.block_size(event.block)
+        source = self._sources.get(event.source)
+        if source is not None:
+            source.settle(event.request, event.block)
+            source.progressed(size, now)
+        bit = 1 << event.block
+        if self.present & bit:
+            return []
+        self.present |= bit
+        self._unasked &= ~bit
+        self._progress_at = now
+        if source is not None:
+            self.bytes_by_lane[source.lane] += size
+            if source.lane is not Lane.ORIGIN:
+                self._peer_progress_at = now
+        self.bytes_by_source[event.source] = self.bytes_by_source.get(event.source, 0) + size
+        return [*self._cancel_copies(event.block), Share(bit), *self._finish_whole_files(now)]
+
+    def _cancel_copies(self, block: int) -> list[Command]:
+        commands: list[Command] = []
+        for source in self._sources.values():
+            for request, left in list(source.requests.items()):
+                if left >> block & 1:
+                    source.settle(request, block)
+                    commands.append(Cancel(source.id, request, block))
+        return commands
+
+    def _on_rejected(self, event: BlockRejected, now: float) -> list[Command]:
+        commands: list[Command] = [Blame(event.source, event.block)]
+        source = self._sources.get(event.source)
+        if source is None:
+            return commands
+        if source.lane is Lane.ORIGIN and source.strikes < SOURCE_MAX_STRIKES:
+            # One damaged object must not cost the rest of the bucket.
+            source.strikes += 1
+            source.blocks &= ~(1 << event.block)
+            source.settle(event.request, event.block)
+            self._release(1 << event.block)
+            return commands
+        return commands + self._on_lost(SourceLost(event.source), now)
+
+    def _on_refused(self, event: RequestRefused, now: float) -> list[Command]:
+        source = self._sources.get(event.source)
+        if source is None or event.request not in source.requests:
+            return []
+        blocks = source.requests.pop(event.request)
+        self._release(blocks)
+        if event.busy:
+            source.resting_until = now + BUSY_RETRY_S
+        elif source.lane is Lane.ORIGIN:
+            return self._strike(source, now)
+        else:
+            # It said it had them and has not: believe the newer word.
+            self._availability.remove(source.blocks & blocks)
+            source.blocks &= ~blocks
+        return []
+
+    # Files
+
+    def _on_file_finished(self, event: FileFinished, now: float) -> list[Command]:
+        self._files_open -= 1
+        self._progress_at = now
+        if self._files_open:
+            return []
+        self._over = True
+        return [Complete()]
+
+    def _finish_whole_files(self, now: float) -> list[Command]:
+        whole = [i for i, blocks in self._files_left.items() if not blocks & ~self.present]
+        for index in whole:
+            del self._files_left[index]
+        return [FinishFile(index) for index in whole]
+
+    # Time
+
+    def _on_tick(self, event: Tick, now: float) -> list[Command]:
+        if self._discovering and now >= self._started_at + DISCOVERY_MAX_S:
+            self._on_discovery_ended(DiscoveryEnded(), now)
+        commands: list[Command] = []
+        for source in list(self._sources.values()):
+            if now >= source.hung_at():
+                commands += self._strike(source, now)
+        return commands + self._give_up(now)
+
+    def _strike(self, source: Source, now: float) -> list[Command]:
+        commands: list[Command] = [Cancel(source.id, request, None) for request in source.requests]
+        self._release(source.pending(), besides=source)
+        source.requests.clear()
+        source.strike(now)
+        if source.strikes >= SOURCE_MAX_STRIKES and source.lane is not Lane.ORIGIN:
+            self._on_lost(SourceLost(source.id), now)
+            commands.append(Drop(source.id))
+        return commands
+
+    def _give_up(self, now: float) -> list[Command]:
+        if not self.missing:
+            return []
+        if self._discovering or any(s.requests for s in self._sources.values()) or self._useful():
+            self._useful_at = now
+        reason = ""
+        if now >= self._useful_at + PULL_NO_SOURCE_TIMEOUT_S:
+            reason = "nobody who is online has the missing blocks and the room's origin can't help"
+        elif now >= self._progress_at + PULL_STALL_TIMEOUT_S:
+            reason = f"no block has come for {PULL_STALL_TIMEOUT_S:.0f} s"
+        if not reason:
+            return []
+        self._over = True
+        return [GiveUp(reason)]
+
+    def _useful(self) -> bool:
+        return any(source.blocks & self.missing for source in self._sources.values())
+
+    # Asking
+
+    def _release(self, blocks: int, besides: Source | None = None) -> None:
+        """Make blocks askable again, unless present or still asked of another source."""
+        for source in self._sources.values():
+            if source is not besides:
+                blocks &= ~source.pending()
+        self._unasked |= blocks & ~self.present
+
+    def _allowed(self, source: Source, now: float) -> int:
+        if source.lane is not Lane.ORIGIN:
+            return source.blocks
+        if now >= self._peer_progress_at + ORIGIN_AFTER_NO_PROGRESS_S:
+            return source.blocks
+        return 0 if self._discovering else source.blocks & ~self._availability.any()
+
+    def _schedule(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        for source in self._sources.values():
+            while source.ready(now):
+                fetch = self._ask(source, now)
+                if fetch is None:
+                    break
+                commands.append(fetch)
+        return commands
+
+    def _ask(self, source: Source, now: float) -> Fetch | None:
+        allowed = self._allowed(source, now)
+        fresh = self._unasked & allowed
+        if fresh:
+            rarest = self._availability.rarest(fresh)
+            first, count = pick_run(fresh, rarest, source.request_blocks(), self._rng)
+        else:
+            tail = takeover(source, list(self._sources.values()), allowed & self.missing, now)
+            if tail is None:
+                return None
+            first, count = tail
+        blocks = bitfield.span(first, count)
+        self._unasked &= ~blocks
+        request, self._next_request = self._next_request, self._next_request + 1
+        source.asked(request, blocks, now)
+        return Fetch(source.id, request, first, count)

@@ -1,0 +1,37 @@
+"""A lane's measured rate: an exponential average over time, not over samples."""
+
+from __future__ import annotations
+
+from dreamer.protocol.limits import RATE_HALF_LIFE_S
+
+
+class RateMeter:
+    """Bytes per second over about ``RATE_HALF_LIFE_S`` of the time that something was asked for."""
+
+    def __init__(self) -> None:
+        self._rate = 0.0
+        self._since: float | None = None
+        self._pending = 0
+
+    @property
+    def bytes_per_s(self) -> float:
+        """The current estimate; 0 until something has been measured."""
+        return self._rate
+
+    def begin(self, now: float) -> None:
+        """Start the clock: work was given to an idle lane, whose idle time must not count."""
+        self._since = now
+        self._pending = 0
+
+    def add(self, size_bytes: int, now: float) -> None:
+        """Count bytes that arrived; samples closer than 50 ms are taken together."""
+        self._pending += size_bytes
+        if self._since is None:
+            self._since = now
+        elapsed = now - self._since
+        if elapsed < 0.05:
+            return
+        sample = self._pending / elapsed
+        weight = 0.5 ** (elapsed / RATE_HALF_LIFE_S) if self._rate else 0.0
+        self._rate = weight * self._rate + (1 - weight) * sample
+        self._since, self._pending = now, 0

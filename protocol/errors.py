@@ -10,7 +10,8 @@
     ├── LocalError                  our own machine can't do it (disk full, file damaged, held home)
     │   └── LocalProtocolError      our own code broke the protocol: a bug
     ├── RemoteError                 somebody else failed (tracker away, origin refused)
-    │   └── RemoteProtocolError     a peer broke the protocol: it is blamed and dropped
+    │   ├── RemoteProtocolError     a peer broke the protocol: it is blamed and dropped
+    │   └── ConflictError           somebody else changed it first: read it again and retry
     └── ForbiddenError              a signature, token, role or budget says no
 
 Every message ends with what to do next when a person can do something about it.
@@ -71,6 +72,12 @@ class RemoteProtocolError(RemoteError):
     """A peer broke the protocol; it is to blame."""
 
     code = "peer_fault"
+
+
+class ConflictError(RemoteError):
+    """What is to be changed was changed by somebody else since it was read."""
+
+    code = "conflict"
 
 
 class ForbiddenError(DreamerError):

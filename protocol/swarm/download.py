@@ -11,6 +11,7 @@ Feed every event through ``handle`` and carry out the commands it returns; call 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from dreamer.protocol.errors import LocalProtocolError
@@ -30,6 +31,7 @@ from dreamer.protocol.swarm.source import Source
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
     BlockRejected,
+    BlocksFound,
     BlockVerified,
     BytesArrived,
     Cancel,
@@ -79,9 +81,15 @@ class Geometry(Protocol):
 
 
 class Download:
-    """One model on its way in. ``present`` holds the verified blocks."""
+    """One model on its way in. ``present`` holds the verified blocks.
 
-    def __init__(self, geometry: Geometry, present: int, rng: Random, now: float) -> None:
+    ``numbers`` yields the numbers of requests; the downloads of a node share it, so that a
+    number means one request on every link.
+    """
+
+    def __init__(
+        self, geometry: Geometry, present: int, numbers: Iterator[int], rng: Random, now: float
+    ) -> None:
         self._geometry = geometry
         self._rng = rng
         self.present = present
@@ -90,7 +98,7 @@ class Download:
         self._availability = Availability()
         self._files_left = {index: self._file_blocks(index) for index in range(geometry.file_count)}
         self._files_open = geometry.file_count
-        self._next_request = 1
+        self._numbers = numbers
         self._started_at = now
         self._progress_at = now
         self._peer_progress_at = now
@@ -105,6 +113,7 @@ class Download:
             SourceLost: self._on_lost,
             BytesArrived: self._on_bytes,
             BlockVerified: self._on_verified,
+            BlocksFound: self._on_found,
             BlockRejected: self._on_rejected,
             RequestRefused: self._on_refused,
             DiscoveryEnded: self._on_discovery_ended,
@@ -120,6 +129,15 @@ class Download:
     def missing(self) -> int:
         """The set of blocks not yet verified."""
         return bitfield.full(self._geometry.block_count) & ~self.present
+
+    def busy_lanes(self) -> list[Lane]:
+        """Return the lanes on which something is being waited for."""
+        return list(dict.fromkeys(s.lane for s in self._sources.values() if s.requests))
+
+    def is_open(self, source: SourceId, request: int) -> bool:
+        """Return whether blocks of a request are still to come."""
+        found = self._sources.get(source)
+        return found is not None and request in found.requests
 
     def start(self, now: float) -> list[Command]:
         """Return the first commands: files that are whole already, of which some have no block."""
@@ -204,6 +222,13 @@ class Download:
                 self._peer_progress_at = now
         self.bytes_by_source[event.source] = self.bytes_by_source.get(event.source, 0) + size
         return [*self._cancel_copies(event.block), Share(bit), *self._finish_whole_files(now)]
+
+    def _on_found(self, event: BlocksFound, now: float) -> list[Command]:
+        found = event.blocks & ~self.present
+        self.present |= found
+        self._unasked &= ~found
+        cancels = [c for block in bitfield.members(found) for c in self._cancel_copies(block)]
+        return [*cancels, Share(found), *self._finish_whole_files(now)]
 
     def _cancel_copies(self, block: int) -> list[Command]:
         commands: list[Command] = []
@@ -338,6 +363,6 @@ class Download:
             first, count = tail
         blocks = bitfield.span(first, count)
         self._unasked &= ~blocks
-        request, self._next_request = self._next_request, self._next_request + 1
+        request = next(self._numbers)
         source.asked(request, blocks, now)
         return Fetch(source.id, request, first, count)

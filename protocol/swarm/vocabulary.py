@@ -69,6 +69,13 @@ class BlockVerified:
 
 
 @dataclass(frozen=True)
+class BlocksFound:
+    """Blocks are on disk without having been asked for: a copy of others that just came."""
+
+    blocks: int
+
+
+@dataclass(frozen=True)
 class BlockRejected:
     """A source sent a block with the wrong hash; nothing of it was kept."""
 
@@ -109,6 +116,7 @@ Event = (
     | SourceLost
     | BytesArrived
     | BlockVerified
+    | BlocksFound
     | BlockRejected
     | RequestRefused
     | DiscoveryEnded

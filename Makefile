@@ -1,0 +1,52 @@
+# Everything a fresh clone needs; Python >= 3.11 with pip and venv is all that is assumed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache
+GGUF := $(CACHE)/smollm2.gguf
+
+.PHONY: install demo test lint types unit e2e interop fresh models bench clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dreamer needs Python 3.11 or newer: say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+models: $(GGUF)
+
+$(GGUF): simulations/demo/model.txt | install
+	$(BIN)/python -m dreamer.simulations.demo.model $@
+
+demo: install models
+	$(BIN)/python -m dreamer.simulations.demo.main --gguf $(GGUF)
+
+test: lint types unit e2e interop fresh
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: install
+	$(BIN)/mypy
+
+unit: install
+	$(BIN)/pytest -m 'not e2e and not interop and not model'
+
+e2e: install models
+	DREAMER_TEST_GGUF=$(abspath $(GGUF)) $(BIN)/pytest -m 'e2e or model'
+
+interop: install
+	$(BIN)/pytest -m interop
+
+fresh: install
+	$(BIN)/python tests/fresh_clone.py
+
+bench: install models
+	$(BIN)/python -m dreamer.simulations.bench.webrtc
+
+clean:
+	rm -rf $(VENV) $(CACHE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

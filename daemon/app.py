@@ -1,0 +1,244 @@
+"""The composition root: the one module that names concrete parts and puts a node together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import aiohttp
+
+from dreamer.daemon.config import Config, split_address
+from dreamer.daemon.embedded_tracker import embedded_tracker
+from dreamer.daemon.identity import NodeIdentity
+from dreamer.daemon.inference.pool import Pool, PoolSettings
+from dreamer.daemon.inference.requests import Event, GenerateRequest
+from dreamer.daemon.links.room_links import IceSettings
+from dreamer.daemon.node import DreamerNode
+from dreamer.daemon.offload.asking import OffloadAsking
+from dreamer.daemon.offload.running import Runs
+from dreamer.daemon.offload.serving import OffloadServing
+from dreamer.daemon.origins import Origins
+from dreamer.daemon.places import Places
+from dreamer.daemon.process_lock import ProcessLock
+from dreamer.daemon.rest.app import make_app
+from dreamer.daemon.rest.serve import load_token, serving
+from dreamer.daemon.room_keeper import RoomKeeper
+from dreamer.daemon.room_session import RoomParts, RoomSession
+from dreamer.daemon.rooms import Membership, RoomBook
+from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.pull_job import PullContext
+from dreamer.daemon.sharing.puller import Puller, PullerParts
+from dreamer.daemon.sharing.pusher import Pusher, PusherParts
+from dreamer.daemon.sharing.shelves import Shelves
+from dreamer.daemon.state import State
+from dreamer.daemon.store.store import Store
+from dreamer.daemon.tasks import TaskSet
+from dreamer.daemon.transport.client import Transport
+from dreamer.daemon.transport.vocabulary import FromTransport
+from dreamer.daemon.version import VERSION
+from dreamer.protocol.canonical import Json
+from dreamer.protocol.errors import LocalError
+from dreamer.protocol.ids import ManifestId, RoomId
+
+log = logging.getLogger(__name__)
+
+
+class Assembly:
+    """Makes the parts of one node; the order of its methods is the order of dependence."""
+
+    def __init__(self, config: Config, places: Places, http: aiohttp.ClientSession) -> None:
+        self.config = config
+        self.http = http
+        self.name = config.node.name or socket.gethostname()
+        self.identity = NodeIdentity.load_or_create(places.home)
+        self.book = RoomBook(places.home, self.identity)
+        self.state = State(places.state)
+        self.store = Store(places.models_dir, self.state)
+        self.library = Library()
+        self.origins = Origins()
+        self.tasks = TaskSet()
+        self.transport = Transport(self._transport_event)
+        self.pool = Pool(_pool_settings(config))
+        self.numbers = itertools.count(1)
+        self.rng = Random(secrets.randbits(64))  # noqa: S311 - it spreads choices, guards nothing
+        self.shelves = Shelves(self.store, self.state, self.library)
+        self.runs = Runs(
+            self.identity.node_id,
+            self.name,
+            self.store,
+            self.state,
+            self.pool,
+            self.library.holds,
+        )
+        self.keeper = RoomKeeper(self.book, self._make_session, self.origins, self.tasks)
+
+    def node(self) -> DreamerNode:
+        """Return what the surfaces stand on."""
+        puller = PullerParts(
+            self.store, self.state, self.library, self.origins, self._pull_context, self.tasks
+        )
+        pusher = PusherParts(self.store, self.state, self.library, self.origins)
+        return DreamerNode(
+            name=self.name,
+            identity=self.identity,
+            store=self.store,
+            state=self.state,
+            library=self.library,
+            rooms_kept=self.keeper,
+            puller=Puller(puller),
+            pusher=Pusher(pusher),
+            runs=self.runs,
+            pool=self.pool,
+            transport=self.transport,
+            started_at=time.time(),
+        )
+
+    async def close(self) -> None:
+        """End everything; each part has its own deadline."""
+        await self.keeper.close()
+        await asyncio.gather(self.pool.close(), self.tasks.close())
+        await asyncio.to_thread(self.origins.close)
+        self.store.close()
+        self.state.close()
+
+    def _transport_event(self, event: FromTransport) -> None:
+        self.keeper.transport_event(event)
+
+    def _capabilities(self) -> Json:
+        return {
+            "name": self.name,
+            "version": VERSION,
+            "serves": self.config.inference.serve_peers,
+        }
+
+    def _make_session(self, membership: Membership) -> RoomSession:
+        parts = RoomParts(
+            identity=self.identity,
+            http=self.http,
+            transport=self.transport,
+            state=self.state,
+            places=self.store,
+            library=self.library,
+            ice=_ice(self.config),
+            capabilities=self._capabilities,
+            damaged=lambda manifest_id: self._check_later(manifest_id),
+            numbers=self.numbers,
+            rng=self.rng,
+            tasks=self.tasks,
+        )
+        session = RoomSession(membership, parts)
+        room = session.room_id
+        asking = self.runs.asking[room] = OffloadAsking(self.numbers)
+        session.fanout.add(asking)
+        session.fanout.add(
+            OffloadServing(
+                lambda manifest_id, request: self._generate(room, manifest_id, request),
+                lambda: self.config.inference.serve_peers,
+                self.tasks,
+            )
+        )
+        self.tasks.start(self.shelves.fill(room))
+        return session
+
+    def _generate(
+        self, room: RoomId, manifest_id: ManifestId, request: GenerateRequest
+    ) -> AsyncIterator[Event]:
+        return self.runs.generate(room, manifest_id, request)
+
+    def _check_later(self, manifest_id: ManifestId) -> None:
+        self.tasks.start(self.shelves.check(manifest_id))
+
+    def _pull_context(self, session: RoomSession) -> PullContext:
+        return PullContext(
+            room=session.room_id,
+            links=session.links,
+            library=self.library,
+            origin=self.origins.of(session.card),
+            punish=session.punish,
+            numbers=self.numbers,
+            rng=self.rng,
+            tasks=self.tasks,
+        )
+
+
+def _pool_settings(config: Config) -> PoolSettings:
+    inference = config.inference
+    return PoolSettings(
+        max_models=inference.max_models,
+        threads=inference.threads,
+        idle_timeout_s=inference.idle_timeout_s,
+    )
+
+
+def _ice(config: Config) -> IceSettings:
+    network = config.network
+    servers = [{"urls": url} for url in network.stun]
+    if network.relay != "never":
+        servers += [
+            {"urls": url, "username": network.turn_username, "credential": network.turn_password}
+            for url in network.turn
+        ]
+    return IceSettings(tuple(servers), relay_only=network.relay == "only")
+
+
+@asynccontextmanager
+async def running_node(
+    config: Config, places: Places, with_tracker: bool
+) -> AsyncIterator[DreamerNode]:
+    """Run a node while the context lasts; it accepts on its socket once this yields.
+
+    Raises:
+        LocalError: another daemon holds the home or the store, or a port is taken.
+    """
+    async with AsyncExitStack() as stack:
+        lock = _hold_home(places)
+        stack.callback(lock.close)
+        if with_tracker:
+            await stack.enter_async_context(embedded_tracker(config.tracker, places))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        parts = Assembly(config, places, http)
+        transport = asyncio.create_task(parts.transport.run())
+        stack.push_async_callback(_cancelled, transport)
+        stack.push_async_callback(parts.close)
+        parts.keeper.start()
+        node = parts.node()
+        listen = config.api.listen
+        token = load_token(_token_file(config, places)) if listen else None
+        await stack.enter_async_context(
+            serving(
+                make_app(node, token),
+                places.socket,
+                socket_mode=int(config.api.socket_mode, 8),
+                tcp=split_address(listen) if listen else None,
+            )
+        )
+        yield node
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _token_file(config: Config, places: Places) -> Path:
+    return Path(config.api.token_file) if config.api.token_file else places.api_token
+
+
+def _hold_home(places: Places) -> ProcessLock:
+    refusal = (
+        f"the home {places.home} is in use by dreamerd with process id {{pid}}: stop that one "
+        "first, or choose another --home"
+    )
+    try:
+        places.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return ProcessLock(places.lock, refusal)
+    except OSError as error:
+        raise LocalError(f"can't use the home {places.home}: {error}") from error

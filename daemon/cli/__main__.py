@@ -1,0 +1,5 @@
+"""``python -m dreamer.daemon.cli``."""
+
+from dreamer.daemon.cli import main
+
+main()

@@ -1,0 +1,166 @@
+"""Results laid out for people. Every cell is made harmless: names come from other machines.
+
+rich is imported where it is used: most commands, and ``--help``, end without it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dreamer.daemon.cli.plain_text import one_line, rate, size
+from dreamer.daemon.ports import LANES, ModelInfo, PeerInfo, PullReceipt, PushReceipt, RoomInfo
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+
+def rooms(found: Sequence[RoomInfo]) -> RenderableType:
+    """Return the rooms as a table."""
+    if not found:
+        return "no rooms yet; make one with: dreamer room create NAME --tracker URL"
+    rows = (
+        (
+            room.name,
+            room.room_id[:8],
+            ", ".join(room.roles),
+            "connected" if room.connected else "away",
+            ", ".join(room.trackers),
+            room.origin or "",
+        )
+        for room in found
+    )
+    return _table("name id roles tracker url origin", rows)
+
+
+def models(found: Sequence[ModelInfo]) -> RenderableType:
+    """Return the models as a table, newest first."""
+    if not found:
+        return "no models yet; publish one with: dreamer push PATH --room NAME"
+    rows = (
+        (
+            model.short_id,
+            model.name,
+            ", ".join(model.aliases),
+            ", ".join(model.tags),
+            size(model.size_bytes),
+            model.room,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(model.at)),
+            "here" if model.local else "",
+            str(model.on_nodes),
+        )
+        for model in sorted(found, key=lambda model: -model.at)
+    )
+    return _table("id name aliases tags size room published local nodes", rows)
+
+
+def peers(found: Sequence[PeerInfo]) -> RenderableType:
+    """Return the members present or linked as a table."""
+    if not found:
+        return "nobody else is here; invite another node with: dreamer room invite NAME"
+    rows = (
+        (
+            peer.name,
+            peer.node_id[:8],
+            peer.room,
+            _presence(peer),
+            peer.lane or "",
+            size(peer.bytes_down),
+            size(peer.bytes_up),
+            "" if peer.rtt_ms is None else f"{peer.rtt_ms:.0f} ms",
+            ", ".join(peer.serves),
+        )
+        for peer in found
+    )
+    return _table("name id room state lane down up rtt serves", rows)
+
+
+def _presence(peer: PeerInfo) -> str:
+    if peer.linked:
+        return "linked"
+    return "present" if peer.present else "away"
+
+
+def push_receipt(receipt: PushReceipt) -> RenderableType:
+    """Return what was published, in two lines or three."""
+    names = ", ".join((*receipt.aliases, *(f"tag:{tag}" for tag in receipt.tags)))
+    lines = [
+        f"published {receipt.name} to {receipt.room}: {receipt.short_id}",
+        f"{receipt.manifest_id}  {receipt.files} files, {size(receipt.size_bytes)}, "
+        f"{receipt.seconds:.1f} s" + (f", {names}" if names else ""),
+    ]
+    if receipt.origin:
+        lines.append(f"uploaded {size(receipt.uploaded)} to {receipt.origin}")
+    return _below(*(_cell(line) for line in lines))
+
+
+def pull_receipt(receipt: PullReceipt) -> RenderableType:
+    """Return where the model is, and a table of bytes and seconds by lane."""
+    where = _cell(f"{receipt.name} {receipt.short_id} is at {receipt.path}")
+    moved = sum(receipt.bytes.values())
+    total = f"{size(moved)} moved in {receipt.seconds:.1f} s"
+    if receipt.resumed:
+        total += f", {size(receipt.resumed)} were here already"
+    if receipt.peers:
+        total += f", from {len(receipt.peers)} peer{'s' if len(receipt.peers) > 1 else ''}"
+    if receipt.blamed:
+        total += f"; sent bad data and were dropped: {', '.join(receipt.blamed)}"
+    return _below(where, *([_lanes(receipt)] if moved else []), _cell(total))
+
+
+def _lanes(receipt: PullReceipt) -> Table:
+    rows = []
+    for lane in LANES:
+        count, seconds = receipt.bytes.get(lane, 0), receipt.lane_seconds.get(lane, 0.0)
+        if count:
+            speed = rate(count / seconds) if seconds else ""
+            rows.append((lane, size(count), f"{seconds:.1f} s", speed))
+    return _table("lane bytes seconds rate", rows)
+
+
+def tree(value: dict[str, Any], indent: int = 0) -> RenderableType:
+    """Return any JSON object as indented lines of keys and values."""
+    return _below(*(_cell(line) for line in _lines(value, indent)))
+
+
+def _lines(value: dict[str, Any], indent: int) -> Iterable[str]:
+    for key, item in value.items():
+        label = f"{' ' * indent}{key.replace('_', ' ')}:"
+        if isinstance(item, dict):
+            yield label
+            yield from _lines(item, indent + 2)
+        elif isinstance(item, list) and any(isinstance(one, dict) for one in item):
+            for one in item:
+                yield label
+                yield from _lines(one if isinstance(one, dict) else {"": one}, indent + 2)
+        else:
+            shown = ", ".join(map(str, item)) if isinstance(item, list) else str(item)
+            yield f"{label} {shown}"
+
+
+def _table(header: str, rows: Iterable[Sequence[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in header.split():
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(text) for text in row))
+    return table
+
+
+def _below(*parts: RenderableType) -> Group:
+    from rich.console import Group
+
+    return Group(*parts)
+
+
+def _cell(text: str) -> Text:
+    from rich.text import Text
+
+    # Text, not str: rich would read square brackets in a str as markup.
+    lead = len(text) - len(text.lstrip(" "))
+    return Text(" " * lead + one_line(text))

@@ -1,0 +1,243 @@
+"""Dreamer for Python programs: talks to the ``dreamerd`` of this machine, blocking, typed.
+
+>>> from dreamer.daemon.client import Dreamer
+>>> model = Dreamer().pull("production", room="lab")  # a pathlib.Path
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from dreamer.daemon.places import find_home
+from dreamer.daemon.ports import (
+    ModelInfo,
+    PeerInfo,
+    Progress,
+    PullEvent,
+    PullReceipt,
+    PushEvent,
+    PushReceipt,
+    RoomInfo,
+    RunEnded,
+    RunEvent,
+    RunStarted,
+    RunText,
+    Where,
+)
+from dreamer.daemon.rest.caller import Caller
+from dreamer.daemon.rest.json_form import from_json
+from dreamer.protocol.canonical import Json
+from dreamer.protocol.errors import LocalError
+from dreamer.protocol.limits import INVITE_DEFAULT_TTL_S
+
+P = TypeVar("P", bound=PushReceipt | PullReceipt)
+
+ProgressCallback = Callable[[Progress], None]
+
+_ONLY_ROOM = "-"
+
+
+class Dreamer:
+    """The daemon of one home; by default DREAMER_HOME, else the user's own.
+
+    Every call raises a DreamerError whose message says what to do: LocalError when no daemon runs.
+    Calls are independent of each other and may be made from several threads.
+    """
+
+    def __init__(self, home: str | Path | None = None) -> None:
+        self.home = find_home(home, os.environ)
+        self._caller = Caller(self.home)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the node says of itself: id, name, version, rooms, store, inference."""
+        return self._caller.request("GET", "/status")
+
+    def rooms(self) -> list[RoomInfo]:
+        """Return the rooms this node is in."""
+        return [
+            from_json(RoomInfo, room) for room in self._caller.request("GET", "/rooms")["rooms"]
+        ]
+
+    def create_room(
+        self,
+        name: str,
+        trackers: Sequence[str],
+        origin: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> RoomInfo:
+        """Make a room; ``origin`` is ``s3://BUCKET/PREFIX``."""
+        body = {
+            "name": name,
+            "trackers": list(trackers),
+            "origin": origin,
+            "endpoint_url": endpoint_url,
+        }
+        return from_json(RoomInfo, self._caller.request("POST", "/rooms", body))
+
+    def invite(
+        self,
+        room: str,
+        roles: Sequence[str] = (),
+        expires_s: float = INVITE_DEFAULT_TTL_S,
+        uses: int = 1,
+    ) -> str:
+        """Return a join token; without ``roles`` it grants ``member`` and ``publisher``."""
+        body: Json = {"expires_s": expires_s, "uses": uses}
+        if roles:
+            body["roles"] = list(roles)
+        return str(self._caller.request("POST", f"/rooms/{_part(room)}/invite", body)["token"])
+
+    def join_room(self, token: str) -> RoomInfo:
+        """Redeem a join token."""
+        return from_json(RoomInfo, self._caller.request("POST", "/rooms/join", {"token": token}))
+
+    def leave_room(self, room: str) -> None:
+        """Forget a room; what was pulled stays."""
+        self._caller.request("DELETE", f"/rooms/{_part(room)}")
+
+    def models(self, room: str | None = None) -> list[ModelInfo]:
+        """Return the models of one room, or of all."""
+        found = self._caller.request("GET", f"/models{_query(room)}")["models"]
+        return [from_json(ModelInfo, model) for model in found]
+
+    def peers(self, room: str | None = None) -> list[PeerInfo]:
+        """Return the members present in one room, or in all."""
+        found = self._caller.request("GET", f"/peers{_query(room)}")["peers"]
+        return [from_json(PeerInfo, peer) for peer in found]
+
+    def set_alias(self, alias: str, ref: str, room: str | None = None) -> ModelInfo:
+        """Make ``alias`` mean the model ``ref``."""
+        path = f"/rooms/{_part(room)}/aliases/{_part(alias)}"
+        return from_json(ModelInfo, self._caller.request("PUT", path, {"ref": ref}))
+
+    def remove_alias(self, alias: str, room: str | None = None) -> None:
+        """Remove an alias."""
+        self._caller.request("DELETE", f"/rooms/{_part(room)}/aliases/{_part(alias)}")
+
+    def change_tags(
+        self,
+        ref: str,
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        room: str | None = None,
+    ) -> ModelInfo:
+        """Add and remove tags of a model."""
+        path = f"/rooms/{_part(room)}/models/{_part(ref)}/tags"
+        body = {"add": list(add), "remove": list(remove)}
+        return from_json(ModelInfo, self._caller.request("POST", path, body))
+
+    def remove(self, ref: str, room: str | None = None) -> int:
+        """Remove this machine's copy of a model; return the bytes freed."""
+        return int(
+            self._caller.request("DELETE", f"/models/{_part(ref)}{_query(room)}")["freed_bytes"]
+        )
+
+    def push(
+        self,
+        path: str | Path,
+        room: str,
+        aliases: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        name: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> PushReceipt:
+        """Publish a file or directory to a room, and wait for it."""
+        return _receipt(self.push_events(path, room, aliases, tags, name), progress)
+
+    def push_events(
+        self,
+        path: str | Path,
+        room: str,
+        aliases: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        name: str | None = None,
+    ) -> Generator[PushEvent, None, None]:
+        """Publish, yielding progress and at last the receipt; closing it cancels the work."""
+        body = {
+            "path": _absolute(path),
+            "room": room,
+            "aliases": list(aliases),
+            "tags": list(tags),
+            "name": name,
+        }
+        kinds = {"progress": Progress, "receipt": PushReceipt}
+        return self._caller.events("/push", body, kinds)
+
+    def pull(
+        self,
+        ref: str,
+        room: str | None = None,
+        output: str | Path | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Path:
+        """Fetch a model; return the directory (or file) it is in."""
+        return Path(_receipt(self.pull_events(ref, room, output), progress).path)
+
+    def pull_events(
+        self, ref: str, room: str | None = None, output: str | Path | None = None
+    ) -> Generator[PullEvent, None, None]:
+        """Fetch, yielding progress and at last the receipt; closing it cancels the work."""
+        target = None if output is None else _absolute(output)
+        kinds = {"progress": Progress, "receipt": PullReceipt}
+        return self._caller.events("/pull", {"ref": ref, "room": room, "output": target}, kinds)
+
+    def run(
+        self,
+        ref: str,
+        prompt: str,
+        room: str | None = None,
+        max_tokens: int = 256,
+        where: Where = "auto",
+    ) -> Iterator[str]:
+        """Generate text, yielding it piece by piece; here, or on a peer that serves the model."""
+        with closing(self.run_events(ref, prompt, room, max_tokens, where)) as events:
+            for event in events:
+                if isinstance(event, RunText):
+                    yield event.text
+
+    def run_events(
+        self,
+        ref: str,
+        prompt: str,
+        room: str | None = None,
+        max_tokens: int = 256,
+        where: Where = "auto",
+    ) -> Generator[RunEvent, None, None]:
+        """Generate text: who runs it, the text, how it ended; closing it stops the generation."""
+        body = {
+            "ref": ref,
+            "prompt": prompt,
+            "room": room,
+            "max_tokens": max_tokens,
+            "where": where,
+        }
+        kinds = {"started": RunStarted, "text": RunText, "ended": RunEnded}
+        return self._caller.events("/run", body, kinds)
+
+
+def _receipt(events: Generator[Progress | P, None, None], progress: ProgressCallback | None) -> P:
+    with closing(events):
+        for event in events:
+            if not isinstance(event, Progress):
+                return event
+            if progress is not None:
+                progress(event)
+    raise LocalError("dreamerd ended its work without a receipt: see its log")
+
+
+def _absolute(path: str | Path) -> str:
+    # The daemon has a working directory of its own.
+    return str(Path(path).expanduser().absolute())
+
+
+def _part(name: str | None) -> str:
+    return quote(name or _ONLY_ROOM, safe="")
+
+
+def _query(room: str | None) -> str:
+    return f"?{urlencode({'room': room})}" if room else ""

@@ -1,0 +1,192 @@
+"""What a node can be told: one TOML file, overridden by ``DREAMER_<SECTION>_<KEY>``.
+
+Each key's documentation stands beside its field; ``dreamerd --print-default-config`` prints them
+all. A key that does not exist is an error: a misspelt setting must not be a silent default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, cast
+
+from dreamer.protocol.errors import InputError
+from dreamer.protocol.limits import (
+    GIB,
+    INFERENCE_IDLE_TIMEOUT_S,
+    INFERENCE_MAX_MODELS,
+    MIB,
+)
+
+Check = Callable[[Any], str | None]
+"""Returns what a value must be when it is not, else None."""
+
+
+def _key(default: Any, doc: str, check: Check | None = None) -> Any:
+    return field(default=default, metadata={"doc": doc, "check": check})
+
+
+def _between(low: float, high: float) -> Check:
+    return lambda value: None if low <= value <= high else f"between {low} and {high}"
+
+
+def _socket_mode(value: str) -> str | None:
+    good = len(value) == 4 and value[0] == "0" and set(value) <= set("01234567")
+    if good and value[1] in "67" and value[3] == "0":
+        return None
+    return 'an octal mode that the owner can write and others can\'t, such as "0600" or "0660"'
+
+
+def split_address(listen: str) -> tuple[str, int] | None:
+    """Return host and port of ``HOST:PORT`` (``[::1]:0`` for IPv6), or None when it is neither."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        return None
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _address(value: str) -> str | None:
+    return None if split_address(value) else 'HOST:PORT, such as "0.0.0.0:8470"'
+
+
+def _loopback(value: str) -> str | None:
+    address = split_address(value)
+    if not value or (address and address[0] in ("127.0.0.1", "::1", "localhost")):
+        return None
+    return 'empty or a loopback HOST:PORT such as "127.0.0.1:8471" (other hosts would need TLS)'
+
+
+def _schemes(*schemes: str) -> Check:
+    def check(urls: tuple[str, ...]) -> str | None:
+        good = all(url.startswith(tuple(f"{scheme}:" for scheme in schemes)) for url in urls)
+        return None if good else f"a list of URLs that start with {' or '.join(schemes)}:"
+
+    return check
+
+
+@dataclass(frozen=True)
+class NodeSection:
+    """This machine."""
+
+    name: str = _key("", "The name that others see. Empty: this machine's host name.")
+    models_dir: str = _key(
+        "",
+        "Where the store keeps models: a large, fast disk. Empty: HOME/models, or MODELS_DIR from "
+        "the environment.",
+    )
+
+
+@dataclass(frozen=True)
+class ApiSection:
+    """The REST API for programs on this machine. The Unix socket is always there."""
+
+    socket_mode: str = _key("0600", "Permissions of HOME/run/dreamerd.sock.", _socket_mode)
+    listen: str = _key(
+        "",
+        "Listen on TCP too, on loopback only, with a bearer token. Empty: no TCP.",
+        _loopback,
+    )
+    token_file: str = _key(
+        "",
+        "Holds the bearer token for TCP; made with mode 0600 when it is missing. "
+        "Empty: HOME/identity/api-token.",
+    )
+
+
+@dataclass(frozen=True)
+class NetworkSection:
+    """How links to other nodes are made."""
+
+    stun: tuple[str, ...] = _key(
+        (), "STUN servers that tell a node its public address.", _schemes("stun", "stuns")
+    )
+    turn: tuple[str, ...] = _key(
+        (), "TURN servers that relay where no direct way exists.", _schemes("turn", "turns")
+    )
+    turn_username: str = _key("", "User name at the TURN servers.")
+    turn_password: str = _key("", "Password at the TURN servers.")
+    relay: Literal["never", "fallback", "only"] = _key(
+        "fallback",
+        "Use TURN never, as a fallback, or only (private networks that allow nothing else).",
+    )
+    relay_budget_mib: int = _key(
+        500, "Relayed MiB for each peer before bulk stops going that way.", _between(0, 2**30)
+    )
+
+
+@dataclass(frozen=True)
+class TrackerSection:
+    """The tracker inside this daemon, started by --with-tracker."""
+
+    # Every interface, since only asking for --with-tracker starts it, and others must reach it.
+    listen: str = _key("0.0.0.0:8470", "Address it accepts on; port 0 picks a free one.", _address)
+    public_url: str = _key(
+        "", "The URL by which other machines reach it. Empty: made from the address it accepts on."
+    )
+
+
+@dataclass(frozen=True)
+class InferenceSection:
+    """Running models."""
+
+    serve_peers: bool = _key(False, "Run models for other members of a room.")
+    max_models: int = _key(
+        INFERENCE_MAX_MODELS,
+        "Models kept loaded at once, each in its own process.",
+        _between(1, 64),
+    )
+    threads: int = _key(0, "Threads a model may use. 0: all cores.", _between(0, 1024))
+    idle_timeout_s: float = _key(
+        INFERENCE_IDLE_TIMEOUT_S,
+        "Seconds without a request before a model is unloaded.",
+        _between(0, 10**7),
+    )
+
+
+@dataclass(frozen=True)
+class StoreSection:
+    """The content-addressed store."""
+
+    min_free_mib: int = _key(
+        GIB // MIB,
+        "MiB of the disk to leave free: a pull or push that would need them is refused first.",
+        _between(0, 2**30),
+    )
+
+
+@dataclass(frozen=True)
+class LogSection:
+    """What the daemon says on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = _key("info", "The least it reports.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a node, checked."""
+
+    node: NodeSection = field(default_factory=NodeSection)
+    api: ApiSection = field(default_factory=ApiSection)
+    network: NetworkSection = field(default_factory=NetworkSection)
+    tracker: TrackerSection = field(default_factory=TrackerSection)
+    inference: InferenceSection = field(default_factory=InferenceSection)
+    store: StoreSection = field(default_factory=StoreSection)
+    log: LogSection = field(default_factory=LogSection)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    one.name: cast("type[Any]", one.default_factory) for one in fields(Config)
+}
+"""The sections of the file by name, in the order they are printed."""
+
+
+def check_range(section: str, key: Field[Any], value: object) -> None:
+    """Check a value of the right type against its field's own rule.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    check: Check | None = key.metadata["check"]
+    wanted = check(value) if check else None
+    if wanted:
+        raise InputError(f"[{section}] {key.name} must be {wanted}, not {value!r:.80}")

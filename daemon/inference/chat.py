@@ -1,0 +1,73 @@
+"""Puts a conversation into the words a model was trained on: its own chat template.
+
+A template is Jinja from whoever made the model, so it runs in Jinja's immutable sandbox, with
+what Hugging Face templates expect and nothing else, in the worker process. A model without one
+gets the plain text.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NoReturn
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from dreamer.daemon.inference.requests import Message
+from dreamer.protocol.errors import InputError
+
+
+class _TemplateRefusedError(jinja2.TemplateError):
+    """The template itself said no (``raise_exception``)."""
+
+
+class ChatTemplate:
+    """A compiled chat template; ``special`` are its variables such as ``bos_token``."""
+
+    def __init__(self, source: str, special: dict[str, str]) -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols"],
+            autoescape=False,
+        )
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = _strftime_now
+        self._special = special
+        try:
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise _broken(error) from error
+
+    def render(self, messages: tuple[Message, ...]) -> str:
+        """Return the prompt, up to where the answer begins.
+
+        Raises:
+            InputError: the template refuses this conversation, or is broken or unsafe.
+        """
+        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        try:
+            return self._template.render(
+                messages=turns, add_generation_prompt=True, **self._special
+            )
+        except _TemplateRefusedError as error:
+            raise InputError(f"the model's chat template refuses this: {error}") from error
+        except (jinja2.TemplateError, TypeError, ValueError, OverflowError) as error:
+            raise _broken(error) from error
+
+
+def plain_prompt(messages: tuple[Message, ...]) -> str:
+    """Return the text for a model that has no chat template."""
+    return "\n\n".join(turn.content for turn in messages)
+
+
+def _broken(error: Exception) -> InputError:
+    return InputError(f"the model's chat template is broken ({error}); report it to its publisher")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise _TemplateRefusedError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().astimezone().strftime(form)

@@ -1,0 +1,139 @@
+"""One authenticated link: messages both ways, and the orders its bulk channel takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dreamer.daemon.transport.vocabulary import (
+    Expect,
+    SendControl,
+    Serve,
+    ServeFailed,
+    Span,
+    StopExpecting,
+    StopServing,
+    ToTransport,
+    VerifiedSpan,
+)
+from dreamer.protocol.canonical import Json
+from dreamer.protocol.errors import LocalProtocolError
+from dreamer.protocol.ids import NodeId, RoomId
+from dreamer.protocol.link.messages import Message, encode
+from dreamer.protocol.swarm.vocabulary import Lane
+
+
+@dataclass
+class Link:
+    """A member of a room that has proved itself. ``rtt_s`` is None until the first pong."""
+
+    number: int
+    room: RoomId
+    peer: NodeId
+    lane: Lane
+    capabilities: Json
+    pass_on: Callable[[ToTransport], None]
+    heard_at: float
+    pinged_at: float = 0.0
+    rtt_s: float | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the peer calls itself, for people."""
+        name = self.capabilities.get("name")
+        return name[:64] if isinstance(name, str) and name.isprintable() else ""
+
+    def send(self, message: Message) -> None:
+        """Send a control message."""
+        self.pass_on(SendControl(self.number, encode(message)))
+
+    def serve(self, request: int, spans: list[Span]) -> None:
+        """Send blocks from disk on the bulk channel."""
+        self.pass_on(Serve(self.number, request, spans))
+
+    def stop_serving(self, request: int, block: int) -> None:
+        """Leave out a block of a request, or with -1 all that is left."""
+        self.pass_on(StopServing(self.number, request, block))
+
+    def expect(self, request: int, spans: list[VerifiedSpan]) -> None:
+        """Take blocks that were asked for, verify and write them."""
+        self.pass_on(Expect(self.number, request, spans))
+
+    def stop_expecting(self, request: int, block: int) -> None:
+        """Throw away a block of a request, or with -1 all that is left."""
+        self.pass_on(StopExpecting(self.number, request, block))
+
+
+class LinkListener:
+    """Whoever wants to know what happens on the links of a room overrides what it needs.
+
+    A listener that finds a message to break the protocol raises RemoteProtocolError, and the
+    link is closed.
+    """
+
+    def link_up(self, link: Link) -> None:
+        """A member is linked."""
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """A link is gone."""
+
+    def message(self, link: Link, message: Message) -> None:
+        """A control message came."""
+
+    def block_done(self, link: Link, request: int, block: int, verdict: str) -> None:
+        """A block that was expected came in whole (``transport.vocabulary.BlockDone``)."""
+
+    def bytes_arrived(self, link: Link, size_bytes: int) -> None:
+        """Unverified payload came in."""
+
+    def serve_ended(self, link: Link, request: int, failed: ServeFailed | None) -> None:
+        """A request of the peer's was served to its end, or failed for a local reason."""
+
+
+class Fanout(LinkListener):
+    """Passes what happens on to several listeners, each of which looks for what is its own."""
+
+    def __init__(self) -> None:
+        self._listeners: list[LinkListener] = []
+
+    def add(self, listener: LinkListener) -> None:
+        """Let a listener know of everything from now on."""
+        self._listeners.append(listener)
+
+    def remove(self, listener: LinkListener) -> None:
+        """Leave a listener in peace."""
+        if listener not in self._listeners:
+            raise LocalProtocolError("a listener was removed that was never added")
+        self._listeners.remove(listener)
+
+    def link_up(self, link: Link) -> None:
+        """Pass it on."""
+        for listener in list(self._listeners):
+            listener.link_up(link)
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """Pass it on."""
+        for listener in list(self._listeners):
+            listener.link_down(link, reason)
+
+    def message(self, link: Link, message: Message) -> None:
+        """Pass it on."""
+        for listener in list(self._listeners):
+            listener.message(link, message)
+
+    def block_done(self, link: Link, request: int, block: int, verdict: str) -> None:
+        """Pass it on."""
+        for listener in list(self._listeners):
+            listener.block_done(link, request, block, verdict)
+
+    def bytes_arrived(self, link: Link, size_bytes: int) -> None:
+        """Pass it on."""
+        for listener in list(self._listeners):
+            listener.bytes_arrived(link, size_bytes)
+
+    def serve_ended(self, link: Link, request: int, failed: ServeFailed | None) -> None:
+        """Pass it on."""
+        for listener in list(self._listeners):
+            listener.serve_ended(link, request, failed)

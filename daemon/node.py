@@ -1,0 +1,213 @@
+"""A running node behind the port that every surface uses (``ports.Node``)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dreamer.daemon.identity import NodeIdentity
+from dreamer.daemon.inference.pool import Pool
+from dreamer.daemon.offload.running import Runs
+from dreamer.daemon.ports import (
+    ModelInfo,
+    PeerInfo,
+    PullEvent,
+    PushEvent,
+    RoomInfo,
+    RunEvent,
+    RunRequest,
+)
+from dreamer.daemon.room_keeper import RoomKeeper
+from dreamer.daemon.room_session import RoomSession, serves
+from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.puller import Puller
+from dreamer.daemon.sharing.pusher import Pusher, PushRequest
+from dreamer.daemon.state import State
+from dreamer.daemon.store.store import Store
+from dreamer.daemon.transport.client import Transport
+from dreamer.daemon.version import VERSION
+from dreamer.protocol.errors import LocalError
+from dreamer.protocol.ids import NodeId, short
+from dreamer.protocol.registry.changes import ChangeTags, MoveAlias, RemoveAlias
+from dreamer.protocol.registry.view import Model
+
+
+@dataclass
+class DreamerNode:
+    """What a node does for its user; see ``ports.Node`` for each call."""
+
+    name: str
+    identity: NodeIdentity
+    store: Store
+    state: State
+    library: Library
+    rooms_kept: RoomKeeper
+    puller: Puller
+    pusher: Pusher
+    runs: Runs
+    pool: Pool
+    transport: Transport
+    started_at: float
+
+    async def status(self) -> dict[str, Any]:
+        """Return the node's state, ready for JSON. Times in seconds, sizes in bytes."""
+        usage = await asyncio.to_thread(self.store.usage)
+        return {
+            "node_id": self.identity.node_id.hex(),
+            "name": self.name,
+            "version": VERSION,
+            "uptime_s": time.time() - self.started_at,
+            "rooms": [asdict(room) for room in self.rooms()],
+            "store": {"path": str(self.store.root), **asdict(usage)},
+            "bytes_by_lane": self.state.bytes_by_lane(0.0),
+            "links": sum(len(session.links.links) for session in self.rooms_kept.sessions),
+            "inference": {"loaded": [asdict(model) for model in self.pool.loaded()]},
+            "bans": [short(ban.node_id) for ban in self.state.bans(time.time())],
+        }
+
+    def rooms(self) -> list[RoomInfo]:
+        """Return this node's rooms."""
+        return self.rooms_kept.infos()
+
+    async def create_room(
+        self, name: str, trackers: list[str], origin: str | None, endpoint_url: str | None
+    ) -> RoomInfo:
+        """Make a room."""
+        return await self.rooms_kept.create(name, trackers, origin, endpoint_url)
+
+    async def invite(self, room: str, roles: list[str], expires_s: float, uses: int) -> str:
+        """Return a join token."""
+        return self.rooms_kept.invite(room, roles, expires_s, uses)
+
+    async def join_room(self, token: str) -> RoomInfo:
+        """Become a member."""
+        return await self.rooms_kept.join(token)
+
+    async def leave_room(self, room: str) -> None:
+        """Forget a room; content stays."""
+        self.state.drop_room(await self.rooms_kept.leave(room))
+
+    async def push(
+        self, path: Path, room: str, aliases: list[str], tags: list[str], name: str | None
+    ) -> AsyncIterator[PushEvent]:
+        """Publish a file or directory."""
+        session = self.rooms_kept.get(room)
+        request = PushRequest(path, tuple(aliases), tuple(tags), name or path.name)
+        async with aclosing(self.pusher.push(session, request)) as events:
+            async for event in events:
+                yield event
+
+    async def pull(
+        self, ref: str, room: str | None, output: Path | None
+    ) -> AsyncIterator[PullEvent]:
+        """Fetch a model."""
+        session, model = await self.rooms_kept.find(ref, room)
+        async with aclosing(self.puller.pull(session, model, output)) as events:
+            async for event in events:
+                yield event
+
+    async def models(self, room: str | None) -> list[ModelInfo]:
+        """Return the models of the rooms, the newest first."""
+        found: list[ModelInfo] = []
+        for session in self.rooms_kept.some(room):
+            registry = await session.read_registry()
+            models = sorted(registry.models.values(), key=lambda m: (-m.at, m.manifest_id))
+            holders = await asyncio.gather(*(session.holders(m.manifest_id) for m in models))
+            found += [
+                self._info(session, model, len(nodes))
+                for model, nodes in zip(models, holders, strict=True)
+            ]
+        return found
+
+    async def peers(self, room: str | None) -> list[PeerInfo]:
+        """Return the members present or linked."""
+        return [
+            self._peer(session, node)
+            for session in self.rooms_kept.some(room)
+            for node in dict.fromkeys(
+                [*session.present, *(link.peer for link in session.links.links)]
+            )
+            if node != self.identity.node_id
+        ]
+
+    async def set_alias(self, room: str | None, alias: str, ref: str) -> ModelInfo:
+        """Point an alias at a model."""
+        session, model = await self.rooms_kept.find(ref, room)
+        changed = await session.registry.change(MoveAlias(alias, model.manifest_id))
+        return await self._fresh(session, changed.registry.models[model.manifest_id])
+
+    async def remove_alias(self, room: str | None, alias: str) -> None:
+        """Remove an alias."""
+        await self.rooms_kept.get(room).registry.change(RemoveAlias(alias))
+
+    async def change_tags(
+        self, room: str | None, ref: str, add: list[str], remove: list[str]
+    ) -> ModelInfo:
+        """Add and remove tags."""
+        session, model = await self.rooms_kept.find(ref, room)
+        change = ChangeTags(model.manifest_id, tuple(add), tuple(remove))
+        changed = await session.registry.change(change)
+        return await self._fresh(session, changed.registry.models[model.manifest_id])
+
+    async def remove(self, ref: str, room: str | None) -> int:
+        """Remove this node's copy of a model; return the bytes freed."""
+        _, model = await self.rooms_kept.find(ref, room)
+        manifest_id = model.manifest_id
+        if self.puller.is_pulling(manifest_id):
+            raise LocalError(f"{model.name} is being pulled: wait for that, or stop it")
+        await self.pool.evict(manifest_id.hex())
+        self.library.withdraw_everywhere(manifest_id)
+        freed = await asyncio.to_thread(self.store.forget, manifest_id)
+        self.state.drop_model(manifest_id)
+        return freed
+
+    async def run(self, request: RunRequest) -> AsyncIterator[RunEvent]:
+        """Generate text."""
+        session, model = await self.rooms_kept.find(request.ref, request.room)
+        async with aclosing(self.runs.run(session, model, request)) as events:
+            async for event in events:
+                yield event
+
+    async def _fresh(self, session: RoomSession, model: Model) -> ModelInfo:
+        return self._info(session, model, len(await session.holders(model.manifest_id)))
+
+    def _info(self, session: RoomSession, model: Model, others: int) -> ModelInfo:
+        offered = self.library.find(session.room_id, model.manifest_id)
+        local = offered is not None and offered.whole
+        held = self.state.model(model.manifest_id) if local else None
+        return ModelInfo(
+            manifest_id=model.manifest_id.hex(),
+            short_id=short(model.manifest_id),
+            room=session.card.name,
+            name=model.name,
+            size_bytes=model.size_bytes,
+            files=model.files,
+            aliases=model.aliases,
+            tags=model.tags,
+            published_by=model.published_by.hex(),
+            at=model.at,
+            local=local,
+            path=str(held.path) if held else None,
+            on_nodes=others + local,
+        )
+
+    def _peer(self, session: RoomSession, node: NodeId) -> PeerInfo:
+        link = session.links.link(node)
+        capabilities = link.capabilities if link else session.present.get(node, {})
+        return PeerInfo(
+            node_id=node.hex(),
+            name=session.name_of(node),
+            room=session.card.name,
+            present=node in session.present,
+            linked=link is not None,
+            lane=link.lane.value if link else None,
+            bytes_down=link.bytes_down if link else 0,
+            bytes_up=link.bytes_up if link else 0,
+            serves=("generate",) if serves(capabilities) else (),
+            rtt_ms=round(link.rtt_s * 1000, 3) if link and link.rtt_s is not None else None,
+        )

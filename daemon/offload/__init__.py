@@ -1,0 +1,1 @@
+"""Runs models on peers, and for peers, over the control channel of a link."""

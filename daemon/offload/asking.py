@@ -1,0 +1,97 @@
+"""Has a peer run a model for us and streams its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+
+from dreamer.daemon.links.link import Link, LinkListener
+from dreamer.daemon.ports import RunEnded, RunText
+from dreamer.protocol.errors import DreamerError, RemoteError, error_from_code
+from dreamer.protocol.ids import ManifestId, short
+from dreamer.protocol.limits import GENERATE_FIRST_TOKEN_TIMEOUT_S
+from dreamer.protocol.link.messages import (
+    Ended,
+    Failed,
+    Generate,
+    Message,
+    StopGenerating,
+    Text,
+)
+
+Answer = Text | Ended | DreamerError
+
+
+class OffloadAsking(LinkListener):
+    """One room's requests to peers; a listener of its links."""
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._numbers = numbers
+        self._waiting: dict[tuple[int, int], asyncio.Queue[Answer]] = {}
+
+    async def run(
+        self, link: Link, manifest_id: ManifestId, prompt: str, max_tokens: int
+    ) -> AsyncGenerator[RunText | RunEnded, None]:
+        """Yield the peer's answer as it comes; closing the iterator stops the peer.
+
+        Raises:
+            RemoteError: the peer is gone or silent.
+            DreamerError: what the peer says went wrong.
+        """
+        request = next(self._numbers)
+        answers = self._waiting[link.number, request] = asyncio.Queue()
+        link.send(Generate(request, manifest_id, prompt, max_tokens))
+        ended = False
+        try:
+            while not ended:
+                event = _event(await self._next(link, answers))
+                ended = isinstance(event, RunEnded)
+                yield event
+        finally:
+            del self._waiting[link.number, request]
+            if not ended:
+                link.send(StopGenerating(request))
+
+    async def _next(self, link: Link, answers: asyncio.Queue[Answer]) -> Text | Ended:
+        try:
+            async with asyncio.timeout(GENERATE_FIRST_TOKEN_TIMEOUT_S):
+                answer = await answers.get()
+        except TimeoutError:
+            raise RemoteError(
+                f"{short(link.peer)} has sent nothing for "
+                f"{GENERATE_FIRST_TOKEN_TIMEOUT_S:.0f} s: try another node"
+            ) from None
+        if isinstance(answer, DreamerError):
+            raise answer
+        return answer
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """Fail what the peer was asked for."""
+        for (number, _), answers in self._waiting.items():
+            if number == link.number:
+                answers.put_nowait(RemoteError(f"lost the link to {short(link.peer)}: {reason}"))
+
+    def message(self, link: Link, message: Message) -> None:
+        """Take a piece of an answer."""
+        if not isinstance(message, Text | Ended | Failed):
+            return
+        answers = self._waiting.get((link.number, message.request))
+        if answers is None:
+            return
+        if isinstance(message, Failed):
+            told = f"{short(link.peer)}: {message.message[:500]}"
+            answers.put_nowait(error_from_code(message.code, told))
+        else:
+            answers.put_nowait(message)
+
+
+def _event(answer: Text | Ended) -> RunText | RunEnded:
+    if isinstance(answer, Text):
+        return RunText(answer.text, answer.tokens)
+    return RunEnded(
+        answer.finish_reason,
+        answer.prompt_tokens,
+        answer.completion_tokens,
+        answer.first_token_us / 1e6,
+        answer.total_us / 1e6,
+    )

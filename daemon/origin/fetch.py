@@ -1,0 +1,70 @@
+"""Filling a run of blocks of a download from the origin: every block verified, then written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+
+from dreamer.daemon.origin.origin import Origin
+from dreamer.daemon.store.download import Download
+
+OnBlock = Callable[[int], None]
+"""Told the number of a block, in the thread that fetches."""
+
+
+def fetch_blocks(
+    origin: Origin,
+    download: Download,
+    blocks: range,
+    stop: threading.Event,
+    verified: OnBlock,
+    rejected: OnBlock,
+    arrived: Callable[[int], None] = lambda size_bytes: None,
+) -> None:
+    """Fetch consecutive blocks, one ranged GET for each file they touch.
+
+    ``verified`` is told each block that is on disk, ``rejected`` each whose bytes were wrong and
+    of which nothing was kept, ``arrived`` the size of each piece that comes in.
+
+    Raises:
+        OriginError: the origin failed; blocks told as verified are good.
+        LocalError: the disk failed.
+        StoppedError: ``stop`` was set.
+    """
+    for run in download.manifest.layout.runs(blocks):
+        _fetch_run(origin, download, run, stop, verified, rejected, arrived)
+
+
+def _fetch_run(
+    origin: Origin,
+    download: Download,
+    run: range,
+    stop: threading.Event,
+    verified: OnBlock,
+    rejected: OnBlock,
+    arrived: Callable[[int], None],
+) -> None:
+    layout = download.manifest.layout
+    first, last = layout.span(run[0]), layout.span(run[-1])
+    digest = download.manifest.files[first.file_index].digest
+    length = last.offset + last.length - first.offset
+    block = run.start
+    # Pieces end where the network likes; at most a block and a piece are held.
+    held = bytearray()
+    with closing(origin.read(digest, first.offset, length, stop)) as pieces:
+        for piece in pieces:
+            arrived(len(piece))
+            held += piece
+            # Verified before written: the partial file never holds a bad block.
+            while block < run.stop and len(held) >= layout.block_size(block):
+                size = layout.block_size(block)
+                data = bytes(held[:size])
+                del held[:size]
+                if download.outboard.matches(block, data):
+                    download.write(block, data)
+                    verified(block)
+                else:
+                    # The rest of the run may be good; whether to go on is the planner's choice.
+                    rejected(block)
+                block += 1

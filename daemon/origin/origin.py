@@ -1,0 +1,127 @@
+"""One room's origin: where pushes leave a copy and pulls turn last.
+
+Keys are ``PREFIX/files/HEX`` and ``PREFIX/objects/HEX``, named by BLAKE3; nothing that comes from
+the origin is trusted before it is hashed. Methods block and may be called from several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import closing
+
+from blake3 import blake3
+
+from dreamer.daemon.origin import address
+from dreamer.daemon.origin.bucket import Bucket
+from dreamer.daemon.origin.faults import OriginBusyError, OriginError
+from dreamer.daemon.origin.retry import Retry
+from dreamer.daemon.origin.upload import Upload, UploadReport
+from dreamer.daemon.store import stopping
+from dreamer.daemon.store.ingest import OnProgress
+from dreamer.daemon.store.store import Store
+from dreamer.protocol.content.manifest import Manifest
+from dreamer.protocol.ids import Digest, ManifestId
+from dreamer.protocol.limits import (
+    BLOCK_BYTES,
+    ORIGIN_RETRY_BASE_S,
+    STORE_OBJECT_MAX_BYTES,
+)
+
+
+class Origin:
+    """The origin at ``s3://bucket/prefix``; ``endpoint_url`` for stores other than AWS's.
+
+    Credentials come from where boto3 looks for them. ``retry_base_s`` is the first pause before
+    trying again.
+
+    Raises:
+        InputError: from the constructor, if a URL is not of that form.
+        OriginError: from any method; see ``faults.py``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        endpoint_url: str | None = None,
+        retry_base_s: float = ORIGIN_RETRY_BASE_S,
+    ) -> None:
+        self._address = address.parse(url, endpoint_url)
+        self._bucket = Bucket(self._address)
+        self._retry = Retry(retry_base_s)
+
+    def close(self) -> None:
+        """Close the connections; they are made anew if needed."""
+        self._bucket.close()
+
+    def check(self) -> None:
+        """Make sure that the bucket is there and lets us in."""
+        self._retry.run(self._bucket.check, threading.Event())
+
+    def upload(
+        self,
+        manifest_id: ManifestId,
+        manifest: Manifest,
+        store: Store,
+        progress: OnProgress,
+        stop: threading.Event,
+    ) -> UploadReport:
+        """Send a model that the store holds; what is there already is not sent again.
+
+        Raises:
+            LocalError: the store does not hold all of it.
+            StoppedError: ``stop`` was set; what was sent whole is not sent again next time.
+        """
+        upload = Upload(self._bucket, self._address, store, self._retry, progress, stop)
+        return upload.run(manifest_id, manifest)
+
+    def fetch_object(self, digest: Digest, stop: threading.Event | None = None) -> bytes:
+        """Return a manifest or outboard, verified.
+
+        Raises:
+            OriginMissingError: it isn't there.
+            StoppedError: ``stop`` was set.
+        """
+        # The size is asked for first, so that a foreign object can't fill the memory.
+        event = stop or threading.Event()
+        key = self._address.object_key(digest)
+        size = self._retry.run(lambda: self._bucket.known_size(key), event)
+        if size > STORE_OBJECT_MAX_BYTES:
+            raise OriginError(f"{key} at {self._address} has {size} bytes: not ours, remove it")
+        data = b"".join(self._read(key, 0, size, event))
+        if blake3(data).digest() != digest:
+            raise OriginError(f"{key} at {self._address} is damaged: push the model again")
+        return data
+
+    def read(
+        self, digest: Digest, offset: int, length: int, stop: threading.Event | None = None
+    ) -> Generator[bytes, None, None]:
+        """Yield ``length`` bytes at ``offset`` of a file, in pieces, not verified.
+
+        A connection that breaks is taken up where it broke. Close the iterator to end early.
+
+        Raises:
+            StoppedError: ``stop`` was set.
+        """
+        key = self._address.file_key(digest)
+        return self._read(key, offset, length, stop or threading.Event())
+
+    def _read(
+        self, key: str, offset: int, length: int, stop: threading.Event
+    ) -> Generator[bytes, None, None]:
+        end = offset + length
+        failures = 0
+        failed_at = offset
+        # What has arrived is not asked for again: egress is what costs.
+        while offset < end:
+            try:
+                with closing(self._bucket.get(key, offset, end - offset)) as pieces:
+                    for piece in pieces:
+                        stopping.check(stop)
+                        offset += len(piece)
+                        yield piece
+            except OriginBusyError as error:
+                # Who brings a block between failures is slow, not broken.
+                failures = failures + 1 if offset - failed_at < BLOCK_BYTES else 1
+                failed_at = offset
+                self._retry.pause(failures, error, stop)

@@ -1,0 +1,57 @@
+"""Where a room's registry is kept: at the tracker, with a copy here for when it is away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dreamer.daemon.rendezvous.session import TrackerSession
+from dreamer.daemon.state import CachedRegistry, State
+from dreamer.protocol.errors import RemoteError
+from dreamer.protocol.rooms.card import RoomCard
+
+
+class TrackerDocuments:
+    """The document store (``daemon.registry.DocumentStore``) of a room without S3 registry.
+
+    All nodes must write to the same place, so it is always the first of the room's trackers.
+    """
+
+    def __init__(self, card: RoomCard, sessions: Sequence[TrackerSession], state: State) -> None:
+        self._card = card
+        self._sessions = sessions
+        self._state = state
+
+    async def read(self) -> tuple[bytes, str] | None:
+        """Return the document and its ETag; None when there is none yet.
+
+        Raises:
+            RemoteError: the tracker can't be reached.
+        """
+        found = await self._keeper().read_registry()
+        if found is not None:
+            data, etag = found
+            self._state.put_registry(self._card.room_id, CachedRegistry(etag, data))
+        return found
+
+    async def write(self, data: bytes, etag: str | None) -> str:
+        """Write if the stored version is still ``etag``; return the new ETag.
+
+        Raises:
+            ConflictError: somebody else wrote first.
+            RemoteError: the tracker can't be reached.
+        """
+        written = await self._keeper().write_registry(data, etag)
+        self._state.put_registry(self._card.room_id, CachedRegistry(written, data))
+        return written
+
+    def _keeper(self) -> TrackerSession:
+        if not self._sessions:
+            raise RemoteError(f"room {self._card.name} has no tracker to keep its registry")
+        keeper = self._sessions[0]
+        if not keeper.connected:
+            reason = keeper.last_error or "it is not connected yet"
+            raise RemoteError(
+                f"can't reach the tracker of room {self._card.name} ({reason}): check that "
+                f"dreamer-tracker runs at {self._card.trackers[0]}"
+            )
+        return keeper

@@ -1,0 +1,25 @@
+"""Puts the API together over a ``Node``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from dreamer.daemon.ports import Node
+from dreamer.daemon.rest.guard import bearer_token, errors_as_json, json_writes, known_host
+from dreamer.daemon.rest.rooms import RoomHandlers
+from dreamer.daemon.rest.work import WorkHandlers
+from dreamer.protocol.limits import REST_BODY_MAX_BYTES
+
+PREFIX = "/dreamer/v1"
+
+
+def make_app(node: Node, token: str | None = None) -> web.Application:
+    """Return the API of ``node``; ``token`` is what TCP clients must send, None shuts TCP out."""
+    app = web.Application(
+        client_max_size=REST_BODY_MAX_BYTES,
+        # Outermost first: every refusal below is answered as JSON.
+        middlewares=[errors_as_json, known_host, bearer_token(token), json_writes],
+    )
+    for route in (*RoomHandlers(node).routes(), *WorkHandlers(node).routes()):
+        app.router.add_route(route.method, f"{PREFIX}{route.path}", route.handler)
+    return app

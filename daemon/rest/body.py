@@ -1,0 +1,154 @@
+"""Reads a request's JSON body into a dataclass; every mistake is named by its field."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from aiohttp import web
+
+from dreamer.daemon.field_types import checked
+from dreamer.daemon.ports import Where
+from dreamer.protocol.canonical import Json, loads_lenient
+from dreamer.protocol.errors import InputError
+from dreamer.protocol.limits import (
+    GENERATE_MAX_TOKENS,
+    INVITE_DEFAULT_TTL_S,
+    PROMPT_MAX_BYTES,
+)
+
+B = TypeVar("B")
+
+DEFAULT_ROLES = ("member", "publisher")
+"""What an invitation grants when it doesn't say: a team whose members push and pull just works."""
+
+
+@dataclass(frozen=True)
+class CreateRoom:
+    """Body of ``POST rooms``."""
+
+    name: str
+    trackers: tuple[str, ...]
+    origin: str | None = None
+    endpoint_url: str | None = None
+
+
+@dataclass(frozen=True)
+class JoinRoom:
+    """Body of ``POST rooms/join``."""
+
+    token: str
+
+
+@dataclass(frozen=True)
+class Invite:
+    """Body of ``POST rooms/{room}/invite``."""
+
+    roles: tuple[str, ...] = DEFAULT_ROLES
+    expires_s: float = INVITE_DEFAULT_TTL_S
+    uses: int = 1
+
+    def __post_init__(self) -> None:
+        if self.expires_s <= 0:
+            raise InputError("field 'expires_s' must be more than 0 seconds")
+        if self.uses < 1:
+            raise InputError("field 'uses' must be 1 or more")
+
+
+@dataclass(frozen=True)
+class SetAlias:
+    """Body of ``PUT rooms/{room}/aliases/{alias}``."""
+
+    ref: str
+
+
+@dataclass(frozen=True)
+class ChangeTags:
+    """Body of ``POST rooms/{room}/models/{ref}/tags``."""
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Push:
+    """Body of ``POST push``."""
+
+    path: str
+    room: str
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        absolute_path(self.path, "path")
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Body of ``POST pull``."""
+
+    ref: str
+    room: str | None = None
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.output is not None:
+            absolute_path(self.output, "output")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Body of ``POST run``."""
+
+    ref: str
+    prompt: str
+    room: str | None = None
+    max_tokens: int = 256
+    where: Where = "auto"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_tokens <= GENERATE_MAX_TOKENS:
+            raise InputError(f"field 'max_tokens' must be between 1 and {GENERATE_MAX_TOKENS}")
+        if len(self.prompt.encode(errors="replace")) > PROMPT_MAX_BYTES:
+            raise InputError(f"field 'prompt' must be at most {PROMPT_MAX_BYTES} bytes")
+
+
+def absolute_path(text: str, field: str) -> Path:
+    """Return a path that means the same to the daemon as to its client.
+
+    Raises:
+        InputError: it is relative, or holds a NUL.
+    """
+    path = Path(text)
+    if not path.is_absolute() or "\0" in text:
+        raise InputError(f"field {field!r} must be an absolute path, not {text!r:.200}")
+    return path
+
+
+async def read_body(request: web.Request, kind: type[B]) -> B:
+    """Return the request's body as ``kind``.
+
+    Raises:
+        InputError: not a JSON object, a field is unknown, missing or of a wrong type.
+    """
+    # An empty body is an empty object: every field may have a default.
+    data = await request.read()
+    return parse_body(loads_lenient(data) if data else {}, kind)
+
+
+def parse_body(value: Json, kind: type[B]) -> B:
+    """Return the JSON object as ``kind``; see ``read_body``."""
+    hints = get_type_hints(kind)
+    keys = fields(kind)  # type: ignore[arg-type]
+    for name in value:
+        if name not in hints:
+            raise InputError(f"unknown field {name!r:.80}; it can be: {', '.join(hints)}")
+    given: dict[str, Any] = {}
+    for key in keys:
+        if key.name in value:
+            given[key.name] = checked(value[key.name], hints[key.name], f"field {key.name!r}")
+        elif key.default is MISSING:
+            raise InputError(f"field {key.name!r} is missing")
+    return kind(**given)

@@ -1,0 +1,135 @@
+"""Who may talk to the API: everything here runs before a handler sees the request.
+
+A web page in the user's own browser can send requests to loopback. It is kept out by the ``Host``
+allow-list (DNS rebinding), the ``Origin`` check and the JSON content type (CSRF); no CORS header
+is ever sent. A program of another user is kept out by the socket's mode and, on TCP, by a token.
+"""
+
+from __future__ import annotations
+
+import hmac
+import socket
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from dreamer.daemon.rest.json_form import error_json
+from dreamer.protocol.errors import (
+    AmbiguousError,
+    ConflictError,
+    DreamerError,
+    ForbiddenError,
+    InputError,
+    LocalError,
+    LocalProtocolError,
+    NoMatchError,
+    RemoteError,
+)
+
+HOSTS = ("localhost", "127.0.0.1", "::1", "dreamerd")
+"""Names by which the API may be addressed, with any port."""
+
+_WRITES = ("POST", "PUT", "PATCH")
+
+_STATUS: dict[type[DreamerError], int] = {
+    NoMatchError: 404,
+    AmbiguousError: 409,
+    InputError: 400,
+    ForbiddenError: 403,
+    LocalProtocolError: 500,
+    LocalError: 503,
+    ConflictError: 409,
+    RemoteError: 502,
+    DreamerError: 500,
+}
+
+
+def http_status(error: DreamerError) -> int:
+    """Return the HTTP status for an error, by its nearest class."""
+    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every failure as ``{"error": {"code", "message"}}``."""
+    try:
+        return await handler(request)
+    except DreamerError as error:
+        return web.json_response(error_json(error), status=http_status(error))
+    except web.HTTPException as error:
+        # Redirects are exceptions too.
+        if error.status < 400:
+            raise
+        body = {"error": {"code": f"http_{error.status}", "message": _said(error, request)}}
+        return web.json_response(body, status=error.status, headers=_allow(error))
+
+
+def _said(error: web.HTTPException, request: web.Request) -> str:
+    if error.status == 404:
+        return f"there is no {request.path!r:.200} here; the API is below /dreamer/v1"
+    return error.text or error.reason
+
+
+def _allow(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+
+
+@web.middleware
+async def known_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse requests that were addressed to another name, or sent by another site's page."""
+    host = request.headers.get("Host", "")
+    if _host_name(host) not in HOSTS:
+        raise ForbiddenError(f"host {host!r:.80} is not served here; use localhost or dreamerd")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+        raise ForbiddenError(f"pages of {origin!r:.80} may not use this API")
+    return await handler(request)
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port  # raises where the port is no number
+    except ValueError:
+        return None
+    # Equal only if the header is nothing but a name and a port.
+    return parts.hostname if parts.netloc == host and "@" not in host else None
+
+
+@web.middleware
+async def json_writes(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse bodies of other types: a form in a browser can't send JSON's."""
+    if request.method in _WRITES and request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send Content-Type: application/json")
+    return await handler(request)
+
+
+def bearer_token(token: str | None) -> Middleware:
+    """Return the middleware that demands ``token`` of whoever comes by TCP.
+
+    Without a token nobody may come by TCP.
+    """
+
+    @web.middleware
+    async def demand(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not _by_unix_socket(request) and not _carries(request, token):
+            raise web.HTTPUnauthorized(
+                text="send Authorization: Bearer with the token from the api-token file"
+            )
+        return await handler(request)
+
+    return demand
+
+
+def _by_unix_socket(request: web.Request) -> bool:
+    end = request.transport.get_extra_info("socket") if request.transport else None
+    return end is not None and end.family == socket.AF_UNIX
+
+
+def _carries(request: web.Request, token: str | None) -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if token is None or scheme.lower() != "bearer":
+        return False
+    # In constant time: how long a refusal takes must not tell how much was right.
+    return hmac.compare_digest(given.strip().encode(errors="replace"), token.encode())

@@ -1,0 +1,76 @@
+"""The JSON form of what a node returns, and the way back for the Python client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from dreamer.daemon.ports import (
+    Progress,
+    PullEvent,
+    PullReceipt,
+    PushEvent,
+    PushReceipt,
+    RunEnded,
+    RunEvent,
+    RunStarted,
+    RunText,
+)
+from dreamer.protocol.canonical import Json
+from dreamer.protocol.errors import DreamerError, LocalProtocolError
+
+V = TypeVar("V")
+Event = PushEvent | PullEvent | RunEvent
+
+EVENT_NAMES: dict[type[Any], str] = {
+    Progress: "progress",
+    PushReceipt: "receipt",
+    PullReceipt: "receipt",
+    RunStarted: "started",
+    RunText: "text",
+    RunEnded: "ended",
+}
+"""The ``event:`` field of Server-Sent Events by the class of what happened."""
+
+
+def to_json(value: Any) -> Json:
+    """Return a dataclass of ``ports`` as a JSON object, field by field."""
+    return asdict(value)
+
+
+def from_json(kind: type[V], value: Json) -> V:
+    """Return the dataclass ``kind`` from its JSON form; fields it does not know are left out."""
+    # JSON has no tuples, and the daemon may be newer than this client.
+    hints = get_type_hints(kind)
+    known = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    return kind(
+        **{
+            name: tuple(value[name]) if get_origin(hints[name]) is tuple else value[name]
+            for name in known
+            if name in value
+        }
+    )
+
+
+def error_json(error: DreamerError) -> Json:
+    """Return the body of a failed request."""
+    return {"error": {"code": error.code, "message": str(error)}}
+
+
+def run_json(events: Iterable[RunEvent]) -> Json:
+    """Return a whole generation as one object.
+
+    Raises:
+        LocalProtocolError: the generation did not begin or did not end.
+    """
+    summary: Json = {}
+    pieces: list[str] = []
+    for event in events:
+        if isinstance(event, RunText):
+            pieces.append(event.text)
+        else:
+            summary.update(to_json(event))
+    if "where" not in summary or "finish_reason" not in summary:
+        raise LocalProtocolError("the daemon ended a run without saying how: see its log")
+    return {"text": "".join(pieces), **summary}

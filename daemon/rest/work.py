@@ -1,0 +1,55 @@
+"""Handlers of long work: push, pull and run, streamed or answered at their end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+
+from dreamer.daemon.ports import Node, Progress, PullEvent, PushEvent, RunRequest
+from dreamer.daemon.rest.body import Pull, Push, Run, read_body
+from dreamer.daemon.rest.events import answer
+from dreamer.daemon.rest.json_form import run_json, to_json
+from dreamer.protocol.canonical import Json
+from dreamer.protocol.errors import LocalProtocolError
+
+
+class WorkHandlers:
+    """The handlers, on one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes below ``/dreamer/v1``."""
+        return [
+            web.post("/push", self.push),
+            web.post("/pull", self.pull),
+            web.post("/run", self.run),
+        ]
+
+    async def push(self, request: web.Request) -> web.StreamResponse:
+        """``POST push``."""
+        body = await read_body(request, Push)
+        work = self._node.push(
+            Path(body.path), body.room, list(body.aliases), list(body.tags), body.name
+        )
+        return await answer(request, work, _receipt)
+
+    async def pull(self, request: web.Request) -> web.StreamResponse:
+        """``POST pull``."""
+        body = await read_body(request, Pull)
+        output = None if body.output is None else Path(body.output)
+        return await answer(request, self._node.pull(body.ref, body.room, output), _receipt)
+
+    async def run(self, request: web.Request) -> web.StreamResponse:
+        """``POST run``."""
+        body = await read_body(request, Run)
+        wanted = RunRequest(body.ref, body.prompt, body.room, body.max_tokens, body.where)
+        return await answer(request, self._node.run(wanted), run_json)
+
+
+def _receipt(events: list[PushEvent] | list[PullEvent]) -> Json:
+    if not events or isinstance(events[-1], Progress):
+        raise LocalProtocolError("the daemon ended its work without a receipt: see its log")
+    return to_json(events[-1])

@@ -1,0 +1,204 @@
+"""The rooms this node is in, each with its running session: made, joined, left, found by name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from dreamer.daemon.origins import Origins
+from dreamer.daemon.ports import RoomInfo
+from dreamer.daemon.room_session import RoomSession
+from dreamer.daemon.rooms import Membership, RoomBook
+from dreamer.daemon.tasks import TaskSet
+from dreamer.daemon.transport.vocabulary import FromTransport
+from dreamer.protocol.errors import AmbiguousError, InputError, NoMatchError
+from dreamer.protocol.ids import RoomId
+from dreamer.protocol.registry.view import Model
+
+
+@dataclass
+class Kept:
+    """A session and the task that runs it."""
+
+    session: RoomSession
+    task: asyncio.Task[None]
+
+
+class RoomKeeper:
+    """All sessions of a node. ``make_session`` gives a room its links, sharing and offloading."""
+
+    def __init__(
+        self,
+        book: RoomBook,
+        make_session: Callable[[Membership], RoomSession],
+        origins: Origins,
+        tasks: TaskSet,
+    ) -> None:
+        self._book = book
+        self._make_session = make_session
+        self._origins = origins
+        self._tasks = tasks
+        self._kept: dict[RoomId, Kept] = {}
+
+    def start(self) -> None:
+        """Start a session for every room in the book."""
+        for membership in self._book.list():
+            self._start(membership)
+
+    async def close(self) -> None:
+        """Say goodbye in every room."""
+        for room_id in list(self._kept):
+            await self._stop(room_id)
+
+    @property
+    def sessions(self) -> list[RoomSession]:
+        """Every running session, by the room's name."""
+        return sorted((kept.session for kept in self._kept.values()), key=lambda s: s.card.name)
+
+    def transport_event(self, event: FromTransport) -> None:
+        """Pass an event of the transport process to the room whose link it is about."""
+        for kept in self._kept.values():
+            if kept.session.links.owns(event.link):
+                kept.session.links.transport_event(event)
+                return
+
+    def infos(self) -> list[RoomInfo]:
+        """Return the rooms for people."""
+        return [_info(session) for session in self.sessions]
+
+    async def create(
+        self, name: str, trackers: list[str], origin: str | None, endpoint_url: str | None
+    ) -> RoomInfo:
+        """Make a room; nothing stays of one whose tracker or origin can't be reached.
+
+        Raises:
+            InputError: the name is taken, or a URL is malformed.
+            RemoteError: a tracker or the origin can't be reached.
+        """
+        if not trackers:
+            raise InputError("a room needs a tracker: give --tracker URL")
+        membership = await asyncio.to_thread(
+            self._book.create, name, trackers, origin, endpoint_url, time.time()
+        )
+        try:
+            if (storage := self._origins.of(membership.card)) is not None:
+                await asyncio.to_thread(storage.check)
+            session = self._start(membership)
+            await session.wait_connected()
+        except BaseException:
+            await self._undo(membership)
+            raise
+        return _info(session)
+
+    async def join(self, token: str) -> RoomInfo:
+        """Redeem a token at the room's tracker; the membership is kept once it lets us in.
+
+        Raises:
+            InputError: it is no whole token, or the room is here already.
+            ForbiddenError: the invitation has expired or was used.
+            RemoteError: the tracker can't be reached.
+        """
+        membership = await asyncio.to_thread(self._book.accept, token, time.time())
+        room_id = membership.card.room_id
+        if room_id in self._kept:
+            raise InputError(f"this node is in room {membership.card.name} already")
+        session = self._start(membership)
+        try:
+            await session.wait_connected()
+            await asyncio.to_thread(self._book.add, membership)
+        except BaseException:
+            await self._stop(room_id)
+            raise
+        return _info(session)
+
+    async def leave(self, room: str) -> RoomId:
+        """Forget a room."""
+        membership = await asyncio.to_thread(self._book.remove, room)
+        await self._stop(membership.card.room_id)
+        return membership.card.room_id
+
+    def invite(self, room: str, roles: list[str], expires_s: float, uses: int) -> str:
+        """Return a join token for a room."""
+        return self._book.invite(room, roles, expires_s, uses, time.time())
+
+    def get(self, room: str | None) -> RoomSession:
+        """Return a room's session by name or id; None means the only room there is.
+
+        Raises:
+            NoMatchError: there is no such room.
+            AmbiguousError: None, and there are several.
+        """
+        if room is not None:
+            return self._kept[self._book.get(room).card.room_id].session
+        match self.sessions:
+            case [only]:
+                return only
+            case []:
+                raise NoMatchError(
+                    "this node is in no room: make one with 'dreamer room create', or join one "
+                    "with 'dreamer room join TOKEN'"
+                )
+            case several:
+                names = ", ".join(session.card.name for session in several)
+                raise AmbiguousError(f"this node is in several rooms ({names}): say --room NAME")
+
+    def some(self, room: str | None) -> Iterable[RoomSession]:
+        """Return one room's session, or with None all."""
+        return self.sessions if room is None else [self.get(room)]
+
+    async def find(self, ref: str, room: str | None) -> tuple[RoomSession, Model]:
+        """Return the model that a reference names, in one room or in whichever has it.
+
+        Raises:
+            NoMatchError: no room has it.
+            AmbiguousError: several models, or several rooms, have it.
+        """
+        if room is not None or len(self.sessions) < 2:
+            session = self.get(room)
+            return session, await session.resolve(ref)
+        found: list[tuple[RoomSession, Model]] = []
+        missing: list[NoMatchError] = []
+        for session in self.sessions:
+            try:
+                found.append((session, await session.resolve(ref)))
+            except NoMatchError as error:
+                missing.append(error)
+        if not found:
+            raise missing[0]
+        if len({model.manifest_id for _, model in found}) > 1:
+            names = ", ".join(session.card.name for session, _ in found)
+            raise AmbiguousError(f"{ref!r:.80} is in several rooms ({names}): say --room NAME")
+        return found[0]
+
+    def _start(self, membership: Membership) -> RoomSession:
+        session = self._make_session(membership)
+        self._kept[membership.card.room_id] = Kept(session, self._tasks.start(session.run()))
+        return session
+
+    async def _stop(self, room_id: RoomId) -> None:
+        if kept := self._kept.pop(room_id, None):
+            kept.session.close()
+            kept.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await kept.task
+
+    async def _undo(self, membership: Membership) -> None:
+        await self._stop(membership.card.room_id)
+        self._origins.forget(membership.card)
+        await asyncio.to_thread(self._book.remove, membership.card.room_id.hex())
+
+
+def _info(session: RoomSession) -> RoomInfo:
+    card = session.card
+    return RoomInfo(
+        name=card.name,
+        room_id=card.room_id.hex(),
+        roles=tuple(str(role) for role in session.membership.roles),
+        trackers=card.trackers,
+        origin=card.origin,
+        endpoint_url=card.endpoint_url,
+        connected=session.connected,
+    )

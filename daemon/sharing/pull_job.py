@@ -1,0 +1,337 @@
+"""One pull under way: drives the planner with what the links, the origin and the disk report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from dreamer.daemon.links.link import Link, LinkListener
+from dreamer.daemon.links.room_links import RoomLinks
+from dreamer.daemon.origin.origin import Origin
+from dreamer.daemon.ports import LANES, Progress
+from dreamer.daemon.ports import Lane as LaneName
+from dreamer.daemon.sharing.lane_clock import LaneClock
+from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.origin_lane import ORIGIN, OriginLane
+from dreamer.daemon.store.download import Download as StoredDownload
+from dreamer.daemon.tasks import TaskSet
+from dreamer.daemon.transport.vocabulary import REJECTED, VERIFIED
+from dreamer.protocol.errors import (
+    DreamerError,
+    LocalError,
+    RemoteError,
+    RemoteProtocolError,
+)
+from dreamer.protocol.ids import ManifestId, NodeId, RoomId
+from dreamer.protocol.link.messages import (
+    CancelWant,
+    Follow,
+    Gained,
+    Have,
+    Message,
+    Refuse,
+    Unfollow,
+    Want,
+)
+from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.download import Download
+from dreamer.protocol.swarm.rate import RateMeter
+from dreamer.protocol.swarm.vocabulary import (
+    Blame,
+    BlockRejected,
+    BlocksFound,
+    BlockVerified,
+    BytesArrived,
+    Cancel,
+    Command,
+    Complete,
+    Drop,
+    Event,
+    Fetch,
+    FileFinished,
+    FinishFile,
+    GiveUp,
+    Lane,
+    RequestRefused,
+    Share,
+    SourceGained,
+    SourceId,
+    SourceJoined,
+    SourceLost,
+    Tick,
+)
+
+
+@dataclass(frozen=True)
+class PullContext:
+    """What a pull needs of its node and room."""
+
+    room: RoomId
+    links: RoomLinks
+    library: Library
+    origin: Origin | None
+    punish: Callable[[NodeId, str], None]
+    numbers: Iterator[int]
+    rng: Random
+    tasks: TaskSet
+
+
+@dataclass
+class Moved:
+    """What a pull has moved so far; bytes are of verified blocks."""
+
+    by_lane: dict[LaneName, int] = field(default_factory=lambda: dict.fromkeys(LANES, 0))
+    seconds: dict[LaneName, float] = field(default_factory=lambda: dict.fromkeys(LANES, 0.0))
+    by_peer: dict[str, int] = field(default_factory=dict)
+    blamed: list[str] = field(default_factory=list)
+
+
+class PullJob(LinkListener):
+    """Moves one model into the store; a listener of its room's links while it runs."""
+
+    def __init__(
+        self, context: PullContext, manifest_id: ManifestId, download: StoredDownload
+    ) -> None:
+        self._context = context
+        self._manifest_id = manifest_id
+        self._download = download
+        self._layout = download.manifest.layout
+        self._core = Download(
+            self._layout, download.present, context.numbers, context.rng, time.monotonic()
+        )
+        self._wired: dict[tuple[SourceId, int], Link] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._clock = LaneClock(time.monotonic())
+        self._meter = RateMeter()
+        self._answered: set[int] = set()
+        self._blamed: list[str] = []
+        self._origin: OriginLane | None = None
+        if context.origin is not None:
+            self._origin = OriginLane(
+                context.origin, download, self.feed, self._fail, context.tasks
+            )
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Fetch what is missing; return when every file is whole and in the store.
+
+        Raises:
+            RemoteError: nobody can give what is missing; what is here stays for the next try.
+            LocalError: the disk is full or failed; likewise.
+        """
+        manifest = self._download.manifest
+        self._context.library.offer(
+            self._context.room, self._manifest_id, manifest, self._core.present
+        )
+        try:
+            self._perform(self._core.start(time.monotonic()))
+            if self._origin is not None:
+                everything = bitfield.full(manifest.block_count)
+                self.feed(SourceJoined(ORIGIN, Lane.ORIGIN, everything))
+            for link in self._context.links.links:
+                self.link_up(link)
+            await self._keep_time()
+        finally:
+            self._release()
+
+    def feed(self, event: Event) -> None:
+        """Give the planner an event and do what it says."""
+        if not self._ended.done():
+            now = time.monotonic()
+            self._perform(self._core.handle(event, now))
+            if isinstance(event, BlockVerified):
+                self._count(event.block, now)
+            self._clock.note(self._core.busy_lanes(), now)
+            self._woken.set()
+
+    def _count(self, block: int, now: float) -> None:
+        self._meter.add(self._layout.block_size(block), now)
+        if same := self._download.same(block):
+            # Files with the same bytes lie at one place: their blocks came along.
+            found = BlocksFound(sum(1 << other for other in same))
+            self._perform(self._core.handle(found, now))
+
+    def unanswered(self) -> bool:
+        """Return whether a linked member has yet to say what it holds."""
+        return any(link.number not in self._answered for link in self._context.links.links)
+
+    def progress(self, phase: str) -> Progress:
+        """Return how far the pull is."""
+        done = sum(self._layout.block_size(b) for b in bitfield.members(self._core.missing))
+        total = self._download.manifest.size_bytes
+        moved = self.moved()
+        return Progress(phase, total - done, total, self._meter.bytes_per_s, moved.by_lane)
+
+    def moved(self) -> Moved:
+        """Return what was moved so far."""
+        moved = Moved(seconds=self._clock.seconds(), blamed=list(self._blamed))
+        for lane, size in self._core.bytes_by_lane.items():
+            moved.by_lane[lane.value] += size
+        moved.by_lane["cache"] = self._download.cached_bytes
+        moved.by_peer = {
+            str(source): size
+            for source, size in self._core.bytes_by_source.items()
+            if source != ORIGIN
+        }
+        return moved
+
+    async def _keep_time(self) -> None:
+        while not self._ended.done():
+            self._woken.clear()
+            delay = max(0.0, self._core.next_wake(time.monotonic()) - time.monotonic())
+            try:
+                async with asyncio.timeout(delay):
+                    await self._woken.wait()
+            except TimeoutError:
+                self.feed(Tick())
+        self._ended.result()
+
+    def _release(self) -> None:
+        if not self._ended.done():
+            self._ended.cancel()
+        if self._origin is not None:
+            self._origin.close()
+        for (_, request), link in self._wired.items():
+            link.stop_expecting(request, -1)
+            link.send(CancelWant(request, -1))
+        for link in self._context.links.links:
+            link.send(Unfollow(self._manifest_id))
+
+    def _fail(self, error: DreamerError) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+            self._woken.set()
+
+    # What links report
+
+    def link_up(self, link: Link) -> None:
+        """Ask a member what it holds."""
+        link.send(Follow(self._manifest_id))
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """Do without a member."""
+        self.feed(SourceLost(_source(link)))
+        self._wired = {key: value for key, value in self._wired.items() if value is not link}
+
+    def message(self, link: Link, message: Message) -> None:
+        """Take what concerns this model.
+
+        Raises:
+            RemoteProtocolError: what it says can't be.
+        """
+        source = _source(link)
+        match message:
+            case Have(manifest, blocks) if manifest == self._manifest_id:
+                held = bitfield.decode(blocks, self._layout.block_count) if blocks else 0
+                self._answered.add(link.number)
+                self.feed(SourceJoined(source, link.lane, held))
+            case Gained(manifest, first, count) if manifest == self._manifest_id:
+                if first < 0 or count < 1 or first + count > self._layout.block_count:
+                    raise RemoteProtocolError("it gained blocks that the model does not have")
+                self.feed(SourceGained(source, bitfield.span(first, count)))
+            case Refuse(request, busy, _) if self._wired.pop((source, request), None):
+                link.stop_expecting(request, -1)
+                self.feed(RequestRefused(source, request, busy))
+
+    def block_done(self, link: Link, request: int, block: int, verdict: str) -> None:
+        """Take a block's verdict."""
+        source = _source(link)
+        if (source, request) not in self._wired:
+            return
+        if verdict == VERIFIED or self._core.present >> block & 1:
+            # A second copy may come after the file was finished and moved: that is no failure.
+            self.feed(BlockVerified(source, request, block))
+            self._settle(source, request)
+        elif verdict == REJECTED:
+            self.feed(BlockRejected(source, request, block))
+        else:
+            self._fail(
+                LocalError(f"{verdict}; make room and run the pull again, what is here is kept")
+            )
+
+    def bytes_arrived(self, link: Link, size_bytes: int) -> None:
+        """Note that a member is alive."""
+        self.feed(BytesArrived(_source(link), size_bytes))
+
+    def _settle(self, source: SourceId, request: int) -> None:
+        if not self._core.is_open(source, request):
+            self._wired.pop((source, request), None)
+
+    # What the planner wants
+
+    def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Fetch():
+                    self._fetch(command)
+                case Cancel():
+                    self._cancel(command)
+                case Blame(source, block):
+                    self._blame(source, block)
+                case Drop(source) if link := self._link(source):
+                    self._context.links.drop(link.peer, "it stopped sending")
+                case Share(blocks):
+                    self._context.library.offer(
+                        self._context.room, self._manifest_id, self._download.manifest, blocks
+                    )
+                case FinishFile(file_index):
+                    self._context.tasks.start(self._finish_file(file_index))
+                case Complete() if not self._ended.done():
+                    self._ended.set_result(None)
+                    self._woken.set()
+                case GiveUp(reason):
+                    self._give_up(reason)
+
+    def _link(self, source: SourceId) -> Link | None:
+        return self._context.links.link(NodeId(bytes.fromhex(source)))
+
+    def _fetch(self, command: Fetch) -> None:
+        if command.source == ORIGIN and self._origin is not None:
+            self._origin.fetch(command)
+        elif link := self._link(command.source):
+            self._wired[command.source, command.request] = link
+            blocks = range(command.first, command.first + command.count)
+            spans = []
+            for block in blocks:
+                place = self._download.target(block)
+                digest = self._download.outboard.hash_of(block)
+                spans.append((block, str(place.path), place.offset, place.length, bytes(digest)))
+            link.expect(command.request, spans)
+            want = Want(command.request, self._manifest_id, command.first, command.count)
+            link.send(want)
+
+    def _cancel(self, command: Cancel) -> None:
+        block = -1 if command.block is None else command.block
+        if command.source == ORIGIN and self._origin is not None:
+            self._origin.cancel(command)
+        elif link := self._wired.get((command.source, command.request)):
+            link.stop_expecting(command.request, block)
+            link.send(CancelWant(command.request, block))
+            self._settle(command.source, command.request)
+
+    def _blame(self, source: SourceId, block: int) -> None:
+        self._blamed.append(source)
+        if source != ORIGIN:
+            self._context.punish(NodeId(bytes.fromhex(source)), f"sent a bad block {block}")
+
+    async def _finish_file(self, file_index: int) -> None:
+        try:
+            await asyncio.to_thread(self._download.finish_file, file_index)
+        except DreamerError as error:
+            self._fail(error)
+        else:
+            self.feed(FileFinished(file_index))
+
+    def _give_up(self, reason: str) -> None:
+        hint = "start a node that has the model and run the pull again; what is here is kept"
+        if self._origin is not None and self._origin.last_error:
+            reason = f"{reason} ({self._origin.last_error})"
+        self._fail(RemoteError(f"{reason}: {hint}"))
+
+
+def _source(link: Link) -> SourceId:
+    return SourceId(link.peer.hex())

@@ -1,0 +1,173 @@
+"""Pushes a model: into the store, into the room's registry, to the room's origin."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamer.daemon.origin.upload import UploadReport
+from dreamer.daemon.origins import Origins
+from dreamer.daemon.ports import Progress, PushEvent, PushReceipt
+from dreamer.daemon.room_session import RoomSession
+from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.watched import Watched
+from dreamer.daemon.state import HeldModel, State
+from dreamer.daemon.store.store import Store
+from dreamer.protocol.content.manifest import Manifest
+from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError
+from dreamer.protocol.ids import ManifestId, short
+from dreamer.protocol.registry.changes import Change, ChangeTags, MoveAlias, Publish
+from dreamer.protocol.registry.names import check_alias, check_name, check_tag
+from dreamer.protocol.registry.statements import ModelEntry
+from dreamer.protocol.registry.standing import PUBLISHING_ROLES
+from dreamer.protocol.swarm import bitfield
+
+
+@dataclass(frozen=True)
+class PushRequest:
+    """What to push and what to call it; ``name`` defaults to the path's last part."""
+
+    path: Path
+    aliases: tuple[str, ...]
+    tags: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for alias in self.aliases:
+            check_alias(alias)
+        for tag in self.tags:
+            check_tag(tag)
+
+
+@dataclass(frozen=True)
+class PusherParts:
+    """What a pusher needs of its node."""
+
+    store: Store
+    state: State
+    library: Library
+    origins: Origins
+
+
+class Pusher:
+    """All pushes of a node."""
+
+    def __init__(self, parts: PusherParts) -> None:
+        self._parts = parts
+
+    async def push(
+        self, session: RoomSession, request: PushRequest
+    ) -> AsyncGenerator[PushEvent, None]:
+        """Push a file or directory; yields progress, then the receipt.
+
+        Raises:
+            ForbiddenError: this node may not publish in the room.
+            InputError: the path can't be a model.
+            RemoteError: the registry or the origin can't be reached; run the push again.
+        """
+        started = time.monotonic()
+        self._check(session, request)
+        # A registry that can't be read now could not be written after an hour of hashing either.
+        await session.registry.refresh()
+        ingest = self._ingest(request)
+        async for progress in ingest.follow():
+            yield progress
+        manifest_id, manifest = ingest.result
+        yield Progress("publish", manifest.size_bytes, manifest.size_bytes)
+        await self._publish(session, request, manifest_id, manifest)
+        uploaded = 0
+        if session.card.origin is not None:
+            upload = self._upload(session, manifest_id, manifest)
+            async for progress in _explained(upload.follow(), manifest_id):
+                yield progress
+            uploaded = upload.result.sent_bytes
+        yield PushReceipt(
+            manifest_id=manifest_id.hex(),
+            short_id=short(manifest_id),
+            name=request.name,
+            room=session.card.name,
+            size_bytes=manifest.size_bytes,
+            files=len(manifest.files),
+            aliases=request.aliases,
+            tags=request.tags,
+            seconds=time.monotonic() - started,
+            uploaded=uploaded,
+            origin=session.card.origin,
+        )
+
+    def _check(self, session: RoomSession, request: PushRequest) -> None:
+        if not set(session.membership.roles) & set(PUBLISHING_ROLES):
+            raise ForbiddenError(
+                f"this node may not publish in room {session.card.name}: ask an admin for an "
+                "invitation with the role publisher"
+            )
+        if not request.path.exists():
+            raise InputError(f"there is nothing at {request.path}: give a file or a directory")
+
+    def _ingest(self, request: PushRequest) -> Watched[tuple[ManifestId, Manifest]]:
+        store = self._parts.store
+        return Watched("hash", lambda note, stop: store.ingest(request.path, note, stop))
+
+    async def _publish(
+        self,
+        session: RoomSession,
+        request: PushRequest,
+        manifest_id: ManifestId,
+        manifest: Manifest,
+    ) -> None:
+        path = await asyncio.to_thread(
+            self._parts.store.lay_out, manifest_id, manifest, request.name, None
+        )
+        now = time.time()
+        self._parts.state.put_model(
+            HeldModel(manifest_id, session.room_id, request.name, path, now, now)
+        )
+        everything = bitfield.full(manifest.block_count)
+        self._parts.library.offer(session.room_id, manifest_id, manifest, everything)
+        entry = ModelEntry(
+            manifest_id,
+            request.name,
+            manifest.size_bytes,
+            len(manifest.files),
+            model_type(manifest),
+        )
+        changes: list[Change] = [Publish(entry)]
+        changes += [MoveAlias(alias, manifest_id) for alias in request.aliases]
+        if request.tags:
+            changes.append(ChangeTags(manifest_id, add=request.tags))
+        await session.registry.change(*changes)
+
+    def _upload(
+        self, session: RoomSession, manifest_id: ManifestId, manifest: Manifest
+    ) -> Watched[UploadReport]:
+        origin = self._parts.origins.of(session.card)
+        assert origin is not None, "a room with an origin has one"
+        store = self._parts.store
+        return Watched(
+            "upload", lambda note, stop: origin.upload(manifest_id, manifest, store, note, stop)
+        )
+
+
+async def _explained(
+    uploading: AsyncGenerator[Progress, None], manifest_id: ManifestId
+) -> AsyncGenerator[Progress, None]:
+    try:
+        async for progress in uploading:
+            yield progress
+    except RemoteError as error:
+        raise RemoteError(
+            f"{short(manifest_id)} is published and peers can pull it from this node, but the "
+            f"upload to the origin failed ({error}): run the same push again"
+        ) from error
+
+
+def model_type(manifest: Manifest) -> str:
+    """Return what a model is, by its files: ``decoder``, ``tensor`` or ``files``."""
+    names = {entry.path for entry in manifest.files}
+    if "model.onnx" in names and {"config.json", "tokenizer.json"} <= names:
+        return "decoder"
+    return "tensor" if any(name.endswith(".onnx") for name in names) else "files"

@@ -1,0 +1,207 @@
+"""Answers what linked members ask for: what we have, blocks of it, manifests and outboards."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Protocol
+
+from dreamer.daemon.links.link import Link, LinkListener
+from dreamer.daemon.sharing.library import Library, Offering
+from dreamer.daemon.store.places import Location
+from dreamer.daemon.tasks import TaskSet
+from dreamer.daemon.transport.vocabulary import ServeFailed, Span
+from dreamer.protocol.content.manifest import Manifest
+from dreamer.protocol.errors import DreamerError, RemoteProtocolError
+from dreamer.protocol.ids import Digest, ManifestId, RoomId, short
+from dreamer.protocol.limits import (
+    HAVE_FLUSH_S,
+    OBJECT_PIECE_BYTES,
+    REQUEST_MAX_BLOCKS,
+    REQUESTS_QUEUED_PER_PEER,
+)
+from dreamer.protocol.link.messages import (
+    CancelWant,
+    Follow,
+    Gained,
+    GetObject,
+    Have,
+    Message,
+    ObjectPiece,
+    Refuse,
+    Unfollow,
+    Want,
+)
+from dreamer.protocol.swarm import bitfield
+
+log = logging.getLogger(__name__)
+
+
+GAINED_RUNS_MAX = 32
+"""A change in more runs than this is told as a whole bitfield."""
+
+REQUEST_NUMBERS = range(1 << 32)
+"""Request numbers fit the header of a bulk frame."""
+
+
+class BlockPlaces(Protocol):
+    """What serving needs of the store."""
+
+    def locate(self, manifest: Manifest, block: int) -> Location | None:
+        """Return where a verified block lies."""
+        ...
+
+    def get_object(self, digest: Digest) -> bytes | None:
+        """Return a manifest or outboard."""
+        ...
+
+
+class Serving(LinkListener):
+    """One room's serving side; a listener of its links."""
+
+    def __init__(
+        self,
+        room: RoomId,
+        library: Library,
+        places: BlockPlaces,
+        damaged: Callable[[ManifestId], None],
+        tasks: TaskSet,
+    ) -> None:
+        """``damaged`` is told of a model whose file turned out to be shorter than it was."""
+        self._room = room
+        self._library = library
+        self._places = places
+        self._damaged = damaged
+        self._tasks = tasks
+        self._followers: dict[ManifestId, dict[int, Link]] = defaultdict(dict)
+        self._requests: dict[int, dict[int, tuple[Offering, int]]] = defaultdict(dict)
+        self._unsaid: dict[ManifestId, int] = {}
+        library.listen(self._gained)
+
+    # Links
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """Forget what a member followed and asked for."""
+        self._requests.pop(link.number, None)
+        for followers in self._followers.values():
+            followers.pop(link.number, None)
+
+    def message(self, link: Link, message: Message) -> None:
+        """Answer a request.
+
+        Raises:
+            RemoteProtocolError: it asks for what can't exist.
+        """
+        match message:
+            case Follow(manifest):
+                self._followers[ManifestId(manifest)][link.number] = link
+                self._say_have(link, ManifestId(manifest))
+            case Unfollow(manifest):
+                self._followers[ManifestId(manifest)].pop(link.number, None)
+            case Want():
+                self._want(link, message)
+            case CancelWant(request, block):
+                link.stop_serving(request, block)
+            case GetObject():
+                self._tasks.start(self._send_object(link, message))
+
+    def serve_ended(self, link: Link, request: int, failed: ServeFailed | None) -> None:
+        """Note that a request is over; tell the peer when we could not keep our word."""
+        asked = self._requests[link.number].pop(request, None)
+        if failed is None or asked is None:
+            return
+        offering, wanted = asked
+        spans = self._spans(offering, wanted)
+        if spans is not None and all(path != failed.path for _, path, _, _ in spans):
+            # The file was finished and moved into the store meanwhile.
+            link.send(Refuse(request, True, "ask again"))
+            return
+        log.error("can't serve %s: %s", short(offering.manifest_id), failed.reason)
+        link.send(Refuse(request, False, "the blocks are damaged here"))
+        self._damaged(offering.manifest_id)
+
+    # Saying what we have
+
+    def _say_have(self, link: Link, manifest_id: ManifestId) -> None:
+        found = self._library.find(self._room, manifest_id)
+        blocks = b""
+        if found is not None:
+            blocks = bitfield.encode(found.blocks, found.manifest.block_count)
+        link.send(Have(manifest_id, blocks))
+
+    def _gained(self, room: RoomId, manifest_id: ManifestId, blocks: int) -> None:
+        if room != self._room or not self._followers.get(manifest_id):
+            return
+        if not blocks:
+            for link in self._followers[manifest_id].values():
+                self._say_have(link, manifest_id)
+            return
+        if not self._unsaid:
+            asyncio.get_running_loop().call_later(HAVE_FLUSH_S, self._flush)
+        self._unsaid[manifest_id] = self._unsaid.get(manifest_id, 0) | blocks
+
+    def _flush(self) -> None:
+        unsaid, self._unsaid = self._unsaid, {}
+        for manifest_id, blocks in unsaid.items():
+            runs = list(bitfield.runs(blocks, blocks.bit_length()))
+            for link in self._followers[manifest_id].values():
+                if len(runs) > GAINED_RUNS_MAX:
+                    self._say_have(link, manifest_id)
+                    continue
+                for first, count in runs:
+                    link.send(Gained(manifest_id, first, count))
+
+    # Giving it
+
+    def _want(self, link: Link, want: Want) -> None:
+        found = self._library.find(self._room, want.manifest)
+        if found is None:
+            link.send(Refuse(want.request, False, "this node does not have the model"))
+            return
+        if not _well_formed(want, found.manifest.block_count):
+            raise RemoteProtocolError(f"a request for {want.count} blocks from {want.first}")
+        open_requests = self._requests[link.number]
+        if len(open_requests) >= REQUESTS_QUEUED_PER_PEER:
+            link.send(Refuse(want.request, True, "too many requests are open"))
+            return
+        wanted = bitfield.span(want.first, want.count)
+        spans = self._spans(found, wanted)
+        if spans is None:
+            link.send(Refuse(want.request, False, "this node does not have these blocks"))
+            return
+        open_requests[want.request] = (found, wanted)
+        link.serve(want.request, spans)
+
+    def _spans(self, found: Offering, wanted: int) -> list[Span] | None:
+        if wanted & ~found.blocks:
+            return None
+        spans: list[Span] = []
+        for block in bitfield.members(wanted):
+            place = self._places.locate(found.manifest, block)
+            if place is None:
+                return None
+            spans.append((block, str(place.path), place.offset, place.length))
+        return spans
+
+    async def _send_object(self, link: Link, asked: GetObject) -> None:
+        data: bytes | None = None
+        if self._library.object_owner(self._room, asked.digest) is not None:
+            try:
+                data = await asyncio.to_thread(self._places.get_object, Digest(asked.digest))
+            except DreamerError as error:
+                log.error("can't read object %s: %s", asked.digest.hex(), error)
+        if data is None or not 0 <= asked.offset <= len(data):
+            link.send(Refuse(asked.request, False, "this node does not have the object"))
+            return
+        piece = data[asked.offset : asked.offset + OBJECT_PIECE_BYTES]
+        link.send(ObjectPiece(asked.request, len(data), asked.offset, piece))
+
+
+def _well_formed(want: Want, block_count: int) -> bool:
+    return (
+        want.request in REQUEST_NUMBERS
+        and 0 < want.count <= REQUEST_MAX_BLOCKS
+        and 0 <= want.first <= block_count - want.count
+    )

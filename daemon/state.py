@@ -1,0 +1,313 @@
+"""The node's durable facts, in one SQLite file that only this module touches.
+
+Content is not here but in the store's files, and can be found again by its hashes: a lost database
+costs re-verification and the record of the past. Every method takes well under a millisecond
+or a few, so the event loop may call it; a lock lets threads call too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreamer.protocol.errors import LocalError
+from dreamer.protocol.ids import Digest, ManifestId, NodeId, RoomId
+from dreamer.protocol.limits import STATE_BUSY_TIMEOUT_S
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE stamps (digest BLOB PRIMARY KEY, size_bytes INTEGER, mtime_ns INTEGER) WITHOUT ROWID;
+CREATE TABLE layouts (path TEXT PRIMARY KEY, manifest_id BLOB) WITHOUT ROWID;
+CREATE TABLE models (manifest_id BLOB, room_id BLOB, name TEXT, path TEXT, at REAL,
+                     last_used REAL, PRIMARY KEY (manifest_id, room_id)) WITHOUT ROWID;
+CREATE TABLE registries (room_id BLOB PRIMARY KEY, etag TEXT, document BLOB);
+CREATE TABLE transfers (at REAL, manifest_id BLOB, lane TEXT, size_bytes INTEGER, seconds REAL);
+CREATE INDEX transfers_at ON transfers (at);
+CREATE TABLE bans (node_id BLOB PRIMARY KEY, until REAL, reason TEXT) WITHOUT ROWID;
+CREATE TABLE invite_uses (invite_id BLOB, node_id BLOB, at REAL,
+                          PRIMARY KEY (invite_id, node_id)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """How a file looked when its content was last verified."""
+
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class HeldModel:
+    """A model this node pulled or pushed, as one room names it. Times: epoch seconds."""
+
+    manifest_id: ManifestId
+    room_id: RoomId
+    name: str
+    path: Path
+    at: float
+    last_used: float
+
+
+@dataclass(frozen=True)
+class CachedRegistry:
+    """The registry document of a room as last read, and its ETag."""
+
+    etag: str
+    document: bytes
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Bytes of one model that one lane brought, ended at ``at`` (epoch seconds)."""
+
+    at: float
+    manifest_id: ManifestId
+    lane: str
+    size_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ban:
+    """A node not to be dealt with until ``until`` (epoch seconds)."""
+
+    node_id: NodeId
+    until: float
+    reason: str
+
+
+class State:
+    """``state.db``; made when it is not there.
+
+    Raises:
+        LocalError: from any method: the file is damaged, made by a newer Dreamer, locked by
+            another program, or the disk is full; the message says what to do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        # The first start of a node makes its home.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._explained():
+            self._db = sqlite3.connect(
+                path,
+                timeout=STATE_BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        try:
+            with self._explained():
+                self._prepare()
+        except LocalError:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; no method may be called after."""
+        with self._lock:
+            self._db.close()
+
+    def _prepare(self) -> None:
+        # Readers never wait for the writer, and commits need no flush: the last facts before
+        # a power cut may be lost, the file stays whole.
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        # Damage is better found now, with a message, than in the midst of a pull.
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise LocalError(f"{self._path} was made by a newer Dreamer: upgrade this one")
+        # In one transaction: a crash leaves no half of a schema behind.
+        if version == 0:
+            self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn SQLite's errors into one that says what to do."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise LocalError(
+                f"can't use {self._path}: {error}; check the disk's space and permissions, "
+                "and that no other program has it open"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise LocalError(
+                f"{self._path} is damaged ({error}): move it away and start again; "
+                "models are found again by their hashes"
+            ) from error
+
+    def _rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        # One connection is one transaction scope, so threads take turns.
+        with self._lock, self._explained():
+            return self._db.execute(statement, values).fetchall()
+
+    def stamp(self, digest: Digest) -> Stamp | None:
+        """Return how a stored file looked when it was last verified."""
+        rows = self._rows("SELECT size_bytes, mtime_ns FROM stamps WHERE digest = ?", (digest,))
+        return Stamp(*rows[0]) if rows else None
+
+    def put_stamp(self, digest: Digest, stamp: Stamp) -> None:
+        """Record that a stored file has just been verified."""
+        self._rows(
+            "INSERT OR REPLACE INTO stamps VALUES (?, ?, ?)",
+            (digest, stamp.size_bytes, stamp.mtime_ns),
+        )
+
+    def drop_stamp(self, digest: Digest) -> None:
+        """Forget that a stored file was ever verified."""
+        self._rows("DELETE FROM stamps WHERE digest = ?", (digest,))
+
+    def laid_out(self, path: Path) -> ManifestId | None:
+        """Return the model that the store itself laid out at ``path``."""
+        rows = self._rows("SELECT manifest_id FROM layouts WHERE path = ?", (str(path),))
+        return ManifestId(rows[0][0]) if rows else None
+
+    def put_layout(self, path: Path, manifest_id: ManifestId) -> None:
+        """Record that a model was laid out at ``path``."""
+        self._rows("INSERT OR REPLACE INTO layouts VALUES (?, ?)", (str(path), manifest_id))
+
+    def drop_layouts(self, manifest_id: ManifestId) -> None:
+        """Forget where a model was laid out."""
+        self._rows("DELETE FROM layouts WHERE manifest_id = ?", (manifest_id,))
+
+    def models(self, room_id: RoomId | None = None) -> list[HeldModel]:
+        """Return the models held, of one room or of all, the newest first."""
+        rows = self._rows(
+            "SELECT manifest_id, room_id, name, path, at, last_used FROM models "
+            "WHERE ?1 IS NULL OR room_id = ?1 ORDER BY at DESC, manifest_id",
+            (room_id,),
+        )
+        return [_held_model(row) for row in rows]
+
+    def model(self, manifest_id: ManifestId) -> HeldModel | None:
+        """Return one held model, as the room names it that used it last."""
+        rows = self._rows(
+            "SELECT manifest_id, room_id, name, path, at, last_used FROM models "
+            "WHERE manifest_id = ? ORDER BY last_used DESC, room_id LIMIT 1",
+            (manifest_id,),
+        )
+        return _held_model(rows[0]) if rows else None
+
+    def put_model(self, model: HeldModel) -> None:
+        """Record a model as held."""
+        self._rows(
+            "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                model.manifest_id,
+                model.room_id,
+                model.name,
+                str(model.path),
+                model.at,
+                model.last_used,
+            ),
+        )
+
+    def touch_model(self, manifest_id: ManifestId, now: float) -> None:
+        """Record that a model was used."""
+        self._rows("UPDATE models SET last_used = ? WHERE manifest_id = ?", (now, manifest_id))
+
+    def drop_model(self, manifest_id: ManifestId) -> None:
+        """Forget a model in all rooms."""
+        self._rows("DELETE FROM models WHERE manifest_id = ?", (manifest_id,))
+
+    def registry(self, room_id: RoomId) -> CachedRegistry | None:
+        """Return a room's registry as last read."""
+        rows = self._rows("SELECT etag, document FROM registries WHERE room_id = ?", (room_id,))
+        return CachedRegistry(*rows[0]) if rows else None
+
+    def put_registry(self, room_id: RoomId, cached: CachedRegistry) -> None:
+        """Keep a room's registry as just read."""
+        self._rows(
+            "INSERT OR REPLACE INTO registries VALUES (?, ?, ?)",
+            (room_id, cached.etag, cached.document),
+        )
+
+    def drop_room(self, room_id: RoomId) -> None:
+        """Forget a room's registry and which models it named; content stays in the store."""
+        # The content may be wanted by another room; only the names go.
+        with self._lock:
+            self._rows("DELETE FROM registries WHERE room_id = ?", (room_id,))
+            self._rows("DELETE FROM models WHERE room_id = ?", (room_id,))
+
+    def add_transfer(self, transfer: Transfer) -> None:
+        """Enter a transfer in the ledger."""
+        self._rows(
+            "INSERT INTO transfers VALUES (?, ?, ?, ?, ?)",
+            (
+                transfer.at,
+                transfer.manifest_id,
+                transfer.lane,
+                transfer.size_bytes,
+                transfer.seconds,
+            ),
+        )
+
+    def transfers(self, since: float) -> list[Transfer]:
+        """Return the ledger from ``since`` (epoch seconds) on, the oldest first."""
+        rows = self._rows(
+            "SELECT at, manifest_id, lane, size_bytes, seconds FROM transfers "
+            "WHERE at >= ? ORDER BY at, rowid",
+            (since,),
+        )
+        return [Transfer(*row) for row in rows]
+
+    def bytes_by_lane(self, since: float) -> dict[str, int]:
+        """Return the ledger's bytes from ``since`` (epoch seconds) on, by lane."""
+        rows = self._rows(
+            "SELECT lane, sum(size_bytes) FROM transfers WHERE at >= ? GROUP BY lane", (since,)
+        )
+        return dict(rows)
+
+    def put_ban(self, ban: Ban) -> None:
+        """Ban a node, in place of any ban it has."""
+        self._rows(
+            "INSERT OR REPLACE INTO bans VALUES (?, ?, ?)", (ban.node_id, ban.until, ban.reason)
+        )
+
+    def ban(self, node_id: NodeId, now: float) -> Ban | None:
+        """Return the ban in force on a node."""
+        rows = self._rows(
+            "SELECT node_id, until, reason FROM bans WHERE node_id = ? AND until > ?",
+            (node_id, now),
+        )
+        return Ban(*rows[0]) if rows else None
+
+    def bans(self, now: float) -> list[Ban]:
+        """Return the bans in force, and forget those that are over."""
+        with self._lock:
+            self._rows("DELETE FROM bans WHERE until <= ?", (now,))
+            rows = self._rows("SELECT node_id, until, reason FROM bans ORDER BY node_id")
+        return [Ban(*row) for row in rows]
+
+    def use_invite(self, invite_id: bytes, node_id: NodeId, now: float) -> list[NodeId]:
+        """Record that a node used an invitation; return all who did, the first one first."""
+        with self._lock:
+            self._rows(
+                "INSERT OR IGNORE INTO invite_uses VALUES (?, ?, ?)", (invite_id, node_id, now)
+            )
+            return self.invite_users(invite_id)
+
+    def invite_users(self, invite_id: bytes) -> list[NodeId]:
+        """Return the nodes that used an invitation, the first one first."""
+        rows = self._rows(
+            # The first to come keeps its place, whatever comes later.
+            "SELECT node_id FROM invite_uses WHERE invite_id = ? ORDER BY at, node_id",
+            (invite_id,),
+        )
+        return [NodeId(row[0]) for row in rows]
+
+
+def _held_model(row: tuple[Any, ...]) -> HeldModel:
+    manifest_id, room_id, name, path, at, last_used = row
+    return HeldModel(manifest_id, room_id, name, Path(path), at, last_used)

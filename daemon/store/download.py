@@ -1,0 +1,217 @@
+"""One model being fetched: what is here already, where the rest goes, and when a file is whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from dreamer.daemon.store import beneath, space
+from dreamer.daemon.store.copying import write_all
+from dreamer.daemon.store.files import StoredFiles
+from dreamer.daemon.store.hashing import hash_file
+from dreamer.daemon.store.ingest import OnProgress
+from dreamer.daemon.store.partial import PartialFiles, verified_blocks
+from dreamer.daemon.store.places import Location
+from dreamer.daemon.store.reuse import Reuse
+from dreamer.protocol.content.manifest import FileEntry, Manifest
+from dreamer.protocol.content.outboard import Outboard
+from dreamer.protocol.errors import LocalError, ManifestError
+from dreamer.protocol.ids import Digest
+
+
+class Download:
+    """Made by ``Store.open_download``; close it when done, or to go on another day.
+
+    Lanes verify a block against ``outboard`` and then ``write`` it, or write it themselves where
+    ``target`` says, opening the path anew for each block and without following links.
+    ``present`` says what was here at the start: bit i stands for block i. Files that are the same
+    are written once: ``same`` names the blocks that share bytes.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        outboard: Outboard,
+        files: StoredFiles,
+        partial: PartialFiles,
+        on_close: Callable[[], None],
+    ) -> None:
+        self.manifest = manifest
+        self.outboard = outboard
+        self.present = 0
+        self.cached_bytes = 0
+        self.resumed_bytes = 0
+        self._files = files
+        self._partial = partial
+        self._on_close = on_close
+        self._lock = threading.Lock()
+        # Which files of the manifest have the same bytes; nearly always one each.
+        self._indexes: dict[Digest, list[int]] = {}
+        for index, entry in enumerate(manifest.files):
+            self._indexes.setdefault(entry.digest, []).append(index)
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def prepare(self, reuse: Reuse, progress: OnProgress, stop: threading.Event) -> None:
+        """Find what is here already, reserve room for the rest. ``Store`` calls this once.
+
+        Raises:
+            LocalError: not enough room, or the disk failed.
+            StoppedError: ``stop`` was set.
+        """
+        missing = [entry for entry in self._distinct() if not self._files.stored(entry, stop)]
+        # In the order of what it costs: nothing, reading here, copying here.
+        self._count_stored(missing)
+        progress(self.cached_bytes, self.manifest.size_bytes)
+        self._reserve(missing)
+        for _ in self._resume(missing, stop):
+            progress(self.cached_bytes + self.resumed_bytes, self.manifest.size_bytes)
+        for _ in self._copy(missing, reuse):
+            progress(self.cached_bytes + self.resumed_bytes, self.manifest.size_bytes)
+
+    def _distinct(self) -> list[FileEntry]:
+        return [self.manifest.files[indexes[0]] for indexes in self._indexes.values()]
+
+    def _count_stored(self, missing: list[FileEntry]) -> None:
+        absent = {entry.digest for entry in missing}
+        for index, entry in enumerate(self.manifest.files):
+            if entry.digest not in absent:
+                blocks = self.manifest.layout.blocks_of_file(index)
+                self.present |= ((1 << len(blocks)) - 1) << blocks.start
+                self.cached_bytes += entry.size_bytes
+
+    def _reserve(self, missing: list[FileEntry]) -> None:
+        root = self._partial.directory.parent
+        # Room that a former attempt reserved is not needed twice.
+        space.require(
+            sum(
+                max(0, entry.size_bytes - self._partial.allocated_bytes(entry.digest))
+                for entry in missing
+            ),
+            root,
+        )
+        with space.explained(root):
+            # All at once, so that a full disk shows before the first byte is fetched.
+            for entry in missing:
+                self._partial.make(entry)
+
+    def _resume(self, missing: list[FileEntry], stop: threading.Event) -> Iterator[int]:
+        for entry in missing:
+            index = self._indexes[entry.digest][0]
+            with beneath.opened(self._partial.open(entry.digest)) as fd:
+                for block in verified_blocks(fd, index, self.manifest, self.outboard, stop):
+                    self.resumed_bytes += self._mark(block)
+                    yield block
+
+    def _copy(self, missing: list[FileEntry], reuse: Reuse) -> Iterator[int]:
+        wanted = (
+            block
+            for entry in missing
+            for block in self.manifest.layout.blocks_of_file(self._indexes[entry.digest][0])
+            # Read lazily, after resuming has marked what is on disk.
+            if not self.present >> block & 1
+        )
+        for found in reuse.find(self.outboard, wanted):
+            for block in found.blocks:
+                self.write(block, found.data)
+                self.cached_bytes += self._mark(block)
+                yield block
+
+    def _mark(self, block: int) -> int:
+        """Count a block and its equals as present; return their bytes."""
+        marked = (block, *self.same(block))
+        for each in marked:
+            self.present |= 1 << each
+        return len(marked) * self.manifest.layout.block_size(block)
+
+    def same(self, block: int) -> tuple[int, ...]:
+        """Return the other blocks that lie at the same place, so are there once ``block`` is."""
+        layout = self.manifest.layout
+        index = layout.file_of(block)
+        number = block - layout.blocks_of_file(index).start
+        indexes = self._indexes[self.manifest.files[index].digest]
+        return tuple(
+            layout.blocks_of_file(other).start + number for other in indexes if other != index
+        )
+
+    def target(self, block: int) -> Location:
+        """Return where a lane writes ``block`` once it has verified it."""
+        span = self.manifest.layout.span(block)
+        digest = self.manifest.files[span.file_index].digest
+        return Location(self._partial.path(digest), span.offset, span.length)
+
+    def write(self, block: int, data: memoryview | bytes) -> None:
+        """Write a verified block to its place; a file that is finished already stays as it is.
+
+        Raises:
+            LocalError: the disk failed.
+        """
+        span = self.manifest.layout.span(block)
+        entry = self.manifest.files[span.file_index]
+        with space.explained(self._partial.directory.parent):
+            try:
+                fd = self._partial.open(entry.digest)
+            except FileNotFoundError:
+                # Two lanes brought the block, and the other one's made the file whole.
+                if self._files.trusted(entry):
+                    return
+                raise
+            with beneath.opened(fd):
+                write_all(fd, data, span.offset)
+
+    def missing_files(self) -> list[int]:
+        """Return the indexes of the files that are not stored yet, empty ones too."""
+        entries = enumerate(self.manifest.files)
+        return [index for index, entry in entries if not self._files.trusted(entry)]
+
+    def finish_file(self, file_index: int, stop: threading.Event | None = None) -> None:
+        """Check a whole file, make it durable and visible; nothing happens if it is already.
+
+        Raises:
+            ManifestError: every block is right and the file is not: its publisher erred.
+            LocalError: a block on disk is not what was verified, or the disk failed; what is
+                good stays for the next attempt.
+            StoppedError: ``stop`` was set.
+        """
+        entry = self.manifest.files[file_index]
+        stop = stop or threading.Event()
+        # Two lanes may bring the last two blocks at the same moment.
+        with self._lock:
+            if self._files.trusted(entry):
+                return
+            with (
+                space.explained(self._partial.directory.parent),
+                beneath.opened(self._partial.open(entry.digest)) as fd,
+            ):
+                if hash_file(fd, stop) != entry.digest:
+                    self._refuse(file_index, fd, stop)
+                self._files.adopt(fd, self._partial.path(entry.digest), entry.digest)
+
+    def _refuse(self, file_index: int, fd: int, stop: threading.Event) -> None:
+        entry = self.manifest.files[file_index]
+        blocks = self.manifest.layout.blocks_of_file(file_index)
+        good = verified_blocks(fd, file_index, self.manifest, self.outboard, stop)
+        if sum(1 for _ in good) < len(blocks):
+            raise LocalError(
+                f"{entry.path!r} is not whole on disk: pull again to fetch what is missing"
+            )
+        # No fetching can ever make it right.
+        self._partial.discard(entry.digest)
+        raise ManifestError(
+            f"the hashes of {entry.path!r} contradict each other: ask for it to be pushed again"
+        )
+
+    def close(self) -> None:
+        """Let go of the partial files; what is in them stays for the next attempt."""
+        self._partial.tidy()
+        self._on_close()

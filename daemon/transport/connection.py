@@ -1,0 +1,190 @@
+"""One WebRTC peer connection with its two channels, ``control`` and ``bulk``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from aiortc import (
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCSctpTransport,
+    RTCSessionDescription,
+)
+from aiortc.rtcconfiguration import RTCIceTransportPolicy
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from dreamer.daemon.transport.inbox import Inbox
+from dreamer.daemon.transport.outbox import Outbox
+from dreamer.daemon.transport.vocabulary import (
+    ControlReceived,
+    FromTransport,
+    LinkClosed,
+    LinkOpened,
+    LocalDescription,
+    Traffic,
+)
+from dreamer.protocol.errors import RemoteProtocolError
+from dreamer.protocol.limits import BULK_BUFFER_HIGH_BYTES
+
+Emit = Callable[[FromTransport], None]
+
+EARLY_MESSAGES_MAX = 8
+
+
+def configuration(ice_servers: list[dict[str, str]], relay_only: bool) -> RTCConfiguration:
+    """Return the ICE configuration; with no server given none is used (aiortc would ask Google)."""
+    return RTCConfiguration(
+        iceServers=[RTCIceServer(**server) for server in ice_servers],
+        iceTransportPolicy=(
+            RTCIceTransportPolicy.RELAY if relay_only else RTCIceTransportPolicy.ALL
+        ),
+    )
+
+
+class Connection:
+    """A peer connection and its queues; reports everything through ``emit``."""
+
+    def __init__(
+        self, link: int, config: RTCConfiguration, writers: ThreadPoolExecutor, emit: Emit
+    ) -> None:
+        self.link = link
+        self._emit = emit
+        self._pc = RTCPeerConnection(config)
+        self._pc.on("datachannel", self._take_channel)
+        self._pc.on("connectionstatechange", self._state_changed)
+        self._control: RTCDataChannel | None = None
+        self._bulk: RTCDataChannel | None = None
+        self.inbox = Inbox(link, writers, emit)
+        self.outbox: Outbox | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._reported = (0, 0)
+        self._early: list[bytes] = []
+        self._closed = False
+
+    def _sctp(self) -> RTCSctpTransport:
+        assert self._pc.sctp is not None, "the channels were not negotiated"
+        return self._pc.sctp
+
+    async def offer(self) -> None:
+        """Make the channels and report our offer."""
+        self._take_channel(self._pc.createDataChannel("control"))
+        self._take_channel(self._pc.createDataChannel("bulk", ordered=False))
+        await self._pc.setLocalDescription(await self._pc.createOffer())
+        self._emit(LocalDescription(self.link, self._pc.localDescription.sdp))
+
+    async def answer(self, sdp: str) -> None:
+        """Take a remote offer and report our answer."""
+        await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        if self._pc.sctp is None:
+            raise ValueError("the offer has no data channels")
+        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        self._emit(LocalDescription(self.link, self._pc.localDescription.sdp))
+
+    async def take_answer(self, sdp: str) -> None:
+        """Take the remote answer to our offer."""
+        await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+
+    def send_control(self, data: bytes) -> None:
+        """Send a control message; a peer that lets them pile up is dropped."""
+        if self._control is None or self._control.readyState != "open":
+            return
+        if self._control.bufferedAmount > BULK_BUFFER_HIGH_BYTES:
+            self._fail("it does not read its control messages", fault=True)
+            return
+        self._control.send(data)
+
+    def report_traffic(self) -> None:
+        """Emit how many payload bytes have passed since the last report."""
+        up = self.outbox.sent_bytes if self.outbox else 0
+        down = self.inbox.received_bytes
+        if (down, up) != self._reported:
+            self._emit(Traffic(self.link, down - self._reported[0], up - self._reported[1]))
+            self._reported = (down, up)
+
+    async def close(self) -> None:
+        """Close the connection without a report."""
+        self._closed = True
+        if self._pump is not None:
+            self._pump.cancel()
+        await self._pc.close()
+
+    def _take_channel(self, channel: RTCDataChannel) -> None:
+        if channel.label == "control" and self._control is None:
+            self._control = channel
+            channel.on("message", self._control_message)
+        elif channel.label == "bulk" and self._bulk is None:
+            self._bulk = channel
+            channel.on("message", self._bulk_message)
+        else:
+            self._fail(f"a data channel we don't know: {channel.label!r:.40}", fault=True)
+            return
+        channel.on("close", lambda: self._fail("the peer closed the link"))
+        channel.on("open", self._channel_opened)
+        self._channel_opened()
+
+    def _channel_opened(self) -> None:
+        channels = (self._control, self._bulk)
+        if self.outbox is None and all(c and c.readyState == "open" for c in channels):
+            assert self._bulk is not None
+            limit = self._sctp()._remote_max_message_size
+            self.outbox = Outbox(self.link, self._bulk, limit, self._emit)
+            self._pump = asyncio.ensure_future(self._run_outbox(self.outbox))
+            self._emit(LinkOpened(self.link, *self._fingerprints(), self._relayed()))
+            for data in self._early:
+                self._emit(ControlReceived(self.link, data))
+            self._early.clear()
+
+    async def _run_outbox(self, outbox: Outbox) -> None:
+        try:
+            await outbox.run()
+        except (ConnectionError, ValueError) as error:
+            self._fail(f"the bulk channel failed: {error}")
+
+    def _fingerprints(self) -> tuple[bytes, bytes]:
+        dtls = self._sctp().transport
+        ours = next(
+            bytes.fromhex(f.value.replace(":", ""))
+            for f in dtls.getLocalParameters().fingerprints
+            if f.algorithm == "sha-256"
+        )
+        # The certificate really shown in the handshake, not what the description claimed.
+        shown = dtls._ssl.get_peer_certificate(as_cryptography=True) if dtls._ssl else None
+        assert shown is not None, "DTLS opened without a certificate"
+        return ours, shown.fingerprint(SHA256())
+
+    def _relayed(self) -> bool:
+        pairs = self._sctp().transport.transport._connection._nominated.values()
+        kinds = {c.type for pair in pairs for c in (pair.local_candidate, pair.remote_candidate)}
+        return "relay" in kinds
+
+    def _control_message(self, data: object) -> None:
+        if not isinstance(data, bytes):
+            self._fail("a text message on the control channel", fault=True)
+        elif self.outbox is not None:
+            self._emit(ControlReceived(self.link, data))
+        elif len(self._early) < EARLY_MESSAGES_MAX:
+            # The peer's channels may both be open a moment before ours are.
+            self._early.append(data)
+        else:
+            self._fail("it talks before the link is open", fault=True)
+
+    def _bulk_message(self, data: object) -> None:
+        try:
+            if not isinstance(data, bytes):
+                raise RemoteProtocolError("a text message on the bulk channel")
+            self.inbox.receive(data)
+        except RemoteProtocolError as error:
+            self._fail(str(error), fault=True)
+
+    def _state_changed(self) -> None:
+        if self._pc.connectionState in ("failed", "closed"):
+            self._fail(f"the connection is {self._pc.connectionState}")
+
+    def _fail(self, reason: str, fault: bool = False) -> None:
+        if not self._closed:
+            self._closed = True
+            self._emit(LinkClosed(self.link, reason, fault))

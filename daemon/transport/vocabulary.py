@@ -1,0 +1,225 @@
+"""What the daemon and its transport process say to each other, over one Unix socket pair.
+
+Both ends are the same program, so these are plain msgpack arrays ``[name, field, …]`` with a
+4-byte length before each. A link is named by a number that the daemon chooses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from dataclasses import dataclass, fields
+from typing import get_args
+
+import msgpack
+
+FRAME_LENGTH = struct.Struct(">I")
+
+Span = tuple[int, str, int, int]
+"""A block, and where it lies: (block, path, offset, length)."""
+
+VerifiedSpan = tuple[int, str, int, int, bytes]
+"""A block, where to write it, and its BLAKE3: (block, path, offset, length, hash)."""
+
+
+# To the transport process
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Open a peer connection and answer with ``LocalDescription``."""
+
+    link: int
+    ice_servers: list[dict[str, str]]
+    relay_only: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Open a peer connection for a remote offer and answer with ``LocalDescription``."""
+
+    link: int
+    sdp: str
+    ice_servers: list[dict[str, str]]
+    relay_only: bool
+
+
+@dataclass(frozen=True)
+class TakeAnswer:
+    """Hand the peer's answer to the connection that offered."""
+
+    link: int
+    sdp: str
+
+
+@dataclass(frozen=True)
+class CloseLink:
+    """Close a peer connection."""
+
+    link: int
+
+
+@dataclass(frozen=True)
+class SendControl:
+    """Send one message on the control channel."""
+
+    link: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Send these blocks on the bulk channel as the answer to a peer's request."""
+
+    link: int
+    request: int
+    spans: list[Span]
+
+
+@dataclass(frozen=True)
+class StopServing:
+    """Leave out a block of a request; -1 all that is left of it."""
+
+    link: int
+    request: int
+    block: int
+
+
+@dataclass(frozen=True)
+class Expect:
+    """These blocks were asked for: take them, verify them, write them."""
+
+    link: int
+    request: int
+    spans: list[VerifiedSpan]
+
+
+@dataclass(frozen=True)
+class StopExpecting:
+    """A block of a request is no longer wanted; -1 all that is left of it."""
+
+    link: int
+    request: int
+    block: int
+
+
+# From the transport process
+
+
+@dataclass(frozen=True)
+class LocalDescription:
+    """Our offer or answer, complete with its candidates."""
+
+    link: int
+    sdp: str
+
+
+@dataclass(frozen=True)
+class LinkOpened:
+    """Both channels are open. Fingerprints are SHA-256 of the DTLS certificates."""
+
+    link: int
+    ours: bytes
+    theirs: bytes
+    relayed: bool
+
+
+@dataclass(frozen=True)
+class LinkClosed:
+    """The connection is gone, or never came up; ``fault`` when the peer broke the protocol."""
+
+    link: int
+    reason: str
+    fault: bool
+
+
+@dataclass(frozen=True)
+class ControlReceived:
+    """A message on the control channel."""
+
+    link: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class BlockDone:
+    """A block came in whole. ``verdict``: ``verified``, ``rejected``, or why it can't be kept."""
+
+    link: int
+    request: int
+    block: int
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Payload bytes on the bulk channel since the last report."""
+
+    link: int
+    down: int
+    up: int
+
+
+@dataclass(frozen=True)
+class ServeFailed:
+    """A block that we promised can't be read; the rest of the request was given up."""
+
+    link: int
+    request: int
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ServeDone:
+    """A request has been sent to its end, or was cancelled."""
+
+    link: int
+    request: int
+
+
+ToTransport = (
+    Offer
+    | Answer
+    | TakeAnswer
+    | CloseLink
+    | SendControl
+    | Serve
+    | StopServing
+    | Expect
+    | StopExpecting
+)
+FromTransport = (
+    LocalDescription
+    | LinkOpened
+    | LinkClosed
+    | ControlReceived
+    | BlockDone
+    | Traffic
+    | ServeFailed
+    | ServeDone
+)
+
+_BY_NAME: dict[str, type[ToTransport | FromTransport]] = {
+    cls.__name__: cls for cls in (*get_args(ToTransport), *get_args(FromTransport))
+}
+
+VERIFIED = "verified"
+REJECTED = "rejected"
+
+
+def encode(message: ToTransport | FromTransport) -> bytes:
+    """Return the message with its length before it."""
+    values = [getattr(message, field.name) for field in fields(message)]
+    data: bytes = msgpack.packb([type(message).__name__, *values])
+    return FRAME_LENGTH.pack(len(data)) + data
+
+
+async def read(reader: asyncio.StreamReader) -> ToTransport | FromTransport | None:
+    """Return the next message, or None when the other end has gone."""
+    try:
+        (length,) = FRAME_LENGTH.unpack(await reader.readexactly(FRAME_LENGTH.size))
+        name, *values = msgpack.unpackb(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    return _BY_NAME[name](*values)

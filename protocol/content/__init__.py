@@ -1,0 +1,1 @@
+"""What content is: paths, manifests, outboards, and where each block lies."""

@@ -1,0 +1,32 @@
+"""What was found wrong in a registry: each fault is ignored, and named once to people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Fault(Enum):
+    """Why a record is ignored."""
+
+    MALFORMED = "malformed"
+    MISPLACED = "stands where it does not belong"
+    WRONG_SIGNATURE = "wrong signature: changed after it was signed"
+    NOT_A_MEMBER = "its author is not a member"
+    NO_RIGHT = "its author's role does not allow it"
+    FROM_THE_FUTURE = "dated in the future: check the clocks"
+    DANGLING = "names a model that is not in the room"
+    SERIAL = "the document's serial is not the one of its newest signed change"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One fault and where it is."""
+
+    where: str
+    fault: Fault
+    detail: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.fault.value}"
+        return f"{line} ({self.detail})" if self.detail else line

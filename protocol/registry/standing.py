@@ -1,0 +1,104 @@
+"""Whether an author had the right to say something in the registry at the time they said it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from dreamer.protocol.errors import DreamerError
+from dreamer.protocol.ids import NodeId, RoomId
+from dreamer.protocol.registry.document import Chain, Document
+from dreamer.protocol.registry.reports import Fault
+
+PUBLISHING_ROLES = ("publisher", "admin")
+"""Either of these may publish models, move aliases and change tags."""
+
+
+class Standing(Protocol):
+    """Whom a chain vouches for, and the roles it gives."""
+
+    @property
+    def node_id(self) -> NodeId:
+        """The member's key."""
+        ...
+
+    @property
+    def roles(self) -> Sequence[str]:
+        """The member's roles."""
+        ...
+
+
+class VerifyMember(Protocol):
+    """Checks a chain in JSON form at a time; raises DreamerError when it proves nothing.
+
+    A chain that holds at two times holds between them.
+    """
+
+    def __call__(self, room: RoomId, chain: Chain, now: float, /) -> Standing:
+        """Return the member that ``chain`` proves."""
+        ...
+
+
+class Standings:
+    """The standing of a document's authors; each chain is checked as seldom as can be."""
+
+    def __init__(self, document: Document, verify_member: VerifyMember) -> None:
+        self._document = document
+        self._verify_member = verify_member
+        self._spans = _spans(document)
+        self._throughout: dict[tuple[NodeId, int], Standing | None] = {}
+
+    def fault(self, author: NodeId, at: float) -> tuple[Fault | None, str]:
+        """Return no fault if one of the author's chains gave the right at ``at``, else why not."""
+        fault, detail = Fault.NOT_A_MEMBER, ""
+        for number in reversed(range(len(self._document.members.get(author, ())))):
+            try:
+                member = self._member(author, number, at)
+            except DreamerError as error:
+                detail = str(error)
+                continue
+            # A chain under the wrong name vouches for somebody else.
+            if member.node_id != author:
+                continue
+            if any(role in PUBLISHING_ROLES for role in member.roles):
+                return None, ""
+            fault, detail = Fault.NO_RIGHT, ", ".join(member.roles)
+        return fault, detail
+
+    def _member(self, author: NodeId, number: int, at: float) -> Standing:
+        """Return whom a chain proves at ``at``.
+
+        Checking it costs several signatures. Most chains hold over the whole time in which their
+        author said anything, and two checks show that.
+        """
+        key = (author, number)
+        chain = self._document.members[author][number]
+        if key not in self._throughout:
+            self._throughout[key] = self._check_throughout(chain, self._spans[author])
+        return self._throughout[key] or self._verify_member(self._document.room, chain, at)
+
+    def _check_throughout(self, chain: Chain, span: tuple[float, float]) -> Standing | None:
+        try:
+            self._verify_member(self._document.room, chain, span[0])
+            return self._verify_member(self._document.room, chain, span[1])
+        except DreamerError:
+            return None
+
+
+def _spans(document: Document) -> dict[NodeId, tuple[float, float]]:
+    """Return when each author first and last said something, as they themselves claim."""
+    spans: dict[NodeId, tuple[float, float]] = {}
+    for author, at in _claims(document):
+        first, last = spans.get(author, (at, at))
+        spans[author] = (min(first, at), max(last, at))
+    return spans
+
+
+def _claims(document: Document) -> Iterator[tuple[NodeId, float]]:
+    for published in document.models.values():
+        yield published.entry.by, published.entry.at
+        for change in published.tags.values():
+            yield change.by, change.at
+    for moves in document.aliases.values():
+        for move in moves:
+            yield move.by, move.at

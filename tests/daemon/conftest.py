@@ -1,0 +1,243 @@
+"""A node kept in memory, and the real API served over it on a real Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from dreamer.daemon.places import find_places
+from dreamer.daemon.ports import (
+    ModelInfo,
+    PeerInfo,
+    Progress,
+    PullReceipt,
+    PushReceipt,
+    RoomInfo,
+    RunEnded,
+    RunStarted,
+    RunText,
+)
+from dreamer.daemon.rest.app import make_app
+from dreamer.daemon.rest.local_socket import connect
+from dreamer.daemon.rest.serve import serving
+from dreamer.protocol.errors import (
+    AmbiguousError,
+    ForbiddenError,
+    InputError,
+    LocalError,
+    NoMatchError,
+    RemoteError,
+)
+
+WAIT_S = 10.0
+MODEL_ID = "ab" * 32
+
+
+class MemoryNode:
+    """One room, one model. A REF named in ``FAILURES`` fails so; ``slow`` never ends by itself."""
+
+    FAILURES: ClassVar = {
+        "missing": NoMatchError(
+            "no model is called 'missing'; 'dreamer models' lists what there is"
+        ),
+        "several": AmbiguousError("'several' names 2 models"),
+        "refused": ForbiddenError("the manifest's signature is wrong"),
+        "away": RemoteError("the tracker is away; try again"),
+        "full": LocalError("the disk is full; free 3 GiB"),
+    }
+
+    def __init__(self) -> None:
+        self.calls: list[tuple] = []
+        self.begun = threading.Event()
+        self.cancelled = threading.Event()
+        self.aliases = ("prod",)
+        self.tags = ("validated",)
+        self.room = RoomInfo(
+            "lab", "cd" * 32, ("member", "publisher"), ("http://127.0.0.1:1",), None, None, True
+        )
+
+    def _model(self) -> ModelInfo:
+        return ModelInfo(
+            MODEL_ID, MODEL_ID[:8], "lab", "tiny", 3 * 2**20, 4, self.aliases, self.tags,
+            "ef" * 32, 1.8e9, True, "/models/tiny", 2,
+        )  # fmt: skip
+
+    def _check(self, ref: str) -> None:
+        if ref in self.FAILURES:
+            raise self.FAILURES[ref]
+
+    async def status(self):
+        return {
+            "id": "ef" * 32,
+            "name": "memory",
+            "rooms": [{"name": "lab"}],
+            "store": {"bytes": 5},
+        }
+
+    def rooms(self):
+        return [self.room]
+
+    async def create_room(self, name, trackers, origin, endpoint_url):
+        self.calls.append(("create_room", name, trackers, origin, endpoint_url))
+        return RoomInfo(name, "cd" * 32, ("admin",), tuple(trackers), origin, endpoint_url, True)
+
+    async def invite(self, room, roles, expires_s, uses):
+        self.calls.append(("invite", room, roles, expires_s, uses))
+        return "dreamer1-token"
+
+    async def join_room(self, token):
+        if token != "dreamer1-token":
+            raise InputError("that is no invitation; ask for one made by 'dreamer room invite'")
+        return self.room
+
+    async def leave_room(self, room):
+        self.calls.append(("leave_room", room))
+
+    async def push(self, path: Path, room, aliases, tags, name):
+        self.calls.append(("push", path, room, aliases, tags, name))
+        yield Progress("hash", 1, 2)
+        yield PushReceipt(
+            MODEL_ID, MODEL_ID[:8], name or path.name, room, 2, 1, tuple(aliases), tuple(tags),
+            0.5, 0, None,
+        )  # fmt: skip
+
+    async def pull(self, ref, room, output):
+        self.calls.append(("pull", ref, room, output))
+        yield Progress("resolve", 0, 0)
+        self._check(ref)
+        if ref == "slow":
+            await self._forever()
+        yield Progress("fetch", 2**20, 3 * 2**20, 2.0**20, {"webrtc": 2**20}, "half-way")
+        yield PullReceipt(
+            MODEL_ID, MODEL_ID[:8], "tiny", str(output or "/models/tiny"), 3 * 2**20, 1.5,
+            {"cache": 0, "direct": 0, "webrtc": 3 * 2**20, "relay": 0, "torrent": 0, "origin": 0},
+            {"webrtc": 1.0}, 0, {"ef" * 32: 3 * 2**20},
+        )  # fmt: skip
+
+    async def _forever(self):
+        self.begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.cancelled.set()
+
+    async def models(self, room):
+        self.calls.append(("models", room))
+        return [self._model()]
+
+    async def peers(self, room):
+        self.calls.append(("peers", room))
+        return [PeerInfo("ef" * 32, "other[red]", "lab", True, True, "webrtc", 1, 2, (), 1.5)]
+
+    async def set_alias(self, room, alias, ref):
+        self._check(ref)
+        self.calls.append(("set_alias", room, alias, ref))
+        self.aliases = (*self.aliases, alias)
+        return self._model()
+
+    async def remove_alias(self, room, alias):
+        self.calls.append(("remove_alias", room, alias))
+
+    async def change_tags(self, room, ref, add, remove):
+        self.calls.append(("change_tags", room, ref, add, remove))
+        self.tags = tuple(tag for tag in (*self.tags, *add) if tag not in remove)
+        return self._model()
+
+    async def remove(self, ref, room):
+        self._check(ref)
+        self.calls.append(("remove", ref, room))
+        return 3 * 2**20
+
+    async def run(self, request):
+        self.calls.append(("run", request))
+        self._check(request.ref)
+        yield RunStarted("peer", "ef" * 32, "other", MODEL_ID)
+        yield RunText("Hello ", 1)
+        if request.ref == "slow":
+            await self._forever()
+        if request.ref == "breaks":
+            raise RemoteError("the peer went away; run it again")
+        yield RunText("wörld\x1b[31m", 2)
+        yield RunEnded("stop", 5, 3, 0.1, 0.4)
+
+
+class ServedNode:
+    """The API over a MemoryNode, served by a loop of its own in a thread."""
+
+    def __init__(self, home: Path, *, token: str | None = None, tcp: bool = False) -> None:
+        self.home = home
+        self.node = MemoryNode()
+        self.token = token
+        self.tcp: tuple[str, int] | None = ("127.0.0.1", 0) if tcp else None
+        self.socket = find_places(home, "").socket
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def start(self) -> ServedNode:
+        self._thread.start()
+        assert self._ready.wait(WAIT_S)
+        return self
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(WAIT_S)
+        assert not self._thread.is_alive()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with self._serving() as self.tcp:
+            self._ready.set()
+            await self._stop.wait()
+
+    @asynccontextmanager
+    async def _serving(self):
+        app = make_app(self.node, self.token)
+        async with serving(app, self.socket, tcp=self.tcp, drain_s=0.05) as address:
+            yield address
+
+    def connection(self, *, by_tcp: bool = False) -> http.client.HTTPConnection:
+        if by_tcp:
+            return http.client.HTTPConnection(*self.tcp, timeout=WAIT_S)
+        made = http.client.HTTPConnection("dreamerd", timeout=WAIT_S)
+        made.sock = connect(self.socket, WAIT_S)
+        return made
+
+    def call(self, method, path, body=None, headers=None, *, by_tcp=False):
+        """Return status, headers and text of one request; ``body`` may be raw bytes."""
+        headers = dict(headers or {})
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        connection = self.connection(by_tcp=by_tcp)
+        try:
+            connection.request(method, f"/dreamer/v1{path}", body, headers)
+            with connection.getresponse() as answer:
+                return answer.status, answer.headers, answer.read().decode()
+        finally:
+            connection.close()
+
+    def json(self, method, path, body=None, headers=None, *, by_tcp=False):
+        """Return status and parsed JSON of one request."""
+        status, _, text = self.call(method, path, body, headers, by_tcp=by_tcp)
+        return status, json.loads(text)
+
+
+@pytest.fixture
+def served(tmp_path):
+    one = ServedNode(tmp_path / "home").start()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def served_by_tcp(tmp_path):
+    one = ServedNode(tmp_path / "home", token="s3cret", tcp=True).start()
+    yield one
+    one.stop()

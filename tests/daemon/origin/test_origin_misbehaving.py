@@ -1,0 +1,119 @@
+"""Against a server that fails as told: what is tried again, from where, and what is given up."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from dreamer.daemon.origin.faults import (
+    OriginBusyError,
+    OriginError,
+    OriginMissingError,
+    OriginRefusedError,
+)
+from dreamer.daemon.origin.fetch import fetch_blocks
+from dreamer.daemon.origin.origin import Origin
+from dreamer.daemon.store.stopping import StoppedError
+from dreamer.protocol.ids import Digest
+from dreamer.protocol.limits import BLOCK_BYTES, ORIGIN_ATTEMPTS
+
+DIGEST = Digest(b"d" * 32)
+CONTENT = bytes(range(256)) * 5000
+
+
+def read(origin: Origin) -> bytes:
+    return b"".join(origin.read(DIGEST, 256, len(CONTENT) - 256))
+
+
+@pytest.mark.parametrize("word", ["500", "503", "429", "reset", "cut:0"])
+def test_passing_failure_is_tried_again(bad_origin: Origin, misbehaviour: Any, word: str) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = [word] * (ORIGIN_ATTEMPTS - 1)
+    assert read(bad_origin) == CONTENT[256:]
+    assert len(misbehaviour.requests) == ORIGIN_ATTEMPTS
+
+
+@pytest.mark.parametrize("word", ["500", "503", "429", "reset", "cut:0"])
+def test_lasting_failure_is_given_up(bad_origin: Origin, misbehaviour: Any, word: str) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = [word] * ORIGIN_ATTEMPTS
+    with pytest.raises(OriginBusyError):
+        read(bad_origin)
+    assert len(misbehaviour.requests) == ORIGIN_ATTEMPTS
+
+
+def test_body_cut_short_is_taken_up_where_it_ended(bad_origin: Origin, misbehaviour: Any) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = ["cut:300000", "503", "cut:400000"]
+    assert read(bad_origin) == CONTENT[256:]
+    starts = [int(asked[len("bytes=") :].split("-")[0]) for asked in misbehaviour.requests]
+    assert starts[0] == 256
+    assert starts[1] == starts[2] > 256
+    assert starts[3] > starts[2]
+
+
+def test_server_that_brings_a_block_each_time_is_slow_not_broken(
+    bad_origin: Origin, misbehaviour: Any
+) -> None:
+    misbehaviour.content = bytes(BLOCK_BYTES * 2 * (ORIGIN_ATTEMPTS + 2))
+    misbehaviour.script = [f"cut:{2 * BLOCK_BYTES}"] * (ORIGIN_ATTEMPTS + 1)
+    data = b"".join(bad_origin.read(DIGEST, 0, len(misbehaviour.content)))
+    assert data == misbehaviour.content
+
+
+@pytest.mark.parametrize(
+    ("word", "error"),
+    [("403", OriginRefusedError), ("401", OriginRefusedError), ("404", OriginMissingError)],
+)
+def test_refusal_is_not_tried_again(
+    bad_origin: Origin, misbehaviour: Any, word: str, error: type[OriginError]
+) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = [word]
+    with pytest.raises(error):
+        read(bad_origin)
+    assert len(misbehaviour.requests) == 1
+
+
+def test_server_that_ignores_ranges_is_refused(bad_origin: Origin, misbehaviour: Any) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = ["whole"]
+    with pytest.raises(OriginError, match="Range"):
+        read(bad_origin)
+
+
+def test_whole_answer_to_a_request_for_the_whole_is_fine(
+    bad_origin: Origin, misbehaviour: Any
+) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = ["whole"]
+    assert b"".join(bad_origin.read(DIGEST, 0, len(CONTENT))) == CONTENT
+
+
+def test_stopping_ends_the_pause_between_tries(misbehaviour: Any, stop: threading.Event) -> None:
+    origin = Origin("s3://team/p", misbehaviour.url, retry_base_s=1000.0)
+    misbehaviour.content = CONTENT
+    misbehaviour.script = ["503"]
+    # The pause is capped at some seconds; a stop set before it must not wait at all.
+    stop.set()
+    with pytest.raises(StoppedError):
+        list(origin.read(DIGEST, 0, 10, stop))
+    origin.close()
+
+
+def test_blocks_before_a_failure_are_kept(
+    bad_origin: Origin, misbehaviour: Any, puller: Any, stop: threading.Event
+) -> None:
+    index = next(i for i, e in enumerate(puller.manifest.files) if e.path == "sub/weights")
+    blocks = puller.manifest.layout.blocks_of_file(index)
+    misbehaviour.content = b"w" * puller.manifest.files[index].size_bytes
+    misbehaviour.script = [f"cut:{BLOCK_BYTES + 5}", "403"]
+    verified: list[int] = []
+    with puller.open() as download:
+        with pytest.raises(OriginRefusedError):
+            fetch_blocks(bad_origin, download, blocks, stop, verified.append, pytest.fail)
+        assert verified == [blocks[0]]
+        misbehaviour.script = ["wrong"]
+        rejected: list[int] = []
+        fetch_blocks(bad_origin, download, blocks[1:], stop, pytest.fail, rejected.append)
+        assert rejected == list(blocks[1:])

@@ -1,0 +1,161 @@
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+
+from dreamer.daemon.registry import RegistryClient
+from dreamer.protocol.errors import ConflictError, ForbiddenError, RemoteError
+from dreamer.protocol.ids import ManifestId, NodeId, RoomId
+from dreamer.protocol.limits import REGISTRY_CAS_ATTEMPTS
+from dreamer.protocol.registry.changes import Author, MoveAlias, Publish, RemoveAlias
+from dreamer.protocol.registry.statements import ModelEntry
+from dreamer.protocol.rooms.keys import SigningKey
+
+ROOM = RoomId(b"R" * 32)
+NOW = 1_800_000_000.0
+
+
+@dataclass(frozen=True)
+class Publisher:
+    node_id: NodeId
+    roles: Sequence[str] = ("publisher",)
+
+
+def trusting(room, chain, now):
+    return Publisher(NodeId(bytes.fromhex(chain[0])))
+
+
+class MemoryStore:
+    """Keeps every version, and yields between read and write so that writers collide."""
+
+    def __init__(self) -> None:
+        self.versions: list[bytes] = []
+        self.conflicts = 0
+
+    async def read(self):
+        await asyncio.sleep(0)
+        return (self.versions[-1], str(len(self.versions))) if self.versions else None
+
+    async def write(self, data, etag, /):
+        await asyncio.sleep(0)
+        if (etag or "0") != str(len(self.versions)):
+            self.conflicts += 1
+            raise ConflictError("somebody else was first")
+        self.versions.append(data)
+        return str(len(self.versions))
+
+
+class ManyRivals(MemoryStore):
+    """Somebody else is always first."""
+
+    async def write(self, data, etag, /):
+        self.conflicts += 1
+        raise ConflictError("somebody else was first")
+
+
+def client(store, number=1, pauses=None, **options):
+    key = SigningKey(bytes([number]) * 32)
+
+    async def note(seconds):
+        if pauses is not None:
+            pauses.append(seconds)
+        else:
+            await asyncio.sleep(seconds / 10)
+
+    return RegistryClient(
+        ROOM,
+        store,
+        Author(key, [key.public.hex()]),
+        trusting,
+        clock=lambda: NOW,
+        rng=Random(number),
+        sleep=note,
+        **options,
+    )
+
+
+def entry(number):
+    return ModelEntry(ManifestId(bytes([number]) * 32), f"m{number}", 1, 1, "files")
+
+
+async def test_eight_writers_at_once_lose_no_change():
+    store = MemoryStore()
+
+    async def write(number):
+        one = client(store, number)
+        await one.change(Publish(entry(number)), MoveAlias(f"a{number}", entry(number).manifest_id))
+        await one.change(MoveAlias("newest", entry(number).manifest_id))
+
+    await asyncio.gather(*(write(number) for number in range(1, 9)))
+    registry = (await client(store).refresh()).registry
+    assert len(registry.models) == 8
+    assert set(registry.aliases) == {*(f"a{number}" for number in range(1, 9)), "newest"}
+    assert len(registry.history["newest"]) == 8
+    assert len(store.versions) == 16
+    assert store.conflicts > 0
+
+
+async def test_calls_on_one_client_do_not_see_each_other_as_old():
+    store = MemoryStore()
+    one = client(store)
+    changes = [one.change(Publish(entry(number))) for number in range(1, 6)]
+    await asyncio.gather(*changes, *(one.refresh() for _ in range(5)))
+    assert len((await one.refresh()).registry.models) == 5
+    assert store.conflicts == 0
+
+
+async def test_change_that_changes_nothing_writes_nothing():
+    store = MemoryStore()
+    one = client(store)
+    await one.change(Publish(entry(1)), MoveAlias("prod", entry(1).manifest_id))
+    await one.change(MoveAlias("prod", entry(1).manifest_id))
+    assert len(store.versions) == 1
+
+
+async def test_endless_conflicts_end_with_what_to_do():
+    store, pauses = ManyRivals(), []
+    with pytest.raises(ConflictError, match="run it again"):
+        await client(store, pauses=pauses).change(Publish(entry(1)))
+    assert store.conflicts == len(pauses) == REGISTRY_CAS_ATTEMPTS
+    assert max(pauses) <= 2.0
+
+
+async def test_store_that_goes_back_in_time_is_refused():
+    store = MemoryStore()
+    one = client(store)
+    await one.change(Publish(entry(1)))
+    await one.change(Publish(entry(2)))
+    store.versions.pop()
+    with pytest.raises(ForbiddenError, match="old registry"):
+        await one.refresh()
+    with pytest.raises(ForbiddenError, match="old registry"):
+        await one.change(Publish(entry(3)))
+    assert len(store.versions) == 1
+
+
+async def test_document_seen_before_a_restart_guards_against_an_older_one():
+    store = MemoryStore()
+    seen = (await client(store).change(Publish(entry(1)))).document
+    store.versions.clear()
+    with pytest.raises(ForbiddenError, match="old registry"):
+        await client(store, seen=seen).refresh()
+
+
+async def test_failure_of_the_store_passes_through_and_the_next_call_works():
+    class Away(MemoryStore):
+        away = True
+
+        async def read(self):
+            if self.away:
+                raise RemoteError("the tracker is away")
+            return await super().read()
+
+    store = Away()
+    one = client(store)
+    with pytest.raises(RemoteError, match="away"):
+        await one.refresh()
+    store.away = False
+    await one.change(Publish(entry(1)), MoveAlias("prod", entry(1).manifest_id))
+    assert (await one.change(RemoveAlias("prod"))).registry.aliases == {}

@@ -1,0 +1,141 @@
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dreamer.daemon.state import (
+    SCHEMA_VERSION,
+    Ban,
+    CachedRegistry,
+    HeldModel,
+    Stamp,
+    State,
+    Transfer,
+)
+from dreamer.protocol.errors import LocalError
+from dreamer.protocol.ids import Digest, ManifestId, NodeId, RoomId
+
+DIGEST = Digest(b"d" * 32)
+MODEL = ManifestId(b"m" * 32)
+OTHER = ManifestId(b"o" * 32)
+ROOM = RoomId(b"r" * 32)
+ROOM_2 = RoomId(b"s" * 32)
+ANN = NodeId(b"a" * 32)
+BOB = NodeId(b"b" * 32)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    state = State(tmp_path / "home" / "state.db")
+    yield state
+    state.close()
+
+
+def test_facts_outlive_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    first = State(path)
+    first.put_stamp(DIGEST, Stamp(5, 1_700_000_000_123_456_789))
+    first.close()
+    second = State(path)
+    assert second.stamp(DIGEST) == Stamp(5, 1_700_000_000_123_456_789)
+    second.drop_stamp(DIGEST)
+    assert second.stamp(DIGEST) is None
+    second.close()
+
+
+def test_model_is_known_by_room_and_by_last_use(state: State) -> None:
+    here = HeldModel(MODEL, ROOM, "tiny", Path("/m/tiny"), at=1.0, last_used=1.0)
+    there = HeldModel(MODEL, ROOM_2, "small", Path("/m/tiny"), at=2.0, last_used=2.0)
+    state.put_model(here)
+    state.put_model(there)
+    state.put_model(HeldModel(OTHER, ROOM, "big", Path("/m/big"), at=3.0, last_used=3.0))
+    assert [model.name for model in state.models()] == ["big", "small", "tiny"]
+    assert [model.name for model in state.models(ROOM)] == ["big", "tiny"]
+    assert state.model(MODEL) == there
+    state.touch_model(OTHER, 9.0)
+    assert state.models(ROOM)[0].last_used == 9.0
+    state.drop_model(MODEL)
+    assert state.model(MODEL) is None
+
+
+def test_registry_cache_is_forgotten_with_its_room(state: State) -> None:
+    state.put_registry(ROOM, CachedRegistry("e1", b"{}"))
+    state.put_registry(ROOM, CachedRegistry("e2", b"{1}"))
+    assert state.registry(ROOM) == CachedRegistry("e2", b"{1}")
+    state.put_model(HeldModel(MODEL, ROOM, "tiny", Path("/m/tiny"), 1.0, 1.0))
+    state.drop_room(ROOM)
+    assert state.registry(ROOM) is None
+    assert state.models() == []
+
+
+def test_ledger_sums_bytes_by_lane(state: State) -> None:
+    for at, lane, size in ((1.0, "origin", 5), (2.0, "webrtc", 7), (3.0, "webrtc", 1)):
+        state.add_transfer(Transfer(at, MODEL, lane, size, 0.5))
+    assert state.bytes_by_lane(0.0) == {"origin": 5, "webrtc": 8}
+    assert state.bytes_by_lane(2.5) == {"webrtc": 1}
+    assert [transfer.at for transfer in state.transfers(2.0)] == [2.0, 3.0]
+
+
+def test_ban_ends_by_itself(state: State) -> None:
+    state.put_ban(Ban(ANN, 10.0, "bad block"))
+    state.put_ban(Ban(BOB, 20.0, "slow"))
+    assert state.ban(ANN, 9.0) == Ban(ANN, 10.0, "bad block")
+    assert state.ban(ANN, 10.0) is None
+    assert state.bans(15.0) == [Ban(BOB, 20.0, "slow")]
+
+
+def test_invitation_remembers_who_used_it_first(state: State) -> None:
+    assert state.invite_users(b"invite") == []
+    assert state.use_invite(b"invite", BOB, 1.0) == [BOB]
+    assert state.use_invite(b"invite", ANN, 2.0) == [BOB, ANN]
+    assert state.use_invite(b"invite", BOB, 3.0) == [BOB, ANN]
+
+
+def test_threads_may_share_it(state: State) -> None:
+    def work(number: int) -> None:
+        for count in range(20):
+            state.add_transfer(Transfer(float(count), MODEL, f"lane{number}", 1, 0.1))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert state.bytes_by_lane(0.0) == {f"lane{number}": 20 for number in range(4)}
+
+
+def test_damaged_database_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(b"this is not a database, whatever its name says" * 50)
+    with pytest.raises(LocalError, match="move it away"):
+        State(path)
+
+
+def test_database_damaged_inside_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    state = State(path)
+    for number in range(2000):
+        state.put_stamp(Digest(number.to_bytes(32, "big")), Stamp(number, number))
+    state.close()
+    data = bytearray(path.read_bytes())
+    data[8192:] = b"\xff" * (len(data) - 8192)
+    path.write_bytes(data)
+    with pytest.raises(LocalError, match="move it away"):
+        State(path)
+
+
+def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    State(path).close()
+    database = sqlite3.connect(path)
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    database.close()
+    with pytest.raises(LocalError, match="upgrade"):
+        State(path)
+
+
+def test_directory_in_its_place_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="permissions"):
+        State(tmp_path)

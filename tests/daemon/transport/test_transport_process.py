@@ -1,0 +1,190 @@
+"""Two real transport processes on loopback, driven as the daemon drives them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from blake3 import blake3
+
+from dreamer.daemon.transport.client import Transport
+from dreamer.daemon.transport.vocabulary import (
+    REJECTED,
+    VERIFIED,
+    Answer,
+    BlockDone,
+    CloseLink,
+    ControlReceived,
+    Expect,
+    FromTransport,
+    LinkClosed,
+    LinkOpened,
+    LocalDescription,
+    Offer,
+    SendControl,
+    Serve,
+    ServeFailed,
+    TakeAnswer,
+    VerifiedSpan,
+)
+from dreamer.protocol.limits import MIB
+
+BLOCKS = 6
+Event = TypeVar("Event")
+
+
+class End:
+    """One daemon's side: its transport, its one link, and the events that came."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[FromTransport] = asyncio.Queue()
+        self.transport = Transport(self.events.put_nowait)
+        self.link = self.transport.new_link()
+
+    async def expect(self, kind: type[Event]) -> Event:
+        async with asyncio.timeout(20):
+            while True:
+                event = await self.events.get()
+                if isinstance(event, kind):
+                    return event
+                assert not isinstance(event, LinkClosed), event
+
+
+@asynccontextmanager
+async def running(*ends: End) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(end.transport.run()) for end in ends]
+    async with asyncio.timeout(20):
+        while not all(end.transport.pid for end in ends):
+            await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def link(a: End, b: End) -> tuple[LinkOpened, LinkOpened]:
+    a.transport.send(Offer(a.link, [], False))
+    offer = await a.expect(LocalDescription)
+    b.transport.send(Answer(b.link, offer.sdp, [], False))
+    answer = await b.expect(LocalDescription)
+    a.transport.send(TakeAnswer(a.link, answer.sdp))
+    return await a.expect(LinkOpened), await b.expect(LinkOpened)
+
+
+@pytest.fixture
+async def ends() -> AsyncIterator[tuple[End, End]]:
+    a, b = End(), End()
+    async with running(a, b):
+        yield a, b
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(os.urandom(BLOCKS * MIB - 12_345))
+    return path
+
+
+def spans(source: Path, target: Path) -> list[VerifiedSpan]:
+    data = source.read_bytes()
+    target.write_bytes(b"")
+    return [
+        (i, str(target), i * MIB, len(part), blake3(part).digest())
+        for i in range(BLOCKS)
+        if (part := data[i * MIB : (i + 1) * MIB])
+    ]
+
+
+async def test_blocks_arrive_verified_and_in_place(
+    ends: tuple[End, End], source: Path, tmp_path: Path
+) -> None:
+    a, b = ends
+    await link(a, b)
+    wanted = spans(source, tmp_path / "target")
+    b.transport.send(Expect(b.link, 7, wanted))
+    a.transport.send(Serve(a.link, 7, [(i, str(source), at, n) for i, _, at, n, _ in wanted]))
+    done = [await b.expect(BlockDone) for _ in range(BLOCKS)]
+    assert {(d.request, d.block, d.verdict) for d in done} == {
+        (7, i, VERIFIED) for i in range(BLOCKS)
+    }
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+
+
+async def test_fingerprints_seen_by_the_two_ends_are_the_same_pair(ends: tuple[End, End]) -> None:
+    a, b = await link(*ends)
+    assert (a.ours, a.theirs) == (b.theirs, b.ours)
+    assert len(a.ours) == 32
+    assert a.ours != a.theirs
+
+
+async def test_a_block_with_another_hash_is_rejected_and_not_written(
+    ends: tuple[End, End], source: Path, tmp_path: Path
+) -> None:
+    a, b = ends
+    await link(a, b)
+    (_, path, at, length, _), *_ = spans(source, tmp_path / "target")
+    b.transport.send(Expect(b.link, 1, [(0, path, at, length, b"\0" * 32)]))
+    a.transport.send(Serve(a.link, 1, [(0, str(source), at, length)]))
+    assert (await b.expect(BlockDone)).verdict == REJECTED
+    assert (tmp_path / "target").read_bytes() == b""
+
+
+async def test_a_source_file_cut_short_is_reported_and_the_link_stays(
+    ends: tuple[End, End], source: Path
+) -> None:
+    a, b = ends
+    await link(a, b)
+    os.truncate(source, 10)
+    a.transport.send(Serve(a.link, 3, [(0, str(source), 0, MIB)]))
+    assert (await a.expect(ServeFailed)).request == 3
+    a.transport.send(SendControl(a.link, b"still here"))
+    assert (await b.expect(ControlReceived)).data == b"still here"
+
+
+async def test_closing_one_end_closes_the_other(ends: tuple[End, End]) -> None:
+    a, b = ends
+    await link(a, b)
+    a.transport.send(CloseLink(a.link))
+    async with asyncio.timeout(20):
+        while not isinstance(await b.events.get(), LinkClosed):
+            pass
+
+
+async def test_a_description_that_is_nonsense_closes_only_that_link(
+    ends: tuple[End, End],
+) -> None:
+    a, b = ends
+    spare = b.transport.new_link()
+    b.transport.send(Answer(spare, "v=0\r\nnonsense", [], False))
+    event = await b.events.get()
+    assert isinstance(event, LinkClosed)
+    assert event.link == spare
+    await link(a, b)
+
+
+async def test_a_killed_transport_process_is_replaced_and_its_links_reported(
+    ends: tuple[End, End],
+) -> None:
+    a, b = ends
+    await link(a, b)
+    pid = a.transport.pid
+    assert pid is not None
+    os.kill(pid, 9)
+    async with asyncio.timeout(20):
+        while not isinstance(event := await a.events.get(), LinkClosed):
+            pass
+    assert event.link == a.link
+    a.link, b.link = a.transport.new_link(), b.transport.new_link()
+    async with asyncio.timeout(20):
+        while a.transport.pid in (None, pid):
+            await asyncio.sleep(0)
+    a.transport.send(Offer(a.link, [], False))
+    assert (await a.expect(LocalDescription)).sdp

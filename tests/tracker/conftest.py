@@ -1,0 +1,168 @@
+"""A real tracker on a free port, and clients that speak to it over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from dreamer.protocol.ids import RoomId
+from dreamer.protocol.rooms.certificate import ALL_ROLES, invitation, node_certificate
+from dreamer.protocol.rooms.keys import Purpose, SigningKey
+from dreamer.protocol.rooms.membership import chain_to_json
+from dreamer.tracker.app import Tracker
+from dreamer.tracker.documents import Documents
+
+DEADLINE_S = 5.0
+NOW = 1_800_000_000.0
+A_HASH, B_HASH = "a" * 20, "\xff" * 20
+
+
+class Talker:
+    """One websocket; every read has a deadline."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def say(self, **message) -> None:
+        await self.socket.send_str(json.dumps(message))
+
+    async def hear(self) -> dict:
+        return json.loads(await self.socket.receive_str(timeout=DEADLINE_S))
+
+    async def hear_type(self, *kinds: str) -> dict:
+        """The next message of a type, whatever comes before it."""
+        while (message := await self.hear())["type"] not in kinds:
+            pass
+        return message
+
+    async def closed(self) -> bool:
+        message = await self.socket.receive(timeout=DEADLINE_S)
+        return message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+
+    async def announce(self, peer_id: str, info_hash: str = A_HASH, **rest) -> dict:
+        """Announce and return the reply."""
+        await self.say(action="announce", info_hash=info_hash, peer_id=peer_id, **rest)
+        return await self.hear()
+
+    async def close(self) -> None:
+        await self.socket.close()
+
+
+class Running:
+    """A tracker that runs, and the sockets opened to it."""
+
+    def __init__(self, url: str, tracker: Tracker, http: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.tracker = tracker
+        self.http = http
+
+    async def open(self, path: str = "/announce", **options) -> Talker:
+        return Talker(await self.http.ws_connect(self.url + path, **options))
+
+    async def get(self, path: str, **options) -> tuple[int, str, dict]:
+        async with self.http.get(self.url + path, **options) as response:
+            return response.status, await response.text(), dict(response.headers)
+
+    async def stats(self) -> dict:
+        return json.loads((await self.get("/stats"))[1])
+
+    async def stats_become(self, **wanted: int) -> None:
+        """Return once the tracker counts as wanted: it notices a closed socket in its own time."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not wanted.items() <= (await self.stats()).items():
+                pass
+
+
+@asynccontextmanager
+async def serve(documents: Documents, http: aiohttp.ClientSession):
+    tracker = Tracker(documents, random.Random(7))
+    runner = web.AppRunner(tracker.web_app(), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield Running(f"http://127.0.0.1:{runner.addresses[0][1]}", tracker, http)
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def documents(tmp_path):
+    opened = Documents(tmp_path / "data")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+async def running(documents):
+    async with aiohttp.ClientSession() as http, serve(documents, http) as running:
+        yield running
+
+
+class Insider:
+    """A node with a chain, and the room key that it came from."""
+
+    def __init__(self, seed: int, room_seed: int = 100) -> None:
+        self.key = SigningKey(bytes([seed]) * 32)
+        self.room_key = SigningKey(bytes([room_seed]) * 32)
+        self.room_id = RoomId(self.room_key.public)
+        self.chain = (
+            node_certificate(self.room_id, self.key.public, ALL_ROLES, NOW - 9e7, self.room_key),
+        )
+
+    @property
+    def hex(self) -> str:
+        return self.key.public.hex()
+
+    def invited(self, roles=("member",), invite=1, uses=1, issued_at=NOW - 9e7, lasts_s=9e8):
+        """Take an invitation's place in the chain."""
+        seed = SigningKey(bytes([200 + invite]) * 32)
+        invite_id = bytes([invite]) * 16
+        upper = invitation(
+            self.room_id, seed, roles, issued_at, lasts_s, uses, invite_id, self.room_key
+        )
+        own = node_certificate(self.room_id, self.key.public, roles, issued_at, seed)
+        self.chain = (upper, own)
+        return self
+
+    async def knock(self, running: Running, **changes) -> Talker:
+        """Log in, perhaps with something wrong; the reply is still to be heard."""
+        talker = await running.open("/room")
+        nonce = bytes.fromhex((await talker.hear())["nonce"])
+        said = {
+            "type": "login",
+            "room": self.room_id.hex(),
+            "node": self.hex,
+            "chain": chain_to_json(self.chain),
+            "sig": self.key.sign(
+                Purpose.TRACKER_LOGIN, nonce + self.room_id + self.key.public
+            ).hex(),
+        }
+        await talker.say(**{**said, **changes})
+        return talker
+
+    async def enter(self, running: Running) -> tuple[Talker, dict]:
+        talker = await self.knock(running)
+        welcome = await talker.hear()
+        assert welcome["type"] == "welcome", welcome
+        return talker, welcome
+
+
+@pytest.fixture
+def insiders() -> list[Insider]:
+    return [Insider(number) for number in range(1, 6)]
+
+
+@pytest.fixture
+def insider_of():
+    return Insider
+
+
+@pytest.fixture
+def serving():
+    return serve

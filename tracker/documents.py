@@ -1,0 +1,202 @@
+"""What a tracker must not forget: registries, uses of invitations, revocations. One SQLite file.
+
+The one owner of the file: SQLite's exclusive lock keeps a second tracker out and dies with the
+process. ``synchronous=FULL`` means that a call that returned survives ``kill -9`` and power loss.
+Every call blocks: make it from a worker thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from dreamer.protocol import canonical
+from dreamer.protocol.errors import ConflictError, LocalError
+from dreamer.protocol.ids import RoomId
+from dreamer.protocol.rooms.membership import Admission
+from dreamer.protocol.rooms.revocations import Revocation, RevocationSet, parse_revocation
+from dreamer.tracker.refusal import Reason, RefusedError
+
+ETAG_DIGEST_BYTES = 12
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS registry (
+    room BLOB PRIMARY KEY, version INTEGER NOT NULL, etag TEXT NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS admission (
+    room BLOB, invite BLOB, node BLOB, first_login REAL NOT NULL, PRIMARY KEY (room, invite, node)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS revocation (
+    room BLOB, number INTEGER, body TEXT NOT NULL, PRIMARY KEY (room, number)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A room's registry as it stands; ``etag`` is in its quotes, as it goes into the header."""
+
+    etag: str
+    body: bytes
+
+
+class Documents:
+    """The tracker's store. Safe to call from several threads, one call at a time is served."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the store in ``directory``, made if missing.
+
+        Raises:
+            LocalError: another tracker holds it, or it can't be opened.
+        """
+        path = directory / "tracker.sqlite3"
+        self._lock = threading.Lock()
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._database = _open(path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise LocalError(
+                    f"another dreamer-tracker holds {directory}: stop it, or give another --data"
+                ) from error
+            raise LocalError(f"can't open {path}: {error}") from error
+        except (sqlite3.Error, OSError) as error:
+            raise LocalError(f"can't open {path}: {error}") from error
+
+    def close(self) -> None:
+        """Release the store."""
+        with self._lock:
+            self._database.close()
+
+    def probe(self) -> None:
+        """Touch the store.
+
+        Raises:
+            sqlite3.Error: it can't be used.
+        """
+        with self._lock:
+            self._database.execute("SELECT count(*) FROM registry").fetchone()
+
+    def registry(self, room: RoomId) -> Document | None:
+        """Return a room's registry, None when none was written yet."""
+        with self._lock:
+            row = self._database.execute(
+                "SELECT etag, body FROM registry WHERE room = ?", (room,)
+            ).fetchone()
+        return None if row is None else Document(*row)
+
+    def write_registry(self, room: RoomId, body: bytes, expected: Sequence[str] | None) -> str:
+        """Replace a room's registry if its ETag is one of ``expected``; None: if there is none.
+
+        ``*`` among the expected stands for any registry, but there must be one.
+
+        Raises:
+            ConflictError: the registry is not what the writer thinks; nothing was written.
+        """
+        with self._writing() as database:
+            row = database.execute(
+                "SELECT version, etag FROM registry WHERE room = ?", (room,)
+            ).fetchone()
+            version, etag = row or (0, None)
+            if not _meets(etag, expected):
+                raise ConflictError("the registry was changed by another node: read it again")
+            digest = blake3(body).hexdigest(length=ETAG_DIGEST_BYTES)
+            etag = f'"{version + 1}.{digest}"'
+            database.execute(
+                "INSERT OR REPLACE INTO registry VALUES (?, ?, ?, ?)",
+                (room, version + 1, etag, body),
+            )
+        return etag
+
+    def redeem(self, room: RoomId, admissions: Sequence[Admission], now: float) -> None:
+        """Record that invitations let nodes in, each node once.
+
+        Raises:
+            RefusedError: an invitation is used up or has expired, and the node wasn't in before.
+        """
+        with self._writing() as database:
+            for admission in admissions:
+                _redeem(database, room, admission, now)
+
+    def revocations(self, room: RoomId) -> RevocationSet:
+        """Return what was revoked in a room; each was verified when it came in."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT body FROM revocation WHERE room = ? ORDER BY number", (room,)
+            ).fetchall()
+        return RevocationSet(room, (parse_revocation(json.loads(body)) for (body,) in rows))
+
+    def add_revocation(self, revocation: Revocation) -> None:
+        """Keep a revocation that the caller has verified.
+
+        Raises:
+            ConflictError: the room has another revocation of that number.
+        """
+        body = canonical.dumps(revocation.to_json()).decode()
+        try:
+            with self._writing() as database:
+                database.execute(
+                    "INSERT INTO revocation VALUES (?, ?, ?)",
+                    (revocation.room_id, revocation.number, body),
+                )
+        except sqlite3.IntegrityError as error:
+            raise ConflictError(f"revocation {revocation.number} exists: take the next") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # Without a timeout: whoever holds the file holds it for as long as it runs.
+    database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.executescript(_SCHEMA)
+        # The exclusive lock is taken by the first write, not by the pragma.
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("PRAGMA user_version = 1")
+        database.execute("COMMIT")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _meets(etag: str | None, expected: Sequence[str] | None) -> bool:
+    if etag is None or expected is None:
+        return etag is expected
+    return etag in expected or "*" in expected
+
+
+def _redeem(database: sqlite3.Connection, room: RoomId, admission: Admission, now: float) -> None:
+    of_invite = (room, admission.invite_id)
+    row = (*of_invite, admission.node_id)
+    if database.execute(
+        "SELECT 1 FROM admission WHERE room = ? AND invite = ? AND node = ?", row
+    ).fetchone():
+        return
+    if admission.not_after is not None and now > admission.not_after:
+        raise RefusedError(Reason.EXPIRED, "this invitation has expired: ask for a new one")
+    (used,) = database.execute(
+        "SELECT count(*) FROM admission WHERE room = ? AND invite = ?", of_invite
+    ).fetchone()
+    if used >= admission.uses:
+        raise RefusedError(Reason.USED, "this invitation has been used: ask for a new one")
+    database.execute("INSERT INTO admission VALUES (?, ?, ?, ?)", (*row, now))

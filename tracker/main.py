@@ -1,0 +1,109 @@
+"""The command ``dreamer-tracker``: serve until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from dreamer.protocol.errors import DreamerError, LocalError
+from dreamer.protocol.limits import TRACKER_STOP_TIMEOUT_S
+from dreamer.tracker.app import Tracker
+from dreamer.tracker.config import DEFAULT_LISTEN, TrackerConfig, resolve
+from dreamer.tracker.documents import Documents
+
+
+def main() -> None:
+    """Run the tracker; exit 1 with one line on stderr when it can't."""
+    given = _arguments().parse_args()
+    try:
+        config = resolve(given.listen, given.data, given.config, os.environ)
+        documents = Documents(config.data)
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_serve(config, documents))
+        finally:
+            documents.close()
+    except DreamerError as error:
+        sys.exit(f"dreamer-tracker: {error}")
+    except KeyboardInterrupt:
+        # Where the loop can't take signals, Ctrl-C arrives like this.
+        return
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dreamer-tracker",
+        description="Where a team's nodes, and any WebTorrent clients, find one another. "
+        "The first line on stdout is the tracker's URL.",
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help=f"where to serve; port 0 takes a free one (default {DEFAULT_LISTEN}; "
+        "DREAMER_TRACKER_LISTEN)",
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", help="the folder of its store (DREAMER_TRACKER_DATA)"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="a TOML file with the keys listen and data"
+    )
+    return parser
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _serve(config: TrackerConfig, documents: Documents) -> None:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    tracker = Tracker(documents, random.SystemRandom())
+    runner = web.AppRunner(
+        tracker.web_app(), access_log=None, shutdown_timeout=TRACKER_STOP_TIMEOUT_S
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, config.host, config.port).start()
+        except OSError as error:
+            raise LocalError(
+                f"can't listen on {config.host}:{config.port} ({error.strerror}): "
+                "choose another --listen"
+            ) from error
+        _announce_url(config.host, runner.addresses[0][1])
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _announce_url(host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"http://{shown}:{port}\n")
+    sys.stdout.flush()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:
+            # Windows: its loops take no signal handlers.
+            return
+
+
+if __name__ == "__main__":
+    main()

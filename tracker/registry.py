@@ -1,0 +1,102 @@
+"""A room's registry over HTTP, for rooms without S3: GET, and PUT that never overwrites unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from dreamer.protocol import canonical
+from dreamer.protocol.errors import ConflictError, InputError
+from dreamer.protocol.ids import RoomId, from_hex
+from dreamer.protocol.limits import REGISTRY_MAX_BYTES
+from dreamer.protocol.rooms.certificate import Role
+from dreamer.tracker import room_wire
+from dreamer.tracker.documents import Documents
+from dreamer.tracker.rooms import Rooms
+from dreamer.tracker.sessions import Session, Sessions
+
+
+class RegistryHandler:
+    """Answers ``/rooms/<room>/registry`` for members with a session, and 401 for all others."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        sessions: Sessions,
+        documents: Documents,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rooms = rooms
+        self._sessions = sessions
+        self._documents = documents
+        self._steady = steady
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Return the registry, 304 when the caller has it already, 404 when there is none yet."""
+        session = self._session(request)
+        document = await asyncio.to_thread(self._documents.registry, session.room_id)
+        if document is None:
+            raise web.HTTPNotFound(text="this room has no registry yet")
+        headers = {"ETag": document.etag, "Cache-Control": "no-store"}
+        if document.etag in _etags(request, "If-None-Match"):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=document.body, content_type="application/json", headers=headers)
+
+    async def put(self, request: web.Request) -> web.Response:
+        """Replace the registry if it is what the caller's precondition says, else 412."""
+        session = self._session(request)
+        if not session.member.may(Role.PUBLISHER, Role.ADMIN):
+            raise web.HTTPForbidden(text="only publishers and admins may change the registry")
+        expected = _expected(request)
+        body = await _body(request)
+        try:
+            etag = await asyncio.to_thread(
+                self._documents.write_registry, session.room_id, body, expected
+            )
+        except ConflictError as error:
+            raise web.HTTPPreconditionFailed(text=str(error)) from error
+        for guest in self._rooms.guests(session.room_id):
+            guest.post(room_wire.registry_changed(etag))
+        return web.Response(status=201 if expected is None else 204, headers={"ETag": etag})
+
+    def _session(self, request: web.Request) -> Session:
+        # Always the same answer: a stranger can't tell a room that exists from one that doesn't.
+        stranger = web.HTTPUnauthorized(
+            text="log in at /room first", headers={"WWW-Authenticate": "Bearer"}
+        )
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        try:
+            room_id = RoomId(from_hex(request.match_info["room"], "room"))
+        except InputError as error:
+            raise stranger from error
+        session = self._sessions.find(token.strip(), room_id, self._steady())
+        if scheme.lower() != "bearer" or session is None:
+            raise stranger
+        return session
+
+
+def _etags(request: web.Request, header: str) -> list[str]:
+    listed = ",".join(request.headers.getall(header, []))
+    return [etag.strip().removeprefix("W/") for etag in listed.split(",") if etag.strip()]
+
+
+def _expected(request: web.Request) -> list[str] | None:
+    if matching := _etags(request, "If-Match"):
+        return matching
+    if _etags(request, "If-None-Match") == ["*"]:
+        return None
+    raise web.HTTPPreconditionRequired(text="send If-Match with the ETag, or If-None-Match: *")
+
+
+async def _body(request: web.Request) -> bytes:
+    if (request.content_length or 0) > REGISTRY_MAX_BYTES:
+        raise web.HTTPRequestEntityTooLarge(REGISTRY_MAX_BYTES, request.content_length or 0)
+    body = await request.read()
+    try:
+        await asyncio.to_thread(canonical.loads_lenient, body)
+    except InputError as error:
+        raise web.HTTPBadRequest(text=f"a registry is a JSON object: {error}") from error
+    return body

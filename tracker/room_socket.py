@@ -1,0 +1,201 @@
+"""The ``/room`` websocket: a member proves itself, sees who is there, signals to one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from random import Random
+
+from aiohttp import WSCloseCode, web
+
+from dreamer.protocol.errors import DreamerError, ForbiddenError, InputError
+from dreamer.protocol.ids import RoomId
+from dreamer.protocol.limits import (
+    TRACKER_AUTH_TIMEOUT_S,
+    TRACKER_BAD_MESSAGES_PER_SOCKET,
+    TRACKER_ROOM_OUTBOX_MAX_BYTES,
+)
+from dreamer.protocol.rooms.revocations import REVOKED_MESSAGE, Revocation
+from dreamer.tracker import admission, room_wire
+from dreamer.tracker.documents import Documents
+from dreamer.tracker.refusal import Reason, RefusedError
+from dreamer.tracker.room_wire import Claim, Presence, Revoke, Said, Seek, Signal
+from dreamer.tracker.rooms import Guest, Rooms
+from dreamer.tracker.sessions import Sessions
+from dreamer.tracker.sockets import ClientSocket
+
+NONCE_BYTES = 32
+
+_REPLACED = RefusedError(Reason.FORBIDDEN, "this node has connected again from elsewhere")
+_REVOKED = RefusedError(Reason.REVOKED, REVOKED_MESSAGE)
+_EXPIRED = RefusedError(
+    Reason.EXPIRED, "this membership has expired: ask an admin for a new invitation"
+)
+
+
+class RoomHandler:
+    """Serves the members of every room."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        sessions: Sessions,
+        documents: Documents,
+        rng: Random,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``wall`` is the clock that certificates are dated by, ``steady`` that of sessions."""
+        self._rooms = rooms
+        self._sessions = sessions
+        self._documents = documents
+        self._rng = rng
+        self._wall = wall
+        self._steady = steady
+        self._sockets: dict[int, ClientSocket] = {}
+        # A login must not slip in between a revocation's storage and the cutting of members.
+        self._gate = asyncio.Lock()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one websocket until it closes."""
+        socket = ClientSocket(request, TRACKER_ROOM_OUTBOX_MAX_BYTES)
+        await socket.open()
+        self._sockets[socket.number] = socket
+        try:
+            async with aclosing(socket.messages()) as messages:
+                await self._meet(socket, messages)
+        except RefusedError as refusal:
+            socket.post(room_wire.refused(refusal))
+        finally:
+            del self._sockets[socket.number]
+            await socket.close()
+        return socket.response
+
+    async def close(self) -> None:
+        """Say goodbye to every member."""
+        sockets = self._sockets.values()
+        await asyncio.gather(*(socket.close(WSCloseCode.GOING_AWAY) for socket in sockets))
+
+    def sweep(self) -> None:
+        """Cut members whose membership has ended."""
+        for guest in self._rooms.expired(self._wall()):
+            self._cut(guest, _EXPIRED)
+
+    async def _meet(self, socket: ClientSocket, messages: AsyncIterator[str | bytes]) -> None:
+        guest = await self._log_in(socket, messages)
+        if guest is None:
+            return
+        session = self._sessions.open(guest.room_id, guest.member)
+        others = [each for each in self._rooms.guests(guest.room_id) if each is not guest]
+        guest.post(room_wire.welcome(session, others, socket.address))
+        for other in others:
+            other.post(room_wire.joined(guest))
+        try:
+            await self._serve(guest, messages)
+        finally:
+            self._sessions.fade(session, self._steady())
+            self._leave(guest)
+
+    async def _log_in(
+        self, socket: ClientSocket, messages: AsyncIterator[str | bytes]
+    ) -> Guest | None:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        socket.post(room_wire.challenge(nonce))
+        try:
+            async with asyncio.timeout(TRACKER_AUTH_TIMEOUT_S):
+                message = await anext(messages, None)
+        except TimeoutError:
+            return None
+        if message is None:
+            return None
+        try:
+            return await self._enter(socket, message, nonce)
+        except RefusedError:
+            raise
+        except InputError as error:
+            raise RefusedError(Reason.BAD_INPUT, str(error)) from error
+        except ForbiddenError as error:
+            raise RefusedError(Reason.FORBIDDEN, str(error)) from error
+
+    async def _enter(self, socket: ClientSocket, message: str | bytes, nonce: bytes) -> Guest:
+        login = room_wire.parse_login(message)
+        member = await asyncio.to_thread(admission.prove, login, nonce, self._wall())
+
+        def cut(refusal: RefusedError) -> None:
+            socket.post(room_wire.refused(refusal))
+            socket.hang_up(WSCloseCode.POLICY_VIOLATION)
+
+        guest = Guest(login.room_id, member, socket.post, cut)
+        async with self._gate:
+            await asyncio.to_thread(
+                admission.admit, self._documents, login.room_id, member, self._wall()
+            )
+            older = self._rooms.enter(guest)
+        if older is not None:
+            older.cut(_REPLACED)
+        return guest
+
+    async def _serve(self, guest: Guest, messages: AsyncIterator[str | bytes]) -> None:
+        bad = 0
+        async for message in messages:
+            try:
+                await self._take(guest, room_wire.parse(message))
+            except DreamerError as error:
+                bad += 1
+                guest.post(room_wire.error(error))
+            if bad >= TRACKER_BAD_MESSAGES_PER_SOCKET or self._rooms.room_of(guest) is None:
+                return
+
+    async def _take(self, guest: Guest, said: Said) -> None:
+        room = self._rooms.room_of(guest)
+        if room is None:
+            return
+        match said:
+            case Presence():
+                guest.capabilities = said.capabilities
+                for other in room.others(guest.node_id):
+                    other.post(room_wire.joined(guest))
+            case Claim():
+                room.disclaim(guest, said.gone)
+                room.claim(guest, said.want)
+                room.claim(guest, said.have)
+            case Seek():
+                nodes = room.holders(said.swarm, guest.node_id, self._rng)
+                guest.post(room_wire.holders(said.swarm, nodes))
+            case Signal():
+                self._signal(guest, said)
+            case Revoke():
+                await self._revoke(guest.room_id, said.revocation)
+
+    def _signal(self, guest: Guest, said: Signal) -> None:
+        room = self._rooms.room_of(guest)
+        target = room.guests.get(said.to) if room else None
+        if target is None:
+            guest.post(room_wire.unreachable(said.to))
+        else:
+            target.post(room_wire.signal(guest.node_id, said.body))
+
+    async def _revoke(self, room_id: RoomId, revocation: Revocation) -> None:
+        async with self._gate:
+            await asyncio.to_thread(
+                admission.revoke, self._documents, room_id, revocation, self._wall()
+            )
+            revoked = await asyncio.to_thread(self._documents.revocations, room_id)
+            for guest in self._rooms.guests(room_id):
+                guest.post(room_wire.revoked(revocation))
+                if revoked.holds_against(guest.member):
+                    self._cut(guest, _REVOKED)
+        self._sessions.end(room_id, revoked.holds_against)
+
+    def _cut(self, guest: Guest, refusal: RefusedError) -> None:
+        self._sessions.end(guest.room_id, lambda member: member.node_id == guest.node_id)
+        guest.cut(refusal)
+        self._leave(guest)
+
+    def _leave(self, guest: Guest) -> None:
+        if self._rooms.leave(guest):
+            for other in self._rooms.guests(guest.room_id):
+                other.post(room_wire.left(guest.node_id))

@@ -1,0 +1,83 @@
+"""What the tracker says of itself over HTTP: public swarms only, never a word about rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from dreamer.tracker.swarms import Swarms
+
+
+@dataclass
+class Tally:
+    """Counts since the start; ``sockets`` is how many public ones are open now."""
+
+    sockets: int = 0
+    messages: int = 0
+    announces: int = 0
+    offers: int = 0
+    answers: int = 0
+    refused: int = 0
+
+
+_METRICS = (
+    ("swarms", "gauge", "Public swarms with at least one peer."),
+    ("seeders", "gauge", "Peers that have everything, over all public swarms."),
+    ("leechers", "gauge", "Peers that lack something, over all public swarms."),
+    ("sockets", "gauge", "Open websockets of public clients."),
+    ("messages", "counter", "Messages received from public clients."),
+    ("announces", "counter", "Announces accepted."),
+    ("offers", "counter", "Offers passed on."),
+    ("answers", "counter", "Answers passed on."),
+    ("refused", "counter", "Messages answered with a failure."),
+)
+
+
+class StatsHandler:
+    """Answers ``/stats``, ``/metrics``, ``/health`` and ``/ready``."""
+
+    def __init__(self, swarms: Swarms, tally: Tally, probe: Callable[[], None]) -> None:
+        """``probe`` touches the store and raises ``sqlite3.Error`` when it can't be used."""
+        self._swarms = swarms
+        self._tally = tally
+        self._probe = probe
+        self._started = time.monotonic()
+
+    async def stats(self, _request: web.Request) -> web.Response:
+        """Return the counts as JSON."""
+        return web.json_response({**self._counts(), "uptime_s": time.monotonic() - self._started})
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Return the counts in Prometheus' text format."""
+        counts = self._counts()
+        lines: list[str] = []
+        for name, kind, about in _METRICS:
+            full = f"dreamer_tracker_{name}" + ("_total" if kind == "counter" else "")
+            lines += [f"# HELP {full} {about}", f"# TYPE {full} {kind}", f"{full} {counts[name]}"]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """Say that the process answers."""
+        return web.json_response({"status": "ok"})
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Say whether the tracker can serve: 503 while its store can't be used."""
+        try:
+            await asyncio.to_thread(self._probe)
+        except sqlite3.Error as error:
+            return web.json_response({"status": "unready", "reason": str(error)}, status=503)
+        return web.json_response({"status": "ready"})
+
+    def _counts(self) -> dict[str, int]:
+        counts = [swarm.counts() for swarm in self._swarms]
+        return {
+            "swarms": len(counts),
+            "seeders": sum(each.complete for each in counts),
+            "leechers": sum(each.incomplete for each in counts),
+            **vars(self._tally),
+        }

@@ -12,10 +12,8 @@ from typing import Any, Literal, cast
 
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.limits import (
-    GIB,
     INFERENCE_IDLE_TIMEOUT_S,
     INFERENCE_MAX_MODELS,
-    MIB,
 )
 
 Check = Callable[[Any], str | None]
@@ -109,9 +107,6 @@ class NetworkSection:
         "fallback",
         "Use TURN never, as a fallback, or only (private networks that allow nothing else).",
     )
-    relay_budget_mib: int = _key(
-        500, "Relayed MiB for each peer before bulk stops going that way.", _between(0, 2**30)
-    )
 
 
 @dataclass(frozen=True)
@@ -120,9 +115,7 @@ class TrackerSection:
 
     # Every interface, since only asking for --with-tracker starts it, and others must reach it.
     listen: str = _key("0.0.0.0:8470", "Address it accepts on; port 0 picks a free one.", _address)
-    public_url: str = _key(
-        "", "The URL by which other machines reach it. Empty: made from the address it accepts on."
-    )
+    data: str = _key("", "Where it keeps its records. Empty: HOME/tracker.")
 
 
 @dataclass(frozen=True)
@@ -144,17 +137,6 @@ class InferenceSection:
 
 
 @dataclass(frozen=True)
-class StoreSection:
-    """The content-addressed store."""
-
-    min_free_mib: int = _key(
-        GIB // MIB,
-        "MiB of the disk to leave free: a pull or push that would need them is refused first.",
-        _between(0, 2**30),
-    )
-
-
-@dataclass(frozen=True)
 class LogSection:
     """What the daemon says on stderr."""
 
@@ -170,7 +152,6 @@ class Config:
     network: NetworkSection = field(default_factory=NetworkSection)
     tracker: TrackerSection = field(default_factory=TrackerSection)
     inference: InferenceSection = field(default_factory=InferenceSection)
-    store: StoreSection = field(default_factory=StoreSection)
     log: LogSection = field(default_factory=LogSection)
 
 

@@ -31,14 +31,14 @@ async def embedded_tracker(settings: TrackerSection, places: Places) -> AsyncIte
         "--listen",
         settings.listen,
         "--data",
-        str(places.tracker),
+        settings.data or str(places.tracker),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
     try:
         url = await _first_line(process)
-        log.info("the tracker of this node is at %s", settings.public_url or url)
+        log.info("the tracker of this node is at %s", url)
         yield url
     finally:
         await _end(process)

@@ -26,7 +26,7 @@ class ProcessLock:
         except BlockingIOError as error:
             holder = os.pread(self._fd, _PID_MAX_BYTES, 0).decode(errors="replace").strip()
             os.close(self._fd)
-            raise LocalError(refusal.format(pid=holder or "unknown")) from error
+            raise LocalError(refusal.replace("{pid}", holder or "unknown")) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 

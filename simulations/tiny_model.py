@@ -26,6 +26,9 @@ TEMPLATE = (
 
 _CONTROL, _NORMAL = 3, 1
 
+# What the layers add must drown the token itself, or a tied embedding repeats it for ever.
+_LOUD = 4.0
+
 
 @dataclass(frozen=True)
 class TinyShape:
@@ -128,7 +131,8 @@ def _weights(
     weights = {"token_embd": _embedding(tokens, shape.hidden, random)}
     for layer in range(shape.layers):
         for name, (rows, columns) in sizes.items():
-            weights[f"blk.{layer}.{name}"] = _normal(random, rows, columns, columns**-0.5)
+            scale = _LOUD if name in ("attn_output", "ffn_down") else 1.0
+            weights[f"blk.{layer}.{name}"] = _normal(random, rows, columns, scale * columns**-0.5)
         for name in ("attn_norm", "ffn_norm"):
             weights[f"blk.{layer}.{name}"] = 1 + _normal(random, 1, shape.hidden, 0.1)[0]
     weights["output_norm"] = 1 + _normal(random, 1, shape.hidden, 0.1)[0]

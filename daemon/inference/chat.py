@@ -16,6 +16,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from dreamer.daemon.inference.requests import Message
 from dreamer.protocol.errors import InputError
 
+# What an expression of the template's own may come to: wrong types, missing keys, division by zero.
+_TEMPLATE_ERRORS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
 
 class _TemplateRefusedError(jinja2.TemplateError):
     """The template itself said no (``raise_exception``)."""
@@ -52,7 +63,7 @@ class ChatTemplate:
             )
         except _TemplateRefusedError as error:
             raise InputError(f"the model's chat template refuses this: {error}") from error
-        except (jinja2.TemplateError, TypeError, ValueError, OverflowError) as error:
+        except _TEMPLATE_ERRORS as error:
             raise _broken(error) from error
 
 

@@ -18,7 +18,16 @@ from dreamer.protocol.limits import INFERENCE_MESSAGE_MAX_BYTES, INFERENCE_WORKE
 MODULE = "dreamer.daemon.inference.worker"
 
 # A worker gets no credentials: only what finds libraries, devices and temporary space.
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "PYTHONPATH")
+_ENVIRONMENT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TEMP",
+    "SYSTEMROOT",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+)
 _ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_")
 
 Fields = Mapping[str, Any]

@@ -52,7 +52,7 @@ _BUSY_CODES = ("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailabl
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn what boto3 raises while it deals with ``what`` into one of our errors."""
-    # Here, for importing botocore costs a node without an origin 30 MB and half a second.
+    # Here, for importing botocore costs a node without an origin 40 MB and a third of a second.
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,

@@ -30,7 +30,7 @@ from dreamer.protocol.rooms import fields
 from dreamer.protocol.rooms.card import INFO_HASH_BYTES
 from dreamer.protocol.rooms.keys import Purpose, SigningKey
 from dreamer.protocol.rooms.membership import Chain, chain_to_json
-from dreamer.protocol.rooms.revocations import parse_revocation
+from dreamer.protocol.rooms.revocations import Revocation, parse_revocation
 
 NONCE_BYTES = 32
 _SHOWN_CHARS = 300
@@ -206,6 +206,11 @@ def signal(to: NodeId, body: Json) -> str:
     if len(message) > TRACKER_MESSAGE_MAX_BYTES:
         raise InputError(f"a signal takes {TRACKER_MESSAGE_MAX_BYTES} bytes at most")
     return message
+
+
+def revoke(revocation: Revocation) -> str:
+    """Return the message that ends a membership."""
+    return _dump({"type": "revoke", "revocation": revocation.to_json()})
 
 
 def _dump(value: Json) -> str:

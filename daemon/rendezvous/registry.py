@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import aiohttp
 
 from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, RemoteError
@@ -56,7 +58,11 @@ class TrackerRegistry:
         headers = {"Authorization": f"Bearer {bearer}", **condition}
         try:
             async with self._http.put(
-                self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+                self._url,
+                data=io.BytesIO(body),  # read piece by piece: a registry may be megabytes
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,
             ) as response:
                 if response.status not in (200, 201, 204):
                     raise await self._problem(response)

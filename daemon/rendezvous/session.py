@@ -40,6 +40,7 @@ from dreamer.protocol.limits import (
 from dreamer.protocol.rooms.card import RoomCard, tracker_base_url
 from dreamer.protocol.rooms.certificate import Certificate
 from dreamer.protocol.rooms.keys import SigningKey
+from dreamer.protocol.rooms.revocations import Revocation
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +168,14 @@ class TrackerSession:
             InputError: the body is too large.
         """
         await self._send(messages.signal(to, body))
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Have the tracker end a membership; ``RevocationReceived`` follows when it has.
+
+        Raises:
+            RemoteError: not connected.
+        """
+        await self._send(messages.revoke(revocation))
 
     async def read_registry(self) -> tuple[bytes, str] | None:
         """Return the room's registry document and its ETag; None when there is none yet.

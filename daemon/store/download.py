@@ -45,6 +45,7 @@ class Download:
         self._files = files
         self._partial = partial
         self._on_close = on_close
+        self._closed = False
         self._lock = threading.Lock()
         # Which files of the manifest have the same bytes; nearly always one each.
         self._indexes: dict[Digest, list[int]] = {}
@@ -213,5 +214,9 @@ class Download:
 
     def close(self) -> None:
         """Let go of the partial files; what is in them stays for the next attempt."""
-        self._partial.tidy()
-        self._on_close()
+        with self._lock:
+            # A second close must not let go of what the next download of this model holds.
+            closed, self._closed = self._closed, True
+        if not closed:
+            self._partial.tidy()
+            self._on_close()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from dreamer.daemon.process_lock import ProcessLock
 from dreamer.daemon.state import State
 from dreamer.daemon.store import space
 from dreamer.daemon.store.download import Download
 from dreamer.daemon.store.files import StoredFiles
 from dreamer.daemon.store.ingest import Ingest, OnProgress
-from dreamer.daemon.store.lock import StoreLock
 from dreamer.daemon.store.model_directory import ModelDirectory, directory_name
 from dreamer.daemon.store.objects import Objects
 from dreamer.daemon.store.partial import PartialFiles
@@ -45,7 +45,11 @@ class Store:
         self._downloads: dict[ManifestId, Download | None] = {}
         with space.explained(root):
             self._places.make()
-            self._held = StoreLock(self._places.inner / "store.lock")
+            self._held = ProcessLock(
+                self._places.inner / "store.lock",
+                f"the store at {root} is in use by process {{pid}}: stop that one first, or choose "
+                "another MODELS_DIR",
+            )
         try:
             with space.explained(root):
                 self._places.sweep()
@@ -211,7 +215,6 @@ class Store:
         target = output.resolve() if output else self.root / directory_name(name, manifest_id)
         with self._directories, space.explained(target):
             self._put_directory(manifest_id, manifest, target, is_ours=output is None)
-            self._state.put_layout(target, manifest_id)
         return target
 
     def _put_directory(
@@ -223,6 +226,8 @@ class Store:
             aside = target.with_name(f".{target.name[:60]}.dreamer-new")
             target.parent.mkdir(parents=True, exist_ok=True)
             directory.build(self._places.new_staging() if is_ours else aside)
+            # Only what was made here may be repaired here; the rest is its user's to change.
+            self._state.put_layout(target, manifest_id)
         elif self._state.laid_out(target) == manifest_id and target.is_dir():
             directory.repair()
         elif any(directory.differing(thorough=True)):

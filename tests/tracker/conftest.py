@@ -67,7 +67,7 @@ class Running:
 
     async def get(self, path: str, **options) -> tuple[int, str, dict]:
         async with self.http.get(self.url + path, **options) as response:
-            return response.status, await response.text(), dict(response.headers)
+            return response.status, await response.text(), response.headers.copy()
 
     async def stats(self) -> dict:
         return json.loads((await self.get("/stats"))[1])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from dreamer.protocol.limits import REGISTRY_MAX_BYTES, TRACKER_SESSION_GRACE_S
@@ -19,7 +21,7 @@ class Clerk:
     async def put(self, body: bytes, **headers: str) -> tuple[int, str]:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._running.http.put(
-            self._running.url + self.path, data=body, headers={**self.bearer, **sent}
+            self._running.url + self.path, data=io.BytesIO(body), headers={**self.bearer, **sent}
         ) as response:
             return response.status, response.headers.get("ETag", await response.text())
 

@@ -275,9 +275,10 @@ async def test_who_does_not_log_in_is_cut_off(running, monkeypatch):
 
 async def test_full_room_refuses_for_now(running, insiders, monkeypatch):
     monkeypatch.setattr("dreamer.tracker.rooms.TRACKER_ROOM_MAX_MEMBERS", 1)
-    await insiders[0].enter(running)
+    first = await insiders[0].enter(running)
     assert (await refusal(insiders[1], running))["code"] == "full"
-    await insiders[0].enter(running)
+    # Coming again, it takes its own place.
+    assert await insiders[0].enter(running) != first
 
 
 async def test_shutdown_says_goodbye(documents, serving, insiders):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -64,10 +65,8 @@ def test_one_of_many_writers_wins_each_round(documents):
     won: list[str] = []
 
     def write(number: int) -> None:
-        try:
+        with contextlib.suppress(ConflictError):
             won.append(documents.write_registry(ROOM, b'{"n":%d}' % number, [etag]))
-        except ConflictError:
-            pass
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for thread in threads:

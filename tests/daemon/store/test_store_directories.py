@@ -119,6 +119,18 @@ def test_directory_that_the_store_made_is_repaired_and_extras_stay(
     assert holds(directory, {**contents, "notes.txt": b"mine"})
 
 
+def test_directory_of_its_user_is_never_repaired(
+    store: Store, write_model: WriteModel, contents: dict[str, bytes]
+) -> None:
+    source = write_model(contents)
+    manifest_id, manifest = ingest(store, source)
+    assert store.lay_out(manifest_id, manifest, "m", source) == source
+    (source / "config.json").write_bytes(b"edited")
+    with pytest.raises(InputError, match="--output"):
+        store.lay_out(manifest_id, manifest, "m", source)
+    assert (source / "config.json").read_bytes() == b"edited"
+
+
 def test_output_on_another_file_system_is_copied_once(
     store: Store,
     write_model: WriteModel,

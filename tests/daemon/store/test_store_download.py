@@ -107,7 +107,11 @@ def test_same_model_is_not_downloaded_twice_at_once(
     with pytest.raises(LocalError, match="already"):
         store.forget(model.manifest.id)
     first.close()
-    begin(store, model).close()
+    second = begin(store, model)
+    first.close()
+    with pytest.raises(LocalError, match="already"):
+        begin(store, model)
+    second.close()
 
 
 def test_interrupted_download_resumes_from_what_is_on_disk(

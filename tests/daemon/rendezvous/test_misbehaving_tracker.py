@@ -1,0 +1,221 @@
+"""Trackers that are absent, something else, silent, or lie."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+
+import pytest
+
+from dreamer.daemon.rendezvous.events import MemberPresent, SignalReceived, TrackerDown, TrackerUp
+from dreamer.protocol.errors import ForbiddenError, RemoteError
+from dreamer.protocol.ids import InfoHash
+from dreamer.protocol.limits import TRACKER_BACKOFF_MAX_S, TRACKER_ROOM_MAX_MEMBERS
+
+SWARM = InfoHash(b"s" * 20)
+
+
+def unused_url() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def welcome(ws) -> None:
+    await ws.send_json({"type": "challenge", "nonce": "00" * 32})
+    assert (await ws.receive_json(timeout=5))["type"] == "login"
+    await ws.send_json(
+        {"type": "welcome", "session": "token", "members": [], "interval": 30, "address": "::1"}
+    )
+
+
+async def test_tracker_that_is_not_there_says_what_to_check(node_at):
+    node = node_at(unused_url())
+    async with node.running(wait=False):
+        with pytest.raises(RemoteError, match="check that dreamer-tracker runs there") as caught:
+            await node.session.wait_connected(0.3)
+        assert f"can't reach tracker {node.session.url}: " in str(caught.value)
+        for call in (node.session.read_registry(), node.session.signal(node.node_id, {})):
+            with pytest.raises(RemoteError, match="check that dreamer-tracker runs there"):
+                await call
+        with pytest.raises(RemoteError):
+            await node.session.seek(SWARM)
+
+
+async def test_tracker_that_comes_up_later_is_found(node_at, scripted):
+    tries = 0
+
+    async def script(ws) -> None:
+        nonlocal tries
+        tries += 1
+        if tries > 3:
+            await welcome(ws)
+            await ws.receive()
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        async with node.running():
+            assert isinstance(await node.next(TrackerDown), TrackerDown)
+            assert tries == 4
+
+
+async def test_another_kind_of_server_is_told_apart(node_at, tracker_url):
+    node = node_at(tracker_url + "/stats")
+    async with node.running(wait=False):
+        assert "HTTP 404" in (await node.next(TrackerDown)).reason
+
+
+@pytest.mark.parametrize("first", ["hello", "{}", '{"type":"challenge","nonce":"00"}', "[" * 9999])
+async def test_server_that_speaks_otherwise_is_told_apart(node_at, scripted, first):
+    async def script(ws) -> None:
+        await ws.send_str(first)
+        await ws.receive()
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        async with node.running(wait=False):
+            assert "is it a dreamer-tracker?" in (await node.next(TrackerDown)).reason
+
+
+async def test_silent_tracker_is_given_up(node_at, scripted, monkeypatch):
+    monkeypatch.setattr("dreamer.daemon.rendezvous.login.TRACKER_CONNECT_TIMEOUT_S", 0.1)
+
+    async def script(ws) -> None:
+        await ws.receive()
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        async with node.running(wait=False):
+            assert "no welcome" in (await node.next(TrackerDown)).reason
+
+
+async def test_refusal_is_not_hammered(node_at, scripted):
+    logins = 0
+
+    async def script(ws) -> None:
+        nonlocal logins
+        logins += 1
+        await ws.send_json({"type": "challenge", "nonce": "00" * 32})
+        await ws.receive_json(timeout=5)
+        await ws.send_json({"type": "refused", "code": "used", "message": "used\x1b[31m up"})
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        async with node.running(wait=False):
+            for _ in range(3):
+                with pytest.raises(ForbiddenError, match=r"used \[31m up"):
+                    await node.session.wait_connected(5)
+            assert logins == 1
+
+
+async def test_full_room_is_tried_again(node_at, scripted):
+    logins = 0
+
+    async def script(ws) -> None:
+        nonlocal logins
+        logins += 1
+        if logins > 2:
+            await welcome(ws)
+            await ws.receive()
+        await ws.send_json({"type": "challenge", "nonce": "00" * 32})
+        await ws.receive_json(timeout=5)
+        await ws.send_json({"type": "refused", "code": "full", "message": "full"})
+
+    async with scripted(script) as url:
+        async with node_at(url).running() as node:
+            assert node.session.connected
+        assert logins == 3
+
+
+async def test_junk_is_ignored_until_it_is_too_much(node_at, scripted):
+    async def script(ws) -> None:
+        await welcome(ws)
+        for junk in ("{", "[]", '{"type":"joined"}', '{"type":"signal","from":1}', "null"):
+            await ws.send_str(junk)
+        await ws.send_bytes(b"\xff\xfe")
+        await ws.send_json({"type": "a later version's", "x": 1})
+        await ws.send_json({"type": "signal", "from": "ab" * 32, "body": {"n": 1}})
+        for _ in range(200):
+            await ws.send_str("junk")
+        await ws.receive()
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        async with node.running():
+            assert (await node.next(SignalReceived)).body == {"n": 1}
+            assert "no tracker sends" in (await node.next(TrackerDown)).reason
+
+
+async def test_message_beyond_all_bounds_ends_the_connection(node_at, scripted, monkeypatch):
+    monkeypatch.setattr("dreamer.daemon.rendezvous.login.TRACKER_ROOM_MESSAGE_MAX_BYTES", 4096)
+
+    async def script(ws) -> None:
+        await welcome(ws)
+        await ws.send_json({"type": "signal", "from": "ab" * 32, "body": {"x": "y" * 5000}})
+        await ws.receive()
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        async with node.running():
+            assert await node.next(TrackerDown)
+
+
+async def test_invented_members_are_bounded(node_at, scripted):
+    sent = TRACKER_ROOM_MAX_MEMBERS + 50
+
+    async def script(ws) -> None:
+        await welcome(ws)
+        for number in range(sent):
+            node = number.to_bytes(32, "big").hex()
+            await ws.send_json({"type": "joined", "node": node, "capabilities": {}})
+        await ws.send_json({"type": "signal", "from": "ab" * 32, "body": {}})
+        await ws.receive()
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        async with node.running():
+            present = 0
+            while not isinstance(
+                event := await asyncio.wait_for(node.events.get(), 10), SignalReceived
+            ):
+                present += isinstance(event, MemberPresent)
+            assert present == TRACKER_ROOM_MAX_MEMBERS
+
+
+async def test_seek_that_nobody_answers_fails_in_time(node_at, scripted, monkeypatch):
+    monkeypatch.setattr("dreamer.daemon.rendezvous.session.TRACKER_SEEK_TIMEOUT_S", 0.05)
+
+    async def script(ws) -> None:
+        await welcome(ws)
+        async for _ in ws:
+            pass
+
+    async with scripted(script) as url, node_at(url).running() as node:
+        with pytest.raises(RemoteError, match="doesn't answer"):
+            await node.session.seek(SWARM)
+        assert node.session._seeks == {}
+
+
+async def test_seek_fails_when_the_tracker_goes(node_at, scripted):
+    async def script(ws) -> None:
+        await welcome(ws)
+        while json.loads((await ws.receive()).data)["type"] != "seek":
+            pass
+
+    async with scripted(script) as url, node_at(url).running() as node:
+        with pytest.raises(RemoteError, match="no connection"):
+            await node.session.seek(SWARM)
+
+
+async def test_pauses_grow_to_their_ceiling(node_at):
+    session = node_at("http://127.0.0.1:9").session
+    pauses = [session._pause_s(failures) for failures in range(40)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] == pytest.approx(0.5 * 0.01)
+    assert pauses[-1] == TRACKER_BACKOFF_MAX_S * 0.01
+
+
+async def test_events_begin_with_tracker_up(make_node):
+    async with make_node(1).running() as node:
+        assert node.events.get_nowait() == TrackerUp()

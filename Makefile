@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CACHE := .cache
-GGUF := $(CACHE)/smollm2.gguf
+GGUF := $(CACHE)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .PHONY: install demo test lint types unit e2e interop fresh models bench clean
 

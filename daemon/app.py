@@ -205,7 +205,9 @@ async def running_node(
             await stack.enter_async_context(embedded_tracker(config.tracker, places))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         parts = Assembly(config, places, http)
-        transport = asyncio.create_task(parts.transport.run())
+        # The group ends the node if the transport ends by a bug of ours.
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        transport = group.create_task(parts.transport.run())
         stack.push_async_callback(_cancelled, transport)
         stack.push_async_callback(parts.close)
         parts.keeper.start()

@@ -56,6 +56,7 @@ def read_private(path: Path) -> bytes:
         LocalError: other users of the machine can read or change it.
         OSError: it can't be read.
     """
+    # The mode of what was opened, not of what the path names by then.
     with path.open("rb") as file:
         if os.name == "posix" and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
             raise LocalError(f"{path} is a secret but open to other users: run chmod 600 '{path}'")
@@ -88,10 +89,12 @@ def _create(path: Path) -> None:
 def _draft(path: Path, data: bytes) -> Path:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # The mode is given at creation: set afterwards, the secret would be open for a moment.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
+        # A rename may reach the disk before the data does, and leave an empty key after a crash.
         os.fsync(file.fileno())
     return draft
 

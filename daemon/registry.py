@@ -85,6 +85,12 @@ class RegistryClient:
             verified, _ = await self._read()
         return verified
 
+    async def recall(self) -> Verified | None:
+        """Return the newest document known without asking the store; None if none ever was."""
+        if self.verified is not None or not self._seen.serial:
+            return self.verified
+        return await asyncio.to_thread(verify, self._seen, self._verify_member, self._clock())
+
     async def change(self, *changes: Change) -> Verified:
         """Make ``changes`` together, as one, on top of whatever others have written.
 

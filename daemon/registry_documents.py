@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.daemon.state import CachedRegistry, State
 from dreamer.protocol.errors import RemoteError
+from dreamer.protocol.limits import TRACKER_CONNECT_TIMEOUT_S
 from dreamer.protocol.rooms.card import RoomCard
 
 
@@ -27,7 +28,7 @@ class TrackerDocuments:
         Raises:
             RemoteError: the tracker can't be reached.
         """
-        found = await self._keeper().read_registry()
+        found = await (await self._keeper()).read_registry()
         if found is not None:
             data, etag = found
             self._state.put_registry(self._card.room_id, CachedRegistry(etag, data))
@@ -40,14 +41,16 @@ class TrackerDocuments:
             ConflictError: somebody else wrote first.
             RemoteError: the tracker can't be reached.
         """
-        written = await self._keeper().write_registry(data, etag)
+        written = await (await self._keeper()).write_registry(data, etag)
         self._state.put_registry(self._card.room_id, CachedRegistry(written, data))
         return written
 
-    def _keeper(self) -> TrackerSession:
+    async def _keeper(self) -> TrackerSession:
         if not self._sessions:
             raise RemoteError(f"room {self._card.name} has no tracker to keep its registry")
         keeper = self._sessions[0]
+        # A command given right after the start must not fail for being quicker than the login.
+        await keeper.first_attempt(TRACKER_CONNECT_TIMEOUT_S)
         if not keeper.connected:
             reason = keeper.last_error or "it is not connected yet"
             raise RemoteError(

@@ -184,9 +184,10 @@ class RoomSession:
         try:
             verified = await self.registry.refresh()
         except RemoteError:
-            if self.registry.verified is None:
+            known = await self.registry.recall()
+            if known is None:
                 raise
-            verified = self.registry.verified
+            verified = known
         for report in verified.reports:
             log.warning("room %s: %s", self.card.name, report)
         return verified.registry

@@ -103,6 +103,7 @@ class RoomBook:
         seed = self._draw(SEED_BYTES)
         room_key = SigningKey(seed)
         room_id = RoomId(room_key.public)
+        # The same tracker named twice would be joined twice.
         bases = tuple(dict.fromkeys(map(tracker_base_url, trackers)))
         card = RoomCard(room_id, name, bases, origin, endpoint_url, self._draw(SECRET_BYTES))
         own = node_certificate(room_id, self._identity.node_id, ALL_ROLES, now, room_key)
@@ -148,6 +149,7 @@ class RoomBook:
         card = decoded.card
         invited = verify_invitation(card.room_id, decoded.chain, now)
         known = self._by_id.get(card.room_id)
+        # The room's key is nowhere else: a membership from a token would overwrite it.
         if known is not None and known.room_seed is not None:
             raise InputError(f"this node made room {card.name}: it is a member already")
         self._check_name_free(card.name, card.room_id)
@@ -214,6 +216,7 @@ class RoomBook:
             raise ForbiddenError(
                 f"only admins may invite to room {membership.card.name}: ask one of them"
             )
+        # The invitation and the guest's own certificate are still to come.
         if len(membership.chain) + 2 > CHAIN_MAX_CERTIFICATES:
             raise ForbiddenError(
                 "this node was invited by an invited admin and can't invite further: "

@@ -56,6 +56,11 @@ class Process:
         assert self._process is not None, "not started"
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, ready: str) -> re.Match[str]:
         """Start it and wait until its log matches ``ready``; return the match."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +84,14 @@ class Process:
         self.kill()
         raise LoopbackError(f"{self.argv[0]} did not start:\n{said}")
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal if it runs."""
+        if self._process is not None and self.running:
+            self._process.send_signal(number)
+
     def terminate(self) -> None:
         """Ask it to end (SIGTERM) without waiting."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
 
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Wait for its end; return the exit status.
@@ -119,7 +128,7 @@ class Process:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.running:
             self.stop()
 
 

@@ -27,7 +27,7 @@ TEMPLATE = (
 _CONTROL, _NORMAL = 3, 1
 
 # What the layers add must drown the token itself, or a tied embedding repeats it for ever.
-_LOUD = 4.0
+_LOUD = 12.0
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ class AnnounceHandler:
             return
         for target, offer in self._swarms.route(peer, said.offers, now):
             self._tally.offers += 1
+            # Posted, not awaited: a slow target mustn't hold up the one who announces.
             self._sockets[target.owner].post(wire.offer_to(said.info_hash, said.peer_id, offer))
 
     def _answer(self, socket: ClientSocket, said: Answer) -> None:

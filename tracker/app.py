@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from random import Random
@@ -74,8 +73,7 @@ class Tracker:
         sweeper = asyncio.create_task(self._sweep_for_ever())
         yield
         sweeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweeper
+        await asyncio.wait([sweeper])
 
     async def _sweep_for_ever(self) -> None:
         while True:

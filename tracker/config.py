@@ -45,6 +45,7 @@ def _read(path: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise InputError(f"can't read {path}: {error}") from error
     for key, value in settings.items():
+        # A misspelt key that is passed over in silence costs somebody an afternoon.
         if key not in _KEYS:
             raise InputError(f"{path}: unknown key {key!r}; the keys are {', '.join(_KEYS)}")
         if not isinstance(value, str):

@@ -108,6 +108,7 @@ class Documents:
             if not _meets(etag, expected):
                 raise ConflictError("the registry was changed by another node: read it again")
             digest = blake3(body).hexdigest(length=ETAG_DIGEST_BYTES)
+            # The version, because a body may return; the digest, because a store may be replaced.
             etag = f'"{version + 1}.{digest}"'
             database.execute(
                 "INSERT OR REPLACE INTO registry VALUES (?, ?, ?, ?)",
@@ -155,6 +156,7 @@ class Documents:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
+            # Whatever happened: an open transaction would make every later write fail.
             except BaseException:
                 self._database.execute("ROLLBACK")
                 raise

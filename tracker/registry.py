@@ -92,6 +92,7 @@ def _expected(request: web.Request) -> list[str] | None:
 
 
 async def _body(request: web.Request) -> bytes:
+    # Before reading: sixteen megabytes of nothing aren't worth waiting for.
     if (request.content_length or 0) > REGISTRY_MAX_BYTES:
         raise web.HTTPRequestEntityTooLarge(REGISTRY_MAX_BYTES, request.content_length or 0)
     body = await request.read()

@@ -92,6 +92,7 @@ class RoomHandler:
         others = [each for each in self._rooms.guests(guest.room_id) if each is not guest]
         guest.post(room_wire.welcome(session, others, socket.address))
         for other in others:
+            # Told before the first await: nobody can signal to a guest that wasn't introduced.
             other.post(room_wire.joined(guest))
         try:
             await self._serve(guest, messages)
@@ -122,6 +123,7 @@ class RoomHandler:
 
     async def _enter(self, socket: ClientSocket, message: str | bytes, nonce: bytes) -> Guest:
         login = room_wire.parse_login(message)
+        # Outside the gate: strangers with false signatures mustn't keep members waiting.
         member = await asyncio.to_thread(admission.prove, login, nonce, self._wall())
 
         def cut(refusal: RefusedError) -> None:

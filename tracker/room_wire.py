@@ -1,4 +1,4 @@
-"""The messages of the ``/room`` websocket, JSON text with a ``type``. See ``docs/tracker.md``.
+"""The messages of the ``/room`` websocket, JSON text with a ``type``.
 
 ::
 

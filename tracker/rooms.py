@@ -62,6 +62,7 @@ class Room:
     def disclaim(self, guest: Guest, swarms: Iterable[InfoHash]) -> None:
         """Take a member out of swarms."""
         for swarm in swarms:
+            # None is what the dict holds, so something else must stand for absence.
             if guest.swarms.pop(swarm, self) is self:
                 continue
             nodes = self._swarms[swarm]

@@ -39,6 +39,7 @@ class Sessions:
     def find(self, token: str, room_id: RoomId, now: float) -> Session | None:
         """Return the session of a token, if it is for this room and hasn't ended."""
         session = self._by_hash.get(_hash(token))
+        # One answer for every reason: a stranger mustn't learn that the token is good elsewhere.
         if session is None or session.room_id != room_id or session.ends < now:
             return None
         return session

@@ -102,6 +102,7 @@ class ClientSocket:
         """Drop the connection without a word, whatever is waiting."""
         self._gone = True
         self._waiting.clear()
+        # Abort, not close: close would wait for the client to read what it doesn't read.
         if self._request.transport is not None:
             self._request.transport.abort()
 
@@ -127,6 +128,7 @@ class ClientSocket:
 
     async def _send(self) -> None:
         try:
+            # Whoever reads from this socket notices that it is gone, and cleans up.
             with contextlib.suppress(ClientConnectionResetError, ConnectionError):
                 while self._waiting:
                     text = self._waiting.popleft()

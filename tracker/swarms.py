@@ -96,6 +96,7 @@ class Swarm:
         """Return up to ``most`` other peers by chance; a seeder has no use for seeders."""
         leechers, seeds = self.leechers, () if asker.seeding else self.seeds
         total = len(leechers) + len(seeds)
+        # One more than wanted, for the asker itself may be among them.
         drawn = rng.sample(range(total), min(total, most + 1))
         peers = [leechers[i] if i < len(leechers) else seeds[i - len(leechers)] for i in drawn]
         return [peer for peer in peers if peer is not asker][:most]
@@ -140,6 +141,7 @@ class Swarms:
             peer = self._join(owner, said)
         self._update(peer, said)
         peer.seen = now
+        # Taken out and put back at the end, the dict stays in order of age.
         self._by_age.pop(peer, None)
         self._by_age[peer] = None
         return peer
@@ -234,6 +236,7 @@ class Swarms:
         del self._swarms[swarm.info_hash]
         if swarm.downloaded:
             self._downloaded_of_idle[swarm.info_hash] = swarm.downloaded
+        # Anyone may make swarms; what is remembered of them must have an end.
         if len(self._downloaded_of_idle) > TRACKER_MAX_IDLE_SWARMS:
             del self._downloaded_of_idle[next(iter(self._downloaded_of_idle))]
 

@@ -108,6 +108,7 @@ def parse(message: str | bytes) -> Announce | Answer | Scrape:
         raise AnnounceError("unknown action: announce or scrape")
     info_hash = InfoHash(_name(said, "info_hash"))
     peer_id = PeerId(_name(said, "peer_id"))
+    # Clients mark an answer by its presence alone; the action is the same.
     if isinstance(said.get("answer"), dict):
         return Answer(
             info_hash, peer_id, PeerId(_name(said, "to_peer_id")), _offer_id(said), said["answer"]
@@ -167,6 +168,7 @@ def _event(said: Json) -> Event:
 
 
 def _left(value: object) -> int | None:
+    # Magnet links have no length yet: clients say null, Infinity or leave it out.
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1 << 63:
         return int(value)
     return None
@@ -186,6 +188,7 @@ def _offers(said: Json) -> tuple[Offer, ...]:
     most = TRACKER_MAX_OFFERS
     if isinstance(numwant, int) and numwant >= 0:
         most = min(most, numwant)
+    # One malformed offer must not cost the client its announce.
     usable = [
         each for each in offers[:most] if isinstance(each, dict) and _is_sdp(each.get("offer"))
     ]

@@ -81,7 +81,8 @@ class Pool:
                         first_token_s = first_token_s or time.monotonic() - begun
                         yield Text(fields["text"], tuple(fields["token_ids"]))
                     elif kind == "done":
-                        yield _ended(seat.count(fields), first_token_s, time.monotonic() - begun)
+                        seconds = time.monotonic() - begun
+                        yield _ended(seat.count(fields), first_token_s or seconds, seconds)
                         return
 
     def loaded(self) -> list[LoadedModel]:

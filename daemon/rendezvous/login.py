@@ -54,6 +54,7 @@ async def log_in(
             except BaseException:
                 await socket.close()
                 raise
+    # Each reason is told apart, for a person has to find out which it is.
     except aiohttp.WSServerHandshakeError as error:
         raise RemoteError(f"it answers HTTP {error.status}: is it a dreamer-tracker?") from error
     except TimeoutError as error:

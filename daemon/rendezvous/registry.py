@@ -75,6 +75,7 @@ class TrackerRegistry:
     async def _document(self, response: aiohttp.ClientResponse) -> tuple[bytes, str]:
         if response.status != 200:
             raise await self._problem(response)
+        # Counted as it comes: the length that a server declares is only its word.
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk

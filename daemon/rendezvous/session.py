@@ -126,6 +126,13 @@ class TrackerSession:
                 f"can't reach tracker {self.url}: {why}; check that dreamer-tracker runs there"
             ) from error
 
+    async def first_attempt(self, timeout_s: float) -> None:
+        """Return once this node is logged in or the first try has failed, at the latest then."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self.connected and self.last_error is None:
+                    await self._changed.wait()
+
     def present(self, capabilities: Json) -> None:
         """Let the other members read what this node can do.
 
@@ -198,6 +205,7 @@ class TrackerSession:
 
     async def _visit(self) -> tuple[bool, str]:
         """Return whether a connection was a success, and why it ended or never began."""
+        # What was refused before may be allowed now: an admin may have put it right.
         self._refusal = None
         try:
             socket, welcome = await log_in(
@@ -215,9 +223,7 @@ class TrackerSession:
             return False, self._refuse(refusal)
         finally:
             self._depart()
-            sender.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await sender
+            await _end(sender)
             await socket.close()
 
     def _refuse(self, refusal: TrackerRefusedError) -> str:
@@ -229,6 +235,7 @@ class TrackerSession:
         self._bearer = welcome.session
         self.observed_address = welcome.address
         self.last_error = None
+        # Who left while we were away was never reported: the difference is told below.
         before, self._members = self._members, {}
         self._on_event(TrackerUp())
         for member in welcome.members:
@@ -248,6 +255,7 @@ class TrackerSession:
     async def _keep_told(self, socket: Socket) -> None:
         self._standing.forget_told()
         while True:
+            # Cleared first: what changes while a message is being sent is told in the next round.
             self._restless.clear()
             for message in self._standing.news():
                 await socket.send_str(message)
@@ -270,6 +278,7 @@ class TrackerSession:
     def _take(self, said: Said) -> None:
         match said:
             case MemberPresent(node):
+                # A tracker could invent members without end.
                 if node not in self._members and len(self._members) >= TRACKER_ROOM_MAX_MEMBERS:
                     return
                 self._members[node] = None
@@ -315,3 +324,13 @@ class TrackerSession:
             # Nothing changes by asking again; now and then, in case an admin put it right.
             pause_s = TRACKER_REFUSED_RETRY_S
         return pause_s * self._rng.uniform(0.5, 1.0)
+
+
+async def _end(sender: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end; a lost connection is no error of the sender's."""
+    sender.cancel()
+    # Not `await sender`: a cancellation of our own must not be taken for the sender's.
+    await asyncio.wait([sender])
+    error = None if sender.cancelled() else sender.exception()
+    if error is not None and not isinstance(error, ConnectionError):
+        raise error

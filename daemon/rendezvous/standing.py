@@ -49,6 +49,7 @@ class Standing:
 
         What is being fetched comes first: those swarms need this node to be found most.
         """
+        # A model that is both wanted and had is had: the later entry decides, the place stays.
         stakes = dict.fromkeys(want, Stake.WANT)
         stakes.update(dict.fromkeys(have, Stake.HAVE))
         self._stakes = dict(islice(stakes.items(), TRACKER_MAX_SWARMS_PER_MEMBER))

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from dreamer.daemon.origin.faults import OriginMissingError, OriginRefusedError
 from dreamer.daemon.origin.fetch import fetch_blocks
 from dreamer.daemon.origin.origin import Origin
 from dreamer.daemon.store.download import Download
@@ -22,6 +23,7 @@ from dreamer.protocol.swarm.vocabulary import (
     Fetch,
     RequestRefused,
     SourceId,
+    SourceLost,
 )
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,9 @@ class OriginLane:
             self.last_error = str(error)
             log.warning("the origin failed: %s", error)
             self._feed(RequestRefused(ORIGIN, number, False))
+            if isinstance(error, OriginRefusedError | OriginMissingError):
+                # Asking again would change nothing.
+                self._feed(SourceLost(ORIGIN))
         finally:
             stop.set()
             del self._stops[number]

@@ -68,7 +68,14 @@ class Fetched:
 class SharedPull:
     """One model on its way, for everybody who waits for it."""
 
-    def __init__(self, parts: PullerParts, session: RoomSession, model: Model) -> None:
+    def __init__(
+        self,
+        parts: PullerParts,
+        session: RoomSession,
+        model: Model,
+        after: asyncio.Task[Fetched] | None,
+    ) -> None:
+        """``after`` is an earlier pull of the model that was cancelled and may still be ending."""
         self._parts = parts
         self._session = session
         self._model = model
@@ -76,7 +83,8 @@ class SharedPull:
         self._job: PullJob | None = None
         self._progress = Progress("resolve", 0, model.size_bytes)
         self.waiting = 0
-        self.task: asyncio.Task[Fetched] = parts.tasks.start(self._run())
+        self.cancelled = False
+        self.task: asyncio.Task[Fetched] = parts.tasks.start(self._run(after))
         # Whoever waits reports the error; the task set need not log it as well.
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -86,11 +94,14 @@ class SharedPull:
 
     def cancel(self) -> None:
         """End it; what was fetched stays."""
+        self.cancelled = True
         self._stop.set()
         self.task.cancel()
 
-    async def _run(self) -> Fetched:
+    async def _run(self, after: asyncio.Task[Fetched] | None) -> Fetched:
         started = time.monotonic()
+        if after is not None:
+            await asyncio.wait([after])
         manifest_id, store = self._model.manifest_id, self._parts.store
         manifest = await self._manifest(manifest_id)
         if await asyncio.to_thread(store.complete, manifest, self._stop):
@@ -126,9 +137,19 @@ class SharedPull:
         def verified(done: int, total: int) -> None:
             self._progress = Progress("verify", done, total)
 
-        return await asyncio.to_thread(
-            self._parts.store.open_download, manifest, outboard, verified, self._stop
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(
+                self._parts.store.open_download, manifest, outboard, verified, self._stop
+            )
         )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread ends at its next step; what it opened until then must be closed.
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                opening.result().close()
+            raise
 
     async def _drive(self, job: PullJob) -> None:
         fanout = self._session.fanout
@@ -238,17 +259,24 @@ class Puller:
     def _join(self, session: RoomSession, model: Model) -> SharedPull:
         key = (session.room_id, model.manifest_id)
         shared = self._running.get(key)
-        if shared is None or shared.task.done():
-            shared = self._running[key] = SharedPull(self._parts, session, model)
+        if shared is None or shared.cancelled or shared.task.done():
+            ending = shared.task if shared is not None else None
+            shared = self._running[key] = SharedPull(self._parts, session, model, ending)
         shared.waiting += 1
         return shared
 
     def _leave(self, session: RoomSession, model: Model, shared: SharedPull) -> None:
         shared.waiting -= 1
-        if not shared.waiting:
-            shared.cancel()
-            if self._running.get((session.room_id, model.manifest_id)) is shared:
-                del self._running[session.room_id, model.manifest_id]
+        if shared.waiting:
+            return
+        shared.cancel()
+        key = (session.room_id, model.manifest_id)
+
+        def forget(_: asyncio.Task[Fetched]) -> None:
+            if self._running.get(key) is shared:
+                del self._running[key]
+
+        shared.task.add_done_callback(forget)
 
     def _record(self, room: RoomId, model: Model, path: Path, fetched: Fetched) -> None:
         now = time.time()

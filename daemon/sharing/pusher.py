@@ -21,8 +21,8 @@ from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError
 from dreamer.protocol.ids import ManifestId, short
 from dreamer.protocol.registry.changes import Change, ChangeTags, MoveAlias, Publish
 from dreamer.protocol.registry.names import check_alias, check_name, check_tag
-from dreamer.protocol.registry.statements import ModelEntry
 from dreamer.protocol.registry.standing import PUBLISHING_ROLES
+from dreamer.protocol.registry.statements import ModelEntry
 from dreamer.protocol.swarm import bitfield
 
 

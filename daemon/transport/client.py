@@ -19,6 +19,7 @@ from dreamer.daemon.transport.vocabulary import (
     encode,
     read,
 )
+from dreamer.protocol.errors import DreamerError
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,17 @@ class Transport:
                 while (event := await read(reader)) is not None:
                     if isinstance(event, LinkClosed):
                         self._links.discard(event.link)
-                    self._on_event(event)  # type: ignore[arg-type]
+                    self._tell(event)  # type: ignore[arg-type]
                 await self._lost()
         finally:
             await self._stop()
+
+    def _tell(self, event: FromTransport) -> None:
+        try:
+            self._on_event(event)
+        except DreamerError:
+            # One peer's nonsense must not end the links of all others.
+            log.exception("an event of link %d was dropped", event.link)
 
     async def _start(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()

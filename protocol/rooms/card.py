@@ -140,9 +140,11 @@ def _split(url: str, schemes: Collection[str], what: str) -> SplitResult:
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError as error:
         raise InputError(wanted) from error
+    # urlsplit silently drops line breaks and tabs, so what it checked isn't what we were given.
     printable = url.isascii() and url.isprintable() and " " not in url
     if not (usable and printable and len(url) <= URL_MAX_CHARS) or parts.scheme not in schemes:
         raise InputError(wanted)
+    # URLs are logged and shown; a password in one would be, too.
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise InputError(f"{what} can't hold a query, a fragment or a password: leave them out")
     return parts

@@ -135,6 +135,7 @@ def invitation(
         subject=invited.public,
         kind=Kind.INVITATION,
         roles=parse_roles(list(roles)),
+        # Whole seconds: every JSON parser reads them alike.
         issued_at=int(now),
         not_after=int(now + expires_s),
         issuer=issuer.public,
@@ -166,9 +167,11 @@ def parse_certificate(value: object) -> Certificate:
     if said["kind"] not in tuple(Kind):
         raise InputError(f"no kind of certificate is called {said['kind']!r:.80}")
     kind = Kind(said["kind"])
+    # Fields that don't go with the kind would be signed, and so believed, without being meant.
     if (said["invite"] is None, said["uses"] is None) != (kind is Kind.NODE,) * 2:
         raise InputError("exactly an invitation has an invite id and a number of uses")
     roles = parse_roles(said["roles"])
+    # One value has one form: otherwise the signed bytes that we rebuild would be others.
     if [str(role) for role in roles] != said["roles"]:
         raise InputError(f"roles must stand in the order {', '.join(Role)}")
     return Certificate(

@@ -31,6 +31,7 @@ def whole(value: object, what: str) -> int:
     Raises:
         InputError: it is something else.
     """
+    # To Python, True is a whole number; to JSON it isn't.
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LATEST_S:
         return value
     raise InputError(f"{what} must be a whole number, not {value!r:.80}")

@@ -75,6 +75,7 @@ def verify_chain(room_id: RoomId, chain: Sequence[Certificate], now: float) -> M
     if not chain or chain[-1].kind is not Kind.NODE:
         raise ForbiddenError("a membership must end in a node's certificate")
     _verify_links(room_id, chain, now)
+    # An expired admin must not go on inviting with old dates: every node of the chain counts.
     nodes = [certificate for certificate in chain if certificate.kind is Kind.NODE]
     ends = [node.not_after for node in nodes if node.not_after is not None]
     if ends and min(ends) < now:
@@ -120,6 +121,7 @@ def _verify_links(room_id: RoomId, chain: Sequence[Certificate], now: float) -> 
     for certificate in chain:
         if certificate.room_id != room_id:
             raise ForbiddenError(f"a certificate is for room {short(certificate.room_id)}")
+        # A node dates its own certificate, and machines' clocks differ by a little.
         if certificate.issued_at > now + CLOCK_SKEW_S:
             raise ForbiddenError("a certificate is from the future: check the machines' clocks")
         if certificate.issuer != (room_id if upper is None else upper.subject):
@@ -139,6 +141,7 @@ def _verify_power(upper: Certificate, lower: Certificate) -> None:
         raise ForbiddenError("a certificate is older than its issuer's")
     if upper.not_after is not None and lower.issued_at > upper.not_after:
         raise ForbiddenError("a certificate was issued after its issuer's had expired")
+    # An admin may grant what it doesn't have itself; an invitation grants what it says.
     granted = ALL_ROLES if upper.kind is Kind.NODE else upper.roles
     if over := [role for role in lower.roles if role not in granted]:
         raise ForbiddenError(f"the invitation doesn't grant the role {', '.join(over)}")

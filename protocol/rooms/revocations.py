@@ -119,6 +119,7 @@ class RevocationSet:
             raise ForbiddenError(f"this revocation is for room {short(revocation.room_id)}")
         if revocation.chain:
             admin = verify_chain(self._room_id, revocation.chain, now)
+            # A revoked admin would otherwise take its revenge.
             self.check(admin)
             if not admin.may(Role.ADMIN):
                 raise ForbiddenError("only the room's key and admins may revoke")
@@ -150,5 +151,6 @@ class RevocationSet:
     def _keep(self, revocation: Revocation) -> None:
         self._last_number = max(self._last_number, revocation.number)
         known = self._by_node.get(revocation.node_id)
+        # The room key's word is the stronger: see _ended.
         if known is None or (known.chain and not revocation.chain):
             self._by_node[revocation.node_id] = revocation

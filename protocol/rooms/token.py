@@ -66,6 +66,7 @@ def decode_token(text: str) -> JoinToken:
         chain=parse_chain(said["chain"]),
         seed=from_hex(said["seed"], "a token's seed", SEED_BYTES),
     )
+    # Found here, it is a bad token; found at the tracker, it would look like an attack.
     if token.chain[-1].subject != SigningKey(token.seed).public:
         raise InputError("this join token's key is not the one that was invited: ask for a new one")
     return token

@@ -12,7 +12,7 @@ Feed every event through ``handle`` and carry out the commands it returns; call 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from dreamer.protocol.errors import LocalProtocolError
 from dreamer.protocol.limits import (
@@ -27,6 +27,7 @@ from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.availability import Availability
 from dreamer.protocol.swarm.endgame import takeover
 from dreamer.protocol.swarm.picker import pick_run
+from dreamer.protocol.swarm.remaining import Geometry, Remaining
 from dreamer.protocol.swarm.source import Source
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
@@ -58,28 +59,6 @@ if TYPE_CHECKING:
     from random import Random
 
 
-class Geometry(Protocol):
-    """What the planner must know of a model: its blocks and where its files begin and end."""
-
-    @property
-    def block_count(self) -> int:
-        """Number of blocks in the whole model."""
-        ...
-
-    @property
-    def file_count(self) -> int:
-        """Number of files."""
-        ...
-
-    def block_size(self, block: int) -> int:
-        """Return the bytes of a block; the last of a file may be short."""
-        ...
-
-    def blocks_of_file(self, file_index: int) -> range:
-        """Return the blocks of a file."""
-        ...
-
-
 class Download:
     """One model on its way in. ``present`` holds the verified blocks.
 
@@ -93,11 +72,12 @@ class Download:
         self._geometry = geometry
         self._rng = rng
         self.present = present
-        self._unasked = bitfield.full(geometry.block_count) & ~present
+        self._remaining = Remaining(geometry, present)
+        self._unasked = self._remaining.blocks
         self._sources: dict[SourceId, Source] = {}
+        self._lanes: dict[SourceId, Lane] = {}
         self._availability = Availability()
-        self._files_left = {index: self._file_blocks(index) for index in range(geometry.file_count)}
-        self._files_open = geometry.file_count
+        self._unfinished = dict.fromkeys(range(geometry.file_count))
         self._numbers = numbers
         self._started_at = now
         self._progress_at = now
@@ -111,7 +91,6 @@ class Download:
             SourceJoined: self._on_joined,
             SourceGained: self._on_gained,
             SourceLost: self._on_lost,
-            BytesArrived: self._on_bytes,
             BlockVerified: self._on_verified,
             BlocksFound: self._on_found,
             BlockRejected: self._on_rejected,
@@ -121,14 +100,15 @@ class Download:
             Tick: self._on_tick,
         }
 
-    def _file_blocks(self, file_index: int) -> int:
-        blocks = self._geometry.blocks_of_file(file_index)
-        return bitfield.span(blocks.start, len(blocks))
-
     @property
     def missing(self) -> int:
         """The set of blocks not yet verified."""
-        return bitfield.full(self._geometry.block_count) & ~self.present
+        return self._remaining.blocks
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes not yet verified."""
+        return self._remaining.size_bytes
 
     def busy_lanes(self) -> list[Lane]:
         """Return the lanes on which something is being waited for."""
@@ -141,15 +121,21 @@ class Download:
 
     def start(self, now: float) -> list[Command]:
         """Return the first commands: files that are whole already, of which some have no block."""
-        return self._finish_whole_files(now)
+        return [FinishFile(index) for index in self._remaining.whole_files()]
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event at ``now`` (seconds, any monotonic origin); return what to do."""
         if self._over:
             return []
+        if isinstance(event, BytesArrived):
+            # By far the most frequent event, and none that gives anything to ask for.
+            self._on_bytes(event, now)
+            return []
         handler = self._handlers.get(type(event))
         if handler is None:
             raise LocalProtocolError(f"no such event: {event!r}")
+        if self._helped():
+            self._useful_at = now
         commands: list[Command] = handler(event, now)  # type: ignore[operator]
         if not self._over:
             commands += self._schedule(now)
@@ -164,30 +150,37 @@ class Download:
             times.append(self._useful_at + PULL_NO_SOURCE_TIMEOUT_S)
         times.append(self._peer_progress_at + ORIGIN_AFTER_NO_PROGRESS_S)
         for source in self._sources.values():
-            times += [source.hung_at(), source.resting_until]
+            times += [source.stale_at(), source.hung_at(), source.resting_until]
         return min((at for at in times if at > now), default=now + 1.0)
 
     # Sources come and go
 
     def _on_joined(self, event: SourceJoined, now: float) -> list[Command]:
-        commands = self._on_lost(SourceLost(event.source), now)
-        self._sources[event.source] = Source(event.source, event.lane, event.blocks)
-        if event.lane is not Lane.ORIGIN:
-            self._availability.add(event.blocks)
-        return commands
+        source = self._sources.get(event.source)
+        if source is None or source.lane is not event.lane:
+            self._on_lost(SourceLost(event.source), now)
+            source = self._sources[event.source] = Source(event.source, event.lane, 0)
+            self._lanes[event.source] = event.lane
+        # One that says anew what it holds keeps its requests, its rate and its strikes.
+        self._holds(source, event.blocks)
+        return []
 
     def _on_gained(self, event: SourceGained, now: float) -> list[Command]:
         source = self._sources.get(event.source)
-        if source is not None and source.lane is not Lane.ORIGIN:
-            self._availability.add(event.blocks & ~source.blocks)
-            source.blocks |= event.blocks
+        if source is not None:
+            self._holds(source, source.blocks | event.blocks)
         return []
+
+    def _holds(self, source: Source, blocks: int) -> None:
+        if source.lane is not Lane.ORIGIN:
+            self._availability.remove(source.blocks & ~blocks)
+            self._availability.add(blocks & ~source.blocks)
+        source.blocks = blocks
 
     def _on_lost(self, event: SourceLost, now: float) -> list[Command]:
         source = self._sources.pop(event.source, None)
         if source is not None:
-            if source.lane is not Lane.ORIGIN:
-                self._availability.remove(source.blocks)
+            self._holds(source, 0)
             self._release(source.pending())
         return []
 
@@ -210,25 +203,28 @@ class Download:
         if source is not None:
             source.settle(event.request, event.block)
             source.progressed(size, now)
-        bit = 1 << event.block
-        if self.present & bit:
+        if self.present >> event.block & 1:
             return []
-        self.present |= bit
-        self._unasked &= ~bit
         self._progress_at = now
-        if source is not None:
-            self.bytes_by_lane[source.lane] += size
-            if source.lane is not Lane.ORIGIN:
+        # It may have been lost since, but its bytes are here.
+        lane = self._lanes.get(event.source)
+        if lane is not None:
+            self.bytes_by_lane[lane] += size
+            if lane is not Lane.ORIGIN:
                 self._peer_progress_at = now
         self.bytes_by_source[event.source] = self.bytes_by_source.get(event.source, 0) + size
-        return [*self._cancel_copies(event.block), Share(bit), *self._finish_whole_files(now)]
+        return self._take(1 << event.block)
 
     def _on_found(self, event: BlocksFound, now: float) -> list[Command]:
         found = event.blocks & ~self.present
-        self.present |= found
-        self._unasked &= ~found
-        cancels = [c for block in bitfield.members(found) for c in self._cancel_copies(block)]
-        return [*cancels, Share(found), *self._finish_whole_files(now)]
+        return self._take(found) if found else []
+
+    def _take(self, blocks: int) -> list[Command]:
+        self.present |= blocks
+        self._unasked &= ~blocks
+        cancels = [c for block in bitfield.members(blocks) for c in self._cancel_copies(block)]
+        whole = [FinishFile(index) for index in self._remaining.take(blocks)]
+        return [*cancels, Share(blocks), *whole]
 
     def _cancel_copies(self, block: int) -> list[Command]:
         commands: list[Command] = []
@@ -247,10 +243,11 @@ class Download:
         if source.lane is Lane.ORIGIN and source.strikes < SOURCE_MAX_STRIKES:
             # One damaged object must not cost the rest of the bucket.
             source.strikes += 1
-            source.blocks &= ~(1 << event.block)
+            self._holds(source, source.blocks & ~(1 << event.block))
             source.settle(event.request, event.block)
             self._release(1 << event.block)
             return commands
+        commands += [Cancel(source.id, request, None) for request in source.requests]
         return commands + self._on_lost(SourceLost(event.source), now)
 
     def _on_refused(self, event: RequestRefused, now: float) -> list[Command]:
@@ -265,25 +262,18 @@ class Download:
             return self._strike(source, now)
         else:
             # It said it had them and has not: believe the newer word.
-            self._availability.remove(source.blocks & blocks)
-            source.blocks &= ~blocks
+            self._holds(source, source.blocks & ~blocks)
         return []
 
     # Files
 
     def _on_file_finished(self, event: FileFinished, now: float) -> list[Command]:
-        self._files_open -= 1
+        self._unfinished.pop(event.file_index, None)
         self._progress_at = now
-        if self._files_open:
+        if self._unfinished:
             return []
         self._over = True
         return [Complete()]
-
-    def _finish_whole_files(self, now: float) -> list[Command]:
-        whole = [i for i, blocks in self._files_left.items() if not blocks & ~self.present]
-        for index in whole:
-            del self._files_left[index]
-        return [FinishFile(index) for index in whole]
 
     # Time
 
@@ -309,8 +299,6 @@ class Download:
     def _give_up(self, now: float) -> list[Command]:
         if not self.missing:
             return []
-        if self._discovering or any(s.requests for s in self._sources.values()) or self._useful():
-            self._useful_at = now
         reason = ""
         if now >= self._useful_at + PULL_NO_SOURCE_TIMEOUT_S:
             reason = "nobody who is online has the missing blocks and the room's origin can't help"
@@ -321,7 +309,9 @@ class Download:
         self._over = True
         return [GiveUp(reason)]
 
-    def _useful(self) -> bool:
+    def _helped(self) -> bool:
+        if self._discovering or any(source.requests for source in self._sources.values()):
+            return True
         return any(source.blocks & self.missing for source in self._sources.values())
 
     # Asking

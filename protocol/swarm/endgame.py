@@ -9,14 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dreamer.protocol.limits import ENDGAME_MAX_COPIES
+from dreamer.protocol.limits import ENDGAME_MAX_COPIES, ENDGAME_UNMEASURED_S
 from dreamer.protocol.swarm.source import Source
-
-STALE_S = 2.0
-"""A source that has sent nothing for this long may be overtaken whatever its rate was."""
-
-UNMEASURED_S = 1.0
-"""What a block is taken to cost from a source that has not sent any yet."""
 
 
 def takeover(
@@ -27,11 +21,11 @@ def takeover(
     None when it is not idle, or when nothing would come sooner through it. The run is the end of
     the slowest request, since requests are served from their beginning.
     """
-    if idle.requests:
+    if idle.requests or not allowed:
         return None
     owners = [source for source in sources if source.requests]
     open_to_copy = allowed & ~_copied_enough(owners)
-    own_wait = idle.seconds_for(1) if idle.meter.bytes_per_s else UNMEASURED_S
+    own_wait = idle.seconds_for(1) if idle.meter.bytes_per_s else ENDGAME_UNMEASURED_S
     best: tuple[float, int] | None = None
     for owner in owners:
         blocks = owner.pending() & open_to_copy
@@ -51,7 +45,7 @@ def _copied_enough(owners: list[Source]) -> int:
 
 
 def _remaining_s(owner: Source, now: float) -> float:
-    if now - owner.quiet_since > STALE_S:
+    if now >= owner.stale_at():
         return float("inf")
     return owner.seconds_for(owner.pending().bit_count())
 

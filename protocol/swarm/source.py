@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
+    ENDGAME_STALE_S,
     REQUEST_FIRST_BLOCKS,
     REQUEST_MAX_BLOCKS,
     REQUEST_TARGET_S,
@@ -86,6 +87,10 @@ class Source:
     def hung_at(self) -> float:
         """Return when it will count as hung if nothing comes; infinity while it is idle."""
         return self.quiet_since + REQUEST_TIMEOUT_S if self.requests else float("inf")
+
+    def stale_at(self) -> float:
+        """Return when it may be overtaken if nothing comes; infinity while it is idle."""
+        return self.quiet_since + ENDGAME_STALE_S if self.requests else float("inf")
 
     def strike(self, now: float) -> None:
         """Note that it hung: it rests, longer each time."""

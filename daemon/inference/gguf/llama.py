@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from dreamer.daemon.inference.gguf.reading import GgufFile, Tensor
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.limits import GGUF_MAX_CONTEXT_TOKENS
 
 ARCHITECTURE = "llama"
 _MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 _NORMS = ("attn_norm", "ffn_norm")
+_ABSURD = 1e12
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def describe(file: GgufFile) -> Llama:
             "use a GGUF of the llama architecture (Llama, SmolLM, Mistral …)"
         )
     llama = _fields(file)
+    _check_sizes(file, llama)
     _check_tensors(file, llama)
     return llama
 
@@ -97,7 +100,7 @@ def _rope_scale(file: GgufFile) -> float:
 
 def _number(file: GgufFile, key: str, default: float | None = None) -> float:
     value = file.metadata.get(f"{ARCHITECTURE}.{key}", default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if not isinstance(value, int | float) or not 0 < value < _ABSURD:
         raise InputError(
             f"the GGUF has no usable {ARCHITECTURE}.{key} ({value!r:.40}); "
             "convert the model again with a current llama.cpp"
@@ -114,6 +117,21 @@ def _tensor(file: GgufFile, name: str) -> Tensor:
         return file.tensors[name]
     except KeyError:
         raise InputError(f"the GGUF lacks the tensor {name}; download all of it again") from None
+
+
+def _check_sizes(file: GgufFile, llama: Llama) -> None:
+    """Refuse what would cost memory or time before a tensor could prove it wrong."""
+    fits = (
+        llama.layers <= len(file.tensors)
+        and llama.context <= GGUF_MAX_CONTEXT_TOKENS
+        and llama.heads % llama.kv_heads == 0
+        and llama.head_size % 2 == 0
+    )
+    if not fits:
+        raise InputError(
+            f"the GGUF's sizes don't fit together ({llama.layers} layers, {llama.heads} heads, "
+            f"{llama.kv_heads} of keys, context {llama.context}); download it again"
+        )
 
 
 def _expected(llama: Llama) -> dict[str, tuple[int, int]]:

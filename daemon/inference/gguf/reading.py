@@ -27,8 +27,7 @@ MAX_DIMENSIONS = 4
 
 MetadataValue = int | float | bool | str | list["MetadataValue"]
 
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
-_SCALARS[12] = "d"
+_SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
 
 
@@ -174,8 +173,8 @@ def _value(cursor: _Cursor, kind: int) -> MetadataValue:
         raise cursor.truncated()
     item, count = cursor.count("I"), cursor.count()
     if item in _SCALARS:
-        code = f"<{count}{_SCALARS[item]}" if count < GGUF_METADATA_MAX_BYTES else "<"
-        return list(struct.unpack(code, cursor.take(count * struct.calcsize(_SCALARS[item]))))
+        data = cursor.take(count * struct.calcsize("<" + _SCALARS[item]))
+        return list(struct.unpack(f"<{count}{_SCALARS[item]}", data))
     if item != _STRING:
         raise cursor.truncated()
     return [cursor.string() for _ in range(count)]

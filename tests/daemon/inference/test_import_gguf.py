@@ -156,6 +156,27 @@ def test_unsupported_tensor_type_is_refused(tmp_path: Path) -> None:
     assert_refused(tmp_path / "model.gguf", tmp_path / "model", "has ggml type 34")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        (b"llama.block_count", 2**31, "sizes don't fit"),
+        (b"llama.context_length", 2**31, "sizes don't fit"),
+        (b"llama.attention.head_count_kv", 3, "sizes don't fit"),
+        (b"llama.attention.head_count", 0, "no usable llama.attention.head_count"),
+        (b"llama.feed_forward_length", 256, "ffn_gate.weight is 512 × 256, not 256 × 256"),
+        (b"llama.rope.dimension_count", 32, "rotate part of a head"),
+    ],
+)
+def test_absurd_sizes_are_refused(
+    tiny_gguf: Path, tmp_path: Path, key: bytes, value: int, words: str
+) -> None:
+    data = bytearray(tiny_gguf.read_bytes())
+    at = data.index(len(key).to_bytes(8, "little") + key) + 8 + len(key) + 4
+    data[at : at + 4] = value.to_bytes(4, "little")
+    (tmp_path / "model.gguf").write_bytes(data)
+    assert_refused(tmp_path / "model.gguf", tmp_path / "model", words)
+
+
 def test_missing_tensor_is_refused(tiny_gguf: Path, tmp_path: Path) -> None:
     renamed = tiny_gguf.read_bytes().replace(b"blk.1.ffn_down.weight", b"blk.7.ffn_down.weight")
     (tmp_path / "model.gguf").write_bytes(renamed)

@@ -48,6 +48,13 @@ def text_of(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, Text))
 
 
+async def taken_in(pool: Pool) -> None:
+    """Wait until the pool holds a request."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not pool.pending:
+            await asyncio.sleep(0)
+
+
 async def gone(pid: int) -> None:
     """Wait until a process has ended."""
     try:
@@ -123,8 +130,7 @@ async def test_full_queue_says_so(make_pool: MakePool, tiny_model: Path) -> None
     (model,) = pool.loaded()
     os.kill(model.pid, signal.SIGSTOP)
     held = asyncio.create_task(answer(pool, tiny_model))
-    while not pool.pending:
-        await asyncio.sleep(0)
+    await taken_in(pool)
     with pytest.raises(LocalError, match="1 requests wait"):
         await answer(pool, tiny_model)
     os.kill(model.pid, signal.SIGCONT)
@@ -139,8 +145,7 @@ async def test_killed_worker_is_one_error_and_the_next_request_works(
     (model,) = pool.loaded()
     os.kill(model.pid, signal.SIGSTOP)
     doomed = asyncio.create_task(answer(pool, tiny_model))
-    while not pool.pending:
-        await asyncio.sleep(0)
+    await taken_in(pool)
     os.kill(model.pid, signal.SIGKILL)
     with pytest.raises(LocalError, match="worker died"):
         await doomed
@@ -220,8 +225,7 @@ async def test_close_fails_what_is_under_way_and_refuses_more(
     (model,) = pool.loaded()
     os.kill(model.pid, signal.SIGSTOP)
     cut = asyncio.create_task(answer(pool, tiny_model))
-    while not pool.pending:
-        await asyncio.sleep(0)
+    await taken_in(pool)
     async with asyncio.timeout(3):
         await pool.close()
     with pytest.raises(LocalError, match="shutting down"):

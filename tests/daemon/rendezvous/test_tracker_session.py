@@ -25,6 +25,7 @@ from dreamer.protocol.ids import InfoHash
 from dreamer.protocol.limits import REGISTRY_MAX_BYTES, TRACKER_CAPABILITIES_MAX_BYTES
 from dreamer.protocol.rooms.revocations import Revocation
 
+COMMAND = [sys.executable, "-m", "dreamer.tracker.main"]
 SWARM, OTHER = InfoHash(b"s" * 20), InfoHash(b"o" * 20)
 
 
@@ -160,8 +161,7 @@ class Process:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dreamer.tracker.main", "--listen", self.listen]
-            + ["--data", str(self.data)],
+            [*COMMAND, "--listen", self.listen, "--data", str(self.data)],
             stdout=subprocess.PIPE,
             text=True,
         )

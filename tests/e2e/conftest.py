@@ -1,0 +1,153 @@
+"""A team on loopback: one tracker, one S3 server, and nodes as real processes.
+
+The tracker and the S3 server serve the whole run; ``lab`` gives each test module three nodes of its
+own, A, B and C, in room ``lab`` (no origin) and room ``depot`` (with one).
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from dreamer.daemon.client import Dreamer
+from dreamer.simulations.loopback import Node, s3_client, s3_server, tracker, until
+
+MIB = 2**20
+BUCKET = "models"
+WAIT_S = 60.0
+
+
+class Team:
+    """Makes nodes, rooms and models below one directory; ends every node with the module."""
+
+    def __init__(self, root: Path, tracker_url: str, endpoint_url: str, stack: ExitStack) -> None:
+        self.root = root
+        self.tracker = tracker_url
+        self.endpoint = endpoint_url
+        self._stack = stack
+        self._seeds = random.Random(root.name)
+
+    def node(self, name: str, *options: str, env: dict[str, str] | None = None) -> Node:
+        """Start a node that is in no room yet."""
+        return self._stack.enter_context(Node(self.root / name, *options, env=env))
+
+    def member(self, name: str, *keepers: Node, room: str = "lab", **options) -> Node:
+        """Start a node and let it join ``room`` with a token of each of ``keepers``."""
+        node = self.node(name, **options)
+        for keeper in keepers:
+            self.join(node, keeper, room)
+        return node
+
+    def join(self, node: Node, keeper: Node, room: str = "lab", *options: str) -> None:
+        """Let a node join a room by invitation."""
+        node.dreamer("room", "join", keeper.dreamer("room", "invite", room, *options)["token"])
+
+    def room(self, keeper: Node, name: str, *, origin: bool = False) -> None:
+        """Make a room, with an origin of its own or with none."""
+        options = ()
+        if origin:
+            place = f"s3://{BUCKET}/{self.root.name}-{name}"
+            options = ("--origin", place, "--endpoint-url", self.endpoint)
+        keeper.dreamer("room", "create", name, "--tracker", self.tracker, *options)
+
+    def model(self, name: str, *sizes: int) -> Path:
+        """Write a directory with a file of random bytes for each size."""
+        directory = self.root / "sources" / name
+        directory.mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            (directory / f"part-{number}.bin").write_bytes(self._seeds.randbytes(size))
+        return directory
+
+    def s3(self):
+        """Return a boto3 client for the origin."""
+        return s3_client(self.endpoint)
+
+
+def content(place: Path) -> dict[str, bytes]:
+    """Return every file below a directory, by its relative path."""
+    return {
+        str(path.relative_to(place)): path.read_bytes()
+        for path in sorted(place.rglob("*"))
+        if path.is_file()
+    }
+
+
+def bytes_down(node: Node) -> int:
+    """Return the payload that a node's present links have brought, verified or not."""
+    return sum(peer.bytes_down for peer in Dreamer(node.home).peers())
+
+
+class Watch:
+    """What tests wait for and look at."""
+
+    content = staticmethod(content)
+    bytes_down = staticmethod(bytes_down)
+
+    @staticmethod
+    def moved(receipt: dict) -> int:
+        """Return the bytes that a pull took from anybody."""
+        return sum(size for lane, size in receipt["bytes"].items() if lane != "cache")
+
+    @staticmethod
+    def pulling(node: Node, more_than: int) -> None:
+        """Wait until a pull under way has brought that many bytes over links."""
+        before = bytes_down(node)
+        until(lambda: bytes_down(node) > before + more_than, "the first blocks", WAIT_S)
+
+    @staticmethod
+    def without(node: Node, other: Node) -> None:
+        """Wait until a node no longer sees another."""
+        name = other.home.name
+
+        def gone() -> bool:
+            return all(peer.name != name for peer in Dreamer(node.home).peers())
+
+        until(gone, f"{node.home.name} missing {name}", WAIT_S)
+
+    @staticmethod
+    def one_line(answer, *words: str) -> str:
+        """Check that a command failed with one clear line on stderr; return it."""
+        assert answer.status != 0, answer.out
+        assert answer.out == ""
+        assert "Traceback" not in answer.err
+        lines = [line for line in answer.err.splitlines() if line.startswith("dreamer: ")]
+        assert len(lines) == 1, answer.err
+        assert answer.err.splitlines()[-1] == lines[0]
+        for word in words:
+            assert word in lines[0]
+        return lines[0]
+
+
+@pytest.fixture(scope="session")
+def watch():
+    return Watch
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory):
+    root = tmp_path_factory.mktemp("services")
+    with tracker(root / "tracker") as url, s3_server(root / "s3.log", BUCKET) as endpoint:
+        yield url, endpoint
+
+
+@pytest.fixture(scope="module")
+def team(services, tmp_path_factory, request):
+    # The paths of Unix sockets must be short.
+    root = tmp_path_factory.mktemp(request.module.__name__.rpartition("test_")[2][:12])
+    with ExitStack() as stack:
+        yield Team(root, *services, stack)
+
+
+@pytest.fixture(scope="module")
+def lab(team):
+    """Return the nodes A, B and C; A made both rooms."""
+    a, b, c = team.node("A"), team.node("B"), team.node("C")
+    team.room(a, "lab")
+    team.room(a, "depot", origin=True)
+    for node in (b, c):
+        team.join(node, a, "lab")
+        team.join(node, a, "depot")
+    return a, b, c

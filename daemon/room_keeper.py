@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from dreamer.daemon.origins import Origins
@@ -132,7 +131,10 @@ class RoomKeeper:
             AmbiguousError: None, and there are several.
         """
         if room is not None:
-            return self._kept[self._book.get(room).card.room_id].session
+            card = self._book.get(room).card
+            if (kept := self._kept.get(card.room_id)) is None:
+                raise NoMatchError(f"room {card.name} is being made or left: try again in a moment")
+            return kept.session
         match self.sessions:
             case [only]:
                 return only
@@ -182,8 +184,8 @@ class RoomKeeper:
         if kept := self._kept.pop(room_id, None):
             kept.session.close()
             kept.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await kept.task
+            # Whatever it ended with has been logged; leaving must not fail for it.
+            await asyncio.wait([kept.task])
 
     async def _undo(self, membership: Membership) -> None:
         await self._stop(membership.card.room_id)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 import aiohttp
 
@@ -22,6 +21,7 @@ from dreamer.daemon.rendezvous.events import (
     MemberPresent,
     RegistryChanged,
     RendezvousEvent,
+    RevocationReceived,
     SignalReceived,
     TrackerUp,
     Unreachable,
@@ -47,15 +47,16 @@ from dreamer.protocol.limits import BAN_S, TRACKER_CONNECT_TIMEOUT_S
 from dreamer.protocol.link.handshake import Party
 from dreamer.protocol.registry.changes import Author
 from dreamer.protocol.registry.document import parse as parse_document
+from dreamer.protocol.registry.membership import member_verifier
 from dreamer.protocol.registry.resolve import resolve
 from dreamer.protocol.registry.view import Model, Registry
 from dreamer.protocol.rooms.card import swarm_hash
 from dreamer.protocol.rooms.membership import (
-    Member,
     chain_to_json,
     parse_chain,
     verify_chain,
 )
+from dreamer.protocol.rooms.revocations import Revocation, RevocationSet
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class RoomSession:
         self.membership = membership
         self.card = membership.card
         self.present: dict[NodeId, Json] = {}
+        self.revoked = RevocationSet(membership.card.room_id)
         self.fanout = Fanout()
         self._parts = parts
         self._announcing = False
@@ -238,7 +240,8 @@ class RoomSession:
                 log.warning("the cached registry of %s is damaged: %s", self.card.name, error)
         author = Author(self._parts.identity.key, chain_to_json(self.membership.chain))
         documents = TrackerDocuments(self.card, self.sessions, self._parts.state)
-        return RegistryClient(self.room_id, documents, author, _verify_json, seen=seen)
+        judge = member_verifier(self.revoked)
+        return RegistryClient(self.room_id, documents, author, judge, seen=seen)
 
     def _verify_peer(self, data: bytes) -> NodeId:
         try:
@@ -246,6 +249,7 @@ class RoomSession:
         except InputError as error:
             raise RemoteProtocolError(f"a membership that can't be read: {error}") from error
         member = verify_chain(self.room_id, chain, time.time())
+        self.revoked.check(member)
         for admission in member.admissions:
             users = self._parts.state.use_invite(
                 admission.invite_id, admission.node_id, time.time()
@@ -266,8 +270,18 @@ class RoomSession:
                 self.links.signal_received(node, body)
             case Unreachable(node):
                 self.links.unreachable(node)
+            case RevocationReceived(revocation):
+                self._revoke(revocation)
             case TrackerUp() | RegistryChanged():
                 self._parts.tasks.start(self._refresh_registry())
+
+    def _revoke(self, revocation: Revocation) -> None:
+        try:
+            self.revoked.add(revocation, time.time())
+        except ForbiddenError as error:
+            log.warning("ignored a revocation: %s", error)
+            return
+        self.links.drop(revocation.node_id, "its membership was ended")
 
     async def _refresh_registry(self) -> None:
         try:
@@ -307,10 +321,6 @@ class RoomSession:
     def close(self) -> None:
         """Say goodbye to every peer."""
         self.links.close()
-
-
-def _verify_json(room: RoomId, chain: Any, now: float) -> Member:
-    return verify_chain(room, parse_chain(list(chain)), now)
 
 
 def serves(capabilities: Json) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,10 @@ def _arguments() -> argparse.ArgumentParser:
         "--data", metavar="DIR", help="the folder of its store (DREAMER_TRACKER_DATA)"
     )
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="a TOML file with the keys listen and data"
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="the TOML file of settings; [tracker] has listen and data",
     )
     return parser
 
@@ -90,7 +94,9 @@ async def _serve(config: TrackerConfig, documents: Documents) -> None:
 
 
 def _announce_url(host: str, port: int) -> None:
-    shown = f"[{host}]" if ":" in host else host
+    # Nobody can dial the wildcard address: say a name by which this machine may be known.
+    named = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104
+    shown = f"[{named}]" if ":" in named else named
     sys.stdout.write(f"http://{shown}:{port}\n")
     sys.stdout.flush()
 

@@ -31,7 +31,7 @@ from dreamer.daemon.transport.vocabulary import (
     Traffic,
 )
 from dreamer.protocol.canonical import Json
-from dreamer.protocol.errors import ForbiddenError, RemoteProtocolError
+from dreamer.protocol.errors import DreamerError, ForbiddenError, RemoteProtocolError
 from dreamer.protocol.ids import NodeId, short
 from dreamer.protocol.limits import (
     LINK_HANDSHAKE_TIMEOUT_S,
@@ -174,6 +174,9 @@ class RoomLinks:
         now = self._clock()
         for peer, found in list(self._negotiations.items()):
             self._carry_out(peer, found.tick(now))
+            if found.state is LinkState.IDLE:
+                # Whoever can signal could otherwise have us remember any number of names.
+                self._negotiations.pop(peer, None)
         for attempt in list(self._attempts.values()):
             if now >= attempt.deadline:
                 self._fail(attempt.number, "the peer did not prove who it is in time")
@@ -232,7 +235,8 @@ class RoomLinks:
                 self._message(link, message)
             elif attempt := self._attempts.get(number):
                 self._authenticate(attempt, message)
-        except (RemoteProtocolError, ForbiddenError) as error:
+        except DreamerError as error:
+            # Whatever a message leads to may cost its link, never the node.
             log.warning("closing a link: %s", error)
             self._fail(number, str(error))
             self._transport.send(CloseLink(number))
@@ -240,6 +244,8 @@ class RoomLinks:
     def _authenticate(self, attempt: Attempt, message: Message) -> None:
         if not isinstance(message, Hello) or attempt.seen is None:
             raise RemoteProtocolError("it talks before it has said who it is")
+        if self._banned(attempt.peer):
+            raise ForbiddenError("it was banned while the link came up")
         found = handshake.accept(
             self._party, attempt.peer, attempt.seen, message, self._verify_member
         )
@@ -282,8 +288,10 @@ class RoomLinks:
     def _may_link(self, peer: NodeId) -> bool:
         if peer == self._party.key.public or self._banned(peer):
             return False
+        found = self._negotiations.get(peer)
+        under_way = found is not None and found.state is not LinkState.IDLE
         standing = len(self._by_peer) + len(self._attempts)
-        return peer in self._negotiations or standing < LINKS_MAX_PER_NODE
+        return under_way or standing < LINKS_MAX_PER_NODE
 
     def _negotiation(self, peer: NodeId) -> Negotiation:
         if peer not in self._negotiations:

@@ -39,7 +39,10 @@ class Library:
         self._listeners: list[GainedListener] = []
 
     def listen(self, listener: GainedListener) -> None:
-        """Call ``listener(room, manifest id, blocks)`` whenever an offering grows or goes (0)."""
+        """Call ``listener(room, manifest id, blocks)`` whenever an offering comes, grows or goes.
+
+        ``blocks`` is what was gained: 0 when it goes, or comes with nothing yet.
+        """
         self._listeners.append(listener)
 
     def find(self, room: RoomId, manifest_id: bytes) -> Offering | None:
@@ -57,10 +60,12 @@ class Library:
     def offer(self, room: RoomId, manifest_id: ManifestId, manifest: Manifest, blocks: int) -> None:
         """Begin to offer a model, or offer more of it."""
         key = (room, manifest_id)
+        is_new = key not in self._offerings
         found = self._offerings.setdefault(key, Offering(manifest_id, manifest, 0))
         gained = blocks & ~found.blocks
         found.blocks |= blocks
-        self._tell(room, manifest_id, gained)
+        if gained or is_new:
+            self._tell(room, manifest_id, gained)
 
     def holds(self, room: RoomId, manifest_id: ManifestId) -> bool:
         """Return whether the whole model is here and belongs to the room."""

@@ -12,7 +12,7 @@ from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.transport.vocabulary import ServeFailed
 from dreamer.protocol.errors import RemoteError, RemoteProtocolError
 from dreamer.protocol.ids import Digest, short
-from dreamer.protocol.limits import OBJECT_TIMEOUT_S
+from dreamer.protocol.limits import CHUNK_BYTES, OBJECT_TIMEOUT_S
 from dreamer.protocol.link.messages import GetObject, Message, ObjectPiece, Refuse
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ class ObjectFetcher(LinkListener):
         data = bytearray(piece.data)
         while piece.data and len(data) < total <= max_bytes:
             piece = await self._piece(link, digest, len(data))
-            if piece.total != total or piece.offset != len(data):
+            # Small pieces would let a member keep us waiting for days.
+            fits = len(piece.data) >= min(CHUNK_BYTES, total - len(data))
+            if not fits or piece.total != total or piece.offset != len(data):
                 raise RemoteProtocolError(f"{short(link.peer)} sent pieces that don't fit")
             data += piece.data
         if blake3(data).digest() != digest:

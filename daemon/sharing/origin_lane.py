@@ -18,7 +18,6 @@ from dreamer.protocol.swarm.vocabulary import (
     BlockRejected,
     BlockVerified,
     BytesArrived,
-    Cancel,
     Event,
     Fetch,
     RequestRefused,
@@ -55,9 +54,9 @@ class OriginLane:
         stop = self._stops[command.request] = threading.Event()
         self._tasks.start(self._run(command, stop))
 
-    def cancel(self, command: Cancel) -> None:
-        """End a request early; a single block of it is not worth a new GET."""
-        if command.block is None and (stop := self._stops.get(command.request)):
+    def cancel(self, request: int) -> None:
+        """End a request early."""
+        if stop := self._stops.get(request):
             stop.set()
 
     def close(self) -> None:

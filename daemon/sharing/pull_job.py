@@ -142,16 +142,17 @@ class PullJob(LinkListener):
         """Give the planner an event and do what it says."""
         if not self._ended.done():
             now = time.monotonic()
-            self._perform(self._core.handle(event, now))
             if isinstance(event, BlockVerified):
                 self._count(event.block, now)
+            self._perform(self._core.handle(event, now))
             self._clock.note(self._core.busy_lanes(), now)
             self._woken.set()
 
     def _count(self, block: int, now: float) -> None:
         self._meter.add(self._layout.block_size(block), now)
         if same := self._download.same(block):
-            # Files with the same bytes lie at one place: their blocks came along.
+            # Files with the same bytes lie at one place: their blocks came along. Said first,
+            # so that nobody is asked for them meanwhile.
             found = BlocksFound(sum(1 << other for other in same))
             self._perform(self._core.handle(found, now))
 
@@ -161,10 +162,9 @@ class PullJob(LinkListener):
 
     def progress(self, phase: str) -> Progress:
         """Return how far the pull is."""
-        done = sum(self._layout.block_size(b) for b in bitfield.members(self._core.missing))
         total = self._download.manifest.size_bytes
-        moved = self.moved()
-        return Progress(phase, total - done, total, self._meter.bytes_per_s, moved.by_lane)
+        done = total - self._core.missing_bytes
+        return Progress(phase, done, total, self._meter.bytes_per_s, self.moved().by_lane)
 
     def moved(self) -> Moved:
         """Return what was moved so far."""
@@ -242,12 +242,12 @@ class PullJob(LinkListener):
         source = _source(link)
         if (source, request) not in self._wired:
             return
-        if verdict == VERIFIED or self._core.present >> block & 1:
+        if verdict == REJECTED:
+            self.feed(BlockRejected(source, request, block))
+        elif verdict == VERIFIED or self._core.present >> block & 1:
             # A second copy may come after the file was finished and moved: that is no failure.
             self.feed(BlockVerified(source, request, block))
             self._settle(source, request)
-        elif verdict == REJECTED:
-            self.feed(BlockRejected(source, request, block))
         else:
             self._fail(
                 LocalError(f"{verdict}; make room and run the pull again, what is here is kept")
@@ -307,7 +307,9 @@ class PullJob(LinkListener):
     def _cancel(self, command: Cancel) -> None:
         block = -1 if command.block is None else command.block
         if command.source == ORIGIN and self._origin is not None:
-            self._origin.cancel(command)
+            # A single block of a request is not worth a new GET.
+            if not self._core.is_open(ORIGIN, command.request):
+                self._origin.cancel(command.request)
         elif link := self._wired.get((command.source, command.request)):
             link.stop_expecting(command.request, block)
             link.send(CancelWant(command.request, block))

@@ -10,7 +10,6 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +108,8 @@ class SharedPull:
             moved.by_lane["cache"] = manifest.size_bytes
             self._offer(manifest)
             return Fetched(manifest, moved, 0, time.monotonic() - started)
+        # What was offered is not all here any more, and what will lie there is yet to be verified.
+        self._parts.library.withdraw_everywhere(manifest_id)
         outboard = await self._outboard(manifest)
         download = await self._open(manifest, outboard)
         whole = False
@@ -116,6 +117,7 @@ class SharedPull:
             self._job = PullJob(self._parts.context(self._session), manifest_id, download)
             await self._drive(self._job)
             whole = True
+            self._offer(manifest)
             return Fetched(
                 manifest,
                 self._job.moved(),
@@ -123,9 +125,10 @@ class SharedPull:
                 time.monotonic() - started,
             )
         finally:
-            download.close()
             if not whole:
                 self._parts.library.withdraw(self._session.room_id, manifest_id)
+            # It waits for a file that is being checked.
+            await asyncio.to_thread(download.close)
 
     def _offer(self, manifest: Manifest) -> None:
         everything = bitfield.full(manifest.block_count)
@@ -164,8 +167,7 @@ class SharedPull:
         finally:
             fanout.remove(job)
             meeting.cancel()
-            with suppress(asyncio.CancelledError):
-                await meeting
+            await asyncio.gather(meeting, return_exceptions=True)
 
     def _discovery(self) -> Discovery:
         session, manifest_id = self._session, self._model.manifest_id

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 from dreamer.daemon.links.link import Link, LinkListener
@@ -17,6 +17,7 @@ from dreamer.protocol.content.manifest import Manifest
 from dreamer.protocol.errors import DreamerError, RemoteProtocolError
 from dreamer.protocol.ids import Digest, ManifestId, RoomId, short
 from dreamer.protocol.limits import (
+    FOLLOWS_MAX_PER_LINK,
     HAVE_FLUSH_S,
     OBJECT_PIECE_BYTES,
     REQUEST_MAX_BLOCKS,
@@ -75,8 +76,8 @@ class Serving(LinkListener):
         self._places = places
         self._damaged = damaged
         self._tasks = tasks
-        self._followers: dict[ManifestId, dict[int, Link]] = defaultdict(dict)
-        self._requests: dict[int, dict[int, tuple[Offering, int]]] = defaultdict(dict)
+        self._followers: dict[ManifestId, dict[int, Link]] = {}
+        self._requests: dict[int, dict[int, tuple[Offering, int]]] = {}
         self._unsaid: dict[ManifestId, int] = {}
         library.listen(self._gained)
 
@@ -85,8 +86,8 @@ class Serving(LinkListener):
     def link_down(self, link: Link, reason: str) -> None:
         """Forget what a member followed and asked for."""
         self._requests.pop(link.number, None)
-        for followers in self._followers.values():
-            followers.pop(link.number, None)
+        for manifest_id in list(self._followers):
+            self._unfollow(link, manifest_id)
 
     def message(self, link: Link, message: Message) -> None:
         """Answer a request.
@@ -96,10 +97,9 @@ class Serving(LinkListener):
         """
         match message:
             case Follow(manifest):
-                self._followers[ManifestId(manifest)][link.number] = link
-                self._say_have(link, ManifestId(manifest))
+                self._follow(link, ManifestId(manifest))
             case Unfollow(manifest):
-                self._followers[ManifestId(manifest)].pop(link.number, None)
+                self._unfollow(link, ManifestId(manifest))
             case Want():
                 self._want(link, message)
             case CancelWant(request, block):
@@ -109,7 +109,7 @@ class Serving(LinkListener):
 
     def serve_ended(self, link: Link, request: int, failed: ServeFailed | None) -> None:
         """Note that a request is over; tell the peer when we could not keep our word."""
-        asked = self._requests[link.number].pop(request, None)
+        asked = self._requests.get(link.number, {}).pop(request, None)
         if failed is None or asked is None:
             return
         offering, wanted = asked
@@ -124,6 +124,18 @@ class Serving(LinkListener):
 
     # Saying what we have
 
+    def _follow(self, link: Link, manifest_id: ManifestId) -> None:
+        if sum(link.number in links for links in self._followers.values()) >= FOLLOWS_MAX_PER_LINK:
+            raise RemoteProtocolError(f"it follows more than {FOLLOWS_MAX_PER_LINK} models")
+        self._followers.setdefault(manifest_id, {})[link.number] = link
+        self._say_have(link, manifest_id)
+
+    def _unfollow(self, link: Link, manifest_id: ManifestId) -> None:
+        followers = self._followers.get(manifest_id, {})
+        followers.pop(link.number, None)
+        if not followers:
+            self._followers.pop(manifest_id, None)
+
     def _say_have(self, link: Link, manifest_id: ManifestId) -> None:
         found = self._library.find(self._room, manifest_id)
         blocks = b""
@@ -135,6 +147,7 @@ class Serving(LinkListener):
         if room != self._room or not self._followers.get(manifest_id):
             return
         if not blocks:
+            self._unsaid.pop(manifest_id, None)
             for link in self._followers[manifest_id].values():
                 self._say_have(link, manifest_id)
             return
@@ -145,8 +158,8 @@ class Serving(LinkListener):
     def _flush(self) -> None:
         unsaid, self._unsaid = self._unsaid, {}
         for manifest_id, blocks in unsaid.items():
-            runs = list(bitfield.runs(blocks, blocks.bit_length()))
-            for link in self._followers[manifest_id].values():
+            runs = list(islice(bitfield.runs(blocks, blocks.bit_length()), GAINED_RUNS_MAX + 1))
+            for link in self._followers.get(manifest_id, {}).values():
                 if len(runs) > GAINED_RUNS_MAX:
                     self._say_have(link, manifest_id)
                     continue
@@ -162,7 +175,7 @@ class Serving(LinkListener):
             return
         if not _well_formed(want, found.manifest.block_count):
             raise RemoteProtocolError(f"a request for {want.count} blocks from {want.first}")
-        open_requests = self._requests[link.number]
+        open_requests = self._requests.setdefault(link.number, {})
         if len(open_requests) >= REQUESTS_QUEUED_PER_PEER:
             link.send(Refuse(want.request, True, "too many requests are open"))
             return

@@ -11,8 +11,10 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, get_args, get_type_hints
 
 import msgpack
+
 from dreamer.protocol.errors import LocalProtocolError, RemoteProtocolError
-from dreamer.protocol.limits import CONTROL_MAX_ITEMS, CONTROL_MESSAGE_MAX_BYTES
+from dreamer.protocol.ids import DIGEST_BYTES
+from dreamer.protocol.limits import CONTROL_MAX_FIELDS, CONTROL_MESSAGE_MAX_BYTES
 
 PROTOCOL_VERSION = 1
 
@@ -224,6 +226,9 @@ Message = (
 )
 
 _KINDS: dict[int, type[Message]] = {cls.kind: cls for cls in get_args(Message)}
+_NAMES = ("node", "manifest", "digest")
+"""Fields that name something: 32 bytes each, or a stranger could have us keep megabytes."""
+
 _FIELDS: dict[int, list[type]] = {
     kind: [get_type_hints(cls)[field.name] for field in fields(cls)] for kind, cls in _KINDS.items()
 }
@@ -233,10 +238,14 @@ def encode(message: Message) -> bytes:
     """Return the bytes of a message.
 
     Raises:
-        LocalProtocolError: it is larger than the control channel takes.
+        LocalProtocolError: it is larger than the control channel takes, or has no such form.
     """
     values = [getattr(message, field.name) for field in fields(message)]
-    data: bytes = msgpack.packb([message.kind, *values])
+    try:
+        data: bytes = msgpack.packb([message.kind, *values])
+    except (ValueError, OverflowError) as error:
+        what = type(message).__name__
+        raise LocalProtocolError(f"a {what} that can't be put on the wire: {error}") from error
     if len(data) > CONTROL_MESSAGE_MAX_BYTES:
         raise LocalProtocolError(f"a {type(message).__name__} of {len(data)} bytes is too large")
     return data
@@ -254,7 +263,7 @@ def decode(data: bytes) -> Message:
         # The bounds keep a small frame from claiming a large array: see msgpack's max_*_len.
         values = msgpack.unpackb(
             data,
-            max_array_len=CONTROL_MAX_ITEMS,
+            max_array_len=CONTROL_MAX_FIELDS,
             max_map_len=0,
             max_ext_len=0,
             max_str_len=CONTROL_MESSAGE_MAX_BYTES,
@@ -277,4 +286,7 @@ def _build(values: object) -> Message:
         type(value) is not wanted for value, wanted in zip(given, expected, strict=True)
     ):
         raise RemoteProtocolError(f"a {cls.__name__} with wrong fields")
-    return cls(*given)
+    message = cls(*given)
+    if any(len(getattr(message, name, b"\0" * DIGEST_BYTES)) != DIGEST_BYTES for name in _NAMES):
+        raise RemoteProtocolError(f"a {cls.__name__} with a name that is not {DIGEST_BYTES} bytes")
+    return message

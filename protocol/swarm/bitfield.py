@@ -46,9 +46,11 @@ def lowest(blocks: int) -> int:
 def members(blocks: int) -> Iterator[int]:
     """Yield the blocks of a set in ascending order."""
     # By bytes: taking bits off the whole integer would copy all of it for each of them.
-    for index, byte in enumerate(blocks.to_bytes((blocks.bit_length() + 7) // 8, "little")):
+    base = lowest(blocks) // 8 * 8 if blocks else 0
+    window = blocks >> base
+    for index, byte in enumerate(window.to_bytes((window.bit_length() + 7) // 8, "little")):
         while byte:
-            yield 8 * index + lowest(byte)
+            yield base + 8 * index + lowest(byte)
             byte &= byte - 1
 
 

@@ -60,7 +60,7 @@ class Remaining:
         return [index for index, left in enumerate(self._of_file) if not left]
 
     def take(self, blocks: int) -> list[int]:
-        """Take blocks off; return the files that this made whole. Those taken before don't count."""
+        """Take blocks off, those that were not taken before; return the files this made whole."""
         whole: list[int] = []
         for block in bitfield.members(blocks & self.blocks):
             self.size_bytes -= self._geometry.block_size(block)

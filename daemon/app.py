@@ -80,7 +80,7 @@ class Assembly:
         )
         self.keeper = RoomKeeper(self.book, self._make_session, self.origins, self.tasks)
 
-    def node(self) -> DreamerNode:
+    def node(self, tracker_url: str | None) -> DreamerNode:
         """Return what the surfaces stand on."""
         puller = PullerParts(
             self.store, self.state, self.library, self.origins, self._pull_context, self.tasks
@@ -99,6 +99,7 @@ class Assembly:
             pool=self.pool,
             transport=self.transport,
             started_at=time.time(),
+            tracker_url=tracker_url,
         )
 
     async def close(self) -> None:
@@ -201,8 +202,10 @@ async def running_node(
     async with AsyncExitStack() as stack:
         lock = _hold_home(places)
         stack.callback(lock.close)
+        tracker_url = None
         if with_tracker:
-            await stack.enter_async_context(embedded_tracker(config.tracker, places))
+            beside = embedded_tracker(config.tracker, places)
+            tracker_url = await stack.enter_async_context(beside)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         parts = Assembly(config, places, http)
         # The group ends the node if the transport ends by a bug of ours.
@@ -211,7 +214,7 @@ async def running_node(
         stack.push_async_callback(_cancelled, transport)
         stack.push_async_callback(parts.close)
         parts.keeper.start()
-        node = parts.node()
+        node = parts.node(tracker_url)
         listen = config.api.listen
         token = load_token(_token_file(config, places)) if listen else None
         await stack.enter_async_context(

@@ -32,7 +32,8 @@ async def embedded_tracker(settings: TrackerSection, places: Places) -> AsyncIte
         settings.listen,
         "--data",
         settings.data or str(places.tracker),
-        stdin=asyncio.subprocess.DEVNULL,
+        "--until-stdin-closes",
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dreamer.daemon.config_file import default_config_text, load_config
 from dreamer.daemon.places import Places, find_home, find_places
 from dreamer.daemon.version import VERSION
 from dreamer.protocol.errors import DreamerError
+from dreamer.protocol.limits import SHUTDOWN_MAX_S
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,22 @@ async def _serve(config: Config, places: Places, with_tracker: bool) -> None:
         log.info("node %s (%s)", node.identity.node_id.hex(), node.name)
         await stop.wait()
         log.info("stopping")
+        _end_at_last()
+
+
+def _end_at_last() -> None:
+    """End the process if a thread hangs in a call that can't be interrupted (S3, a dead disk).
+
+    Nothing is lost by it: content is verified when it is used, and the state is transactional.
+    """
+
+    def end() -> None:
+        log.error("something did not stop in time: ending without it")
+        os._exit(1)
+
+    watchdog = threading.Timer(SHUTDOWN_MAX_S, end)
+    watchdog.daemon = True
+    watchdog.start()
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class DreamerNode:
     pool: Pool
     transport: Transport
     started_at: float
+    tracker_url: str | None
 
     async def status(self) -> dict[str, Any]:
         """Return the node's state, ready for JSON. Times in seconds, sizes in bytes."""
@@ -62,6 +63,7 @@ class DreamerNode:
             "name": self.name,
             "version": VERSION,
             "uptime_s": time.time() - self.started_at,
+            "tracker": self.tracker_url,
             "rooms": [asdict(room) for room in self.rooms()],
             "store": {"path": str(self.store.root), **asdict(usage)},
             "bytes_by_lane": self.state.bytes_by_lane(0.0),
@@ -77,7 +79,9 @@ class DreamerNode:
     async def create_room(
         self, name: str, trackers: list[str], origin: str | None, endpoint_url: str | None
     ) -> RoomInfo:
-        """Make a room."""
+        """Make a room; without trackers, at the one that runs beside this node."""
+        if not trackers and self.tracker_url is not None:
+            trackers = [self.tracker_url]
         return await self.rooms_kept.create(name, trackers, origin, endpoint_url)
 
     async def invite(self, room: str, roles: list[str], expires_s: float, uses: int) -> str:

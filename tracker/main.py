@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def main() -> None:
         documents = Documents(config.data)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(config, documents))
+                runner.run(_serve(config, documents, given.until_stdin_closes))
         finally:
             documents.close()
     except DreamerError as error:
@@ -60,6 +62,11 @@ def _arguments() -> argparse.ArgumentParser:
         type=Path,
         help="the TOML file of settings; [tracker] has listen and data",
     )
+    parser.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="stop when standard input ends: a program that starts a tracker takes it along",
+    )
     return parser
 
 
@@ -71,9 +78,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(config: TrackerConfig, documents: Documents) -> None:
+async def _serve(config: TrackerConfig, documents: Documents, until_stdin_closes: bool) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
+    if until_stdin_closes:
+        _stop_with_stdin(stop)
     tracker = Tracker(documents, random.SystemRandom())
     runner = web.AppRunner(
         tracker.web_app(), access_log=None, shutdown_timeout=TRACKER_STOP_TIMEOUT_S
@@ -99,6 +108,19 @@ def _announce_url(host: str, port: int) -> None:
     shown = f"[{named}]" if ":" in named else named
     sys.stdout.write(f"http://{shown}:{port}\n")
     sys.stdout.flush()
+
+
+def _stop_with_stdin(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def wait_for_end() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        # The loop may have ended before the input did.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

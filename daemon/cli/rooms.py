@@ -22,8 +22,13 @@ def create(
     session: Session,
     name: RoomName,
     tracker: Annotated[
-        list[str], typer.Option("--tracker", metavar="URL", help="Where members meet; repeatable.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--tracker",
+            metavar="URL",
+            help="Where members meet; repeatable. Not needed if this dreamerd runs --with-tracker.",
+        ),
+    ] = None,
     origin: Annotated[
         str | None, typer.Option(metavar="s3://BUCKET/PREFIX", help="The fallback in S3.")
     ] = None,
@@ -32,7 +37,7 @@ def create(
     ] = None,
 ) -> None:
     """Make a room; this node becomes its keeper."""
-    room = session.client.create_room(name, tracker, origin, endpoint_url)
+    room = session.client.create_room(name, tracker or [], origin, endpoint_url)
     session.show(to_json(room), lambda: f"created room {room.name} ({room.room_id[:8]})")
 
 

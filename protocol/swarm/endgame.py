@@ -47,6 +47,8 @@ def _copied_enough(owners: list[Source]) -> int:
 def _remaining_s(owner: Source, now: float) -> float:
     if now >= owner.stale_at():
         return float("inf")
+    if not owner.meter.bytes_per_s:
+        return 0.0  # it has only just been asked: give it a moment
     return owner.seconds_for(owner.pending().bit_count())
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
+    ENDGAME_STALE_BLOCKS,
     ENDGAME_STALE_S,
     REQUEST_FIRST_BLOCKS,
     REQUEST_MAX_BLOCKS,
@@ -29,6 +30,7 @@ class Source:
     meter: RateMeter = field(default_factory=RateMeter)
     requests: dict[int, int] = field(default_factory=dict)
     quiet_since: float = 0.0
+    waiting_since: float = 0.0
     resting_until: float = 0.0
     strikes: int = 0
     _trickle: int = 0
@@ -48,7 +50,7 @@ class Source:
         """Note a new request."""
         if not self.requests:
             self.meter.begin(now)
-            self.quiet_since = now
+            self.quiet_since = self.waiting_since = now
         self.requests[request] = blocks
 
     def alive(self, size_bytes: int, now: float) -> None:
@@ -60,7 +62,8 @@ class Source:
     def progressed(self, size_bytes: int, now: float) -> None:
         """Note a verified block."""
         self.meter.add(size_bytes, now)
-        self.quiet_since, self._trickle, self.strikes = now, 0, 0
+        self.quiet_since = self.waiting_since = now
+        self._trickle = self.strikes = 0
 
     def settle(self, request: int, block: int) -> None:
         """Take a block off a request; a request with nothing left is done."""
@@ -89,8 +92,14 @@ class Source:
         return self.quiet_since + REQUEST_TIMEOUT_S if self.requests else float("inf")
 
     def stale_at(self) -> float:
-        """Return when it may be overtaken if nothing comes; infinity while it is idle."""
-        return self.quiet_since + ENDGAME_STALE_S if self.requests else float("inf")
+        """Return when it may be overtaken if no block is whole by then; infinity while idle.
+
+        Bytes alone don't count: a peer that was quick may let its last block trickle in.
+        """
+        if not self.requests:
+            return float("inf")
+        usual_s = self.seconds_for(1) if self.meter.bytes_per_s else 0.0
+        return self.waiting_since + max(ENDGAME_STALE_S, ENDGAME_STALE_BLOCKS * usual_s)
 
     def strike(self, now: float) -> None:
         """Note that it hung: it rests, longer each time."""

@@ -7,9 +7,13 @@ own, A, B and C, in room ``lab`` (no origin) and room ``depot`` (with one).
 from __future__ import annotations
 
 import random
-from contextlib import ExitStack
+import signal
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dreamer.daemon.client import Dreamer
@@ -58,7 +62,11 @@ class Team:
         directory = self.root / "sources" / name
         directory.mkdir(parents=True)
         for number, size in enumerate(sizes):
-            (directory / f"part-{number}.bin").write_bytes(self._seeds.randbytes(size))
+            # A repeated megabyte, told apart by its number: making it must cost nothing.
+            seed = self._seeds.randbytes(MIB - 4)
+            with (directory / f"part-{number}.bin").open("wb") as file:
+                for done in range(0, size, MIB):
+                    file.write((struct.pack("<I", done // MIB) + seed)[: size - done])
         return directory
 
     def s3(self):
@@ -106,6 +114,20 @@ class Watch:
             return all(peer.name != name for peer in Dreamer(node.home).peers())
 
         until(gone, f"{node.home.name} missing {name}", WAIT_S)
+
+    @staticmethod
+    @contextmanager
+    def frozen(node: Node) -> Iterator[None]:
+        """Halt every process of a node: it hangs, but its connections stand."""
+        parent = psutil.Process(node.process.pid)
+        family = [parent, *parent.children(recursive=True)]
+        for process in family:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in family:
+                process.send_signal(signal.SIGCONT)
 
     @staticmethod
     def one_line(answer, *words: str) -> str:

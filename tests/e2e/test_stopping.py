@@ -91,7 +91,8 @@ def test_daemon_stops_in_the_middle_of_a_pull_and_resumes_it(team, lab, large, w
     node = team.member("puller", lab[0])
     with node.begin("pull", "large", "--room", "lab") as pull:
         watch.pulling(node, STARTED)
-        with soon_over(node):
+        # The peer hangs, or the pull might end before the daemon does.
+        with watch.frozen(lab[0]), soon_over(node):
             pass
         _, err = pull.communicate(timeout=WAIT_S)
     assert pull.returncode == 1
@@ -197,7 +198,7 @@ def test_node_with_a_tracker_needs_no_other(team, watch):
 
 
 def test_ctrl_c_in_a_push_leaves_nothing_half_done(team, lab, watch):
-    source = team.model("interrupted", 300 * MIB)
+    source = team.model("interrupted", 160 * MIB)
     a = lab[0]
     staging = a.home / "models" / ".dreamer" / "staging"
     with a.begin("push", str(source), "--room", "lab", "--alias", "whole") as push:
@@ -206,7 +207,7 @@ def test_ctrl_c_in_a_push_leaves_nothing_half_done(team, lab, watch):
     until(lambda: not any(staging.iterdir()), "the staging to be emptied", WAIT_S)
     watch.one_line(a.try_dreamer("pull", "whole", "--room", "lab"), "whole")
     pushed = a.dreamer("push", str(source), "--room", "lab", "--alias", "whole")
-    assert pushed["size_bytes"] == 300 * MIB
+    assert pushed["size_bytes"] == 160 * MIB
     a.dreamer("rm", "whole", "--room", "lab")
     shutil.rmtree(source)
 
@@ -221,7 +222,6 @@ def test_ctrl_c_in_a_run_stops_the_generation(lab, talker):
 
 
 def test_ctrl_c_in_an_import_leaves_no_directory(lab, talker, tmp_path):
-    # The import begins by reading its file to the end; a pipe never gives one.
     target = tmp_path / "never"
     with lab[0].begin("import", str(talker), "--output", str(target)) as command:
         assert command.stderr.readline().startswith("import: ")
@@ -243,8 +243,7 @@ def test_room_whose_tracker_says_nothing_is_not_made(lab, black_hole, watch):
     assert "void" not in str(lab[0].dreamer("room", "list"))
 
 
-def test_node_of_the_demo_needs_no_environment(tmp_path):
-    """A daemon started with nothing but a home has nothing that phones out."""
+def test_daemon_that_is_in_no_room_has_no_connection(tmp_path):
     with Node(tmp_path / "N") as node:
         parent = psutil.Process(node.process.pid)
         sockets = [

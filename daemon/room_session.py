@@ -39,6 +39,7 @@ from dreamer.protocol.errors import (
     DreamerError,
     ForbiddenError,
     InputError,
+    NoMatchError,
     RemoteError,
     RemoteProtocolError,
 )
@@ -49,7 +50,7 @@ from dreamer.protocol.registry.changes import Author
 from dreamer.protocol.registry.document import parse as parse_document
 from dreamer.protocol.registry.membership import member_verifier
 from dreamer.protocol.registry.resolve import resolve
-from dreamer.protocol.registry.view import Model, Registry
+from dreamer.protocol.registry.view import Model, Registry, Verified
 from dreamer.protocol.rooms.card import swarm_hash
 from dreamer.protocol.rooms.membership import (
     chain_to_json,
@@ -183,6 +184,9 @@ class RoomSession:
         Raises:
             RemoteError: no tracker is there and nothing was seen before.
         """
+        return (await self._read_verified()).registry
+
+    async def _read_verified(self) -> Verified:
         try:
             verified = await self.registry.refresh()
         except RemoteError:
@@ -192,11 +196,26 @@ class RoomSession:
             verified = known
         for report in verified.reports:
             log.warning("room %s: %s", self.card.name, report)
-        return verified.registry
+        return verified
 
     async def resolve(self, ref: str) -> Model:
-        """Return the model that a reference names in this room."""
-        return resolve(await self.read_registry(), ref)
+        """Return the model that a reference names in this room.
+
+        Raises:
+            NoMatchError: it names nothing, or only what can't be believed.
+            AmbiguousError: it names several models.
+        """
+        verified = await self._read_verified()
+        try:
+            return resolve(verified.registry, ref)
+        except NoMatchError as error:
+            for report in verified.reports:
+                if report.names(ref):
+                    raise NoMatchError(
+                        f"{ref!r:.80} is in the registry but can't be believed ({report}): ask its "
+                        "publisher to push it again"
+                    ) from error
+            raise
 
     # Making the parts
 

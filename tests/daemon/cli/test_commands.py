@@ -170,7 +170,6 @@ def test_no_daemon_says_how_to_start_one(tmp_path, capsys):
         (["pull"], "Missing argument"),
         (["pull", "a", "--rom", "b"], "No such option"),
         (["room", "invite", "lab", "--uses", "0"], "--uses"),
-        (["room", "create", "lab"], "--tracker"),
         (["run", "a", "b", "--where", "moon"], "--where"),
         (["run", "a", "b", "--max-tokens", "0"], "--max-tokens"),
     ],

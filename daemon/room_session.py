@@ -210,7 +210,7 @@ class RoomSession:
             return resolve(verified.registry, ref)
         except NoMatchError as error:
             for report in verified.reports:
-                if report.names(ref):
+                if report.concerns(ref):
                     raise NoMatchError(
                         f"{ref!r:.80} is in the registry but can't be believed ({report}): ask its "
                         "publisher to push it again"

@@ -109,6 +109,7 @@ class RoomLinks:
         self._attempts: dict[int, Attempt] = {}
         self._by_number: dict[int, Link] = {}
         self._by_peer: dict[NodeId, Link] = {}
+        self._closed = False
 
     @property
     def links(self) -> list[Link]:
@@ -158,7 +159,8 @@ class RoomLinks:
             self._transport.send(CloseLink(link.number))
 
     def close(self) -> None:
-        """Close every link with a Bye."""
+        """Close every link with a Bye; none comes up any more."""
+        self._closed = True
         for link in self.links:
             self.drop(link.peer, "this node is stopping")
         for number in list(self._attempts):
@@ -286,7 +288,7 @@ class RoomLinks:
     # Carrying out
 
     def _may_link(self, peer: NodeId) -> bool:
-        if peer == self._party.key.public or self._banned(peer):
+        if self._closed or peer == self._party.key.public or self._banned(peer):
             return False
         found = self._negotiations.get(peer)
         under_way = found is not None and found.state is not LinkState.IDLE

@@ -40,9 +40,9 @@ class OffloadAsking(LinkListener):
         """
         request = next(self._numbers)
         answers = self._waiting[link.number, request] = asyncio.Queue()
-        link.send(Generate(request, manifest_id, prompt, max_tokens))
         ended = False
         try:
+            link.send(Generate(request, manifest_id, prompt, max_tokens))
             while not ended:
                 event = _event(await self._next(link, answers))
                 ended = isinstance(event, RunEnded)

@@ -15,7 +15,7 @@ from dreamer.daemon.room_session import RoomSession, serves
 from dreamer.daemon.sharing.discovery import Discovery
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
-from dreamer.protocol.errors import NoMatchError, RemoteError
+from dreamer.protocol.errors import DreamerError, NoMatchError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId, short
 from dreamer.protocol.offload import Runner, plan
 from dreamer.protocol.registry.view import Model
@@ -92,7 +92,7 @@ class Runs:
         self, links: list[Link], model: Model, request: RunRequest
     ) -> AsyncGenerator[RunEvent, None]:
         """Try one peer after the other until one begins to answer."""
-        failed: RemoteError | None = None
+        failed: DreamerError | None = None
         for link in links:
             begun = False
             answer = self.asking[link.room].run(
@@ -104,7 +104,8 @@ class Runs:
                         yield self._started("peer", link.peer, link.name, model)
                         begun = True
                     yield event
-            except RemoteError as error:
+            except DreamerError as error:
+                # Before the first word any reason will do: it is busy, or has the model no more.
                 if begun:
                     raise
                 failed = error

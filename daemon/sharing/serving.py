@@ -77,6 +77,7 @@ class Serving(LinkListener):
         self._damaged = damaged
         self._tasks = tasks
         self._followers: dict[ManifestId, dict[int, Link]] = {}
+        self._followed: dict[int, dict[ManifestId, None]] = {}
         self._requests: dict[int, dict[int, tuple[Offering, int]]] = {}
         self._unsaid: dict[ManifestId, int] = {}
         library.listen(self._gained)
@@ -86,8 +87,9 @@ class Serving(LinkListener):
     def link_down(self, link: Link, reason: str) -> None:
         """Forget what a member followed and asked for."""
         self._requests.pop(link.number, None)
-        for manifest_id in list(self._followers):
+        for manifest_id in list(self._followed.get(link.number, {})):
             self._unfollow(link, manifest_id)
+        self._followed.pop(link.number, None)
 
     def message(self, link: Link, message: Message) -> None:
         """Answer a request.
@@ -125,12 +127,15 @@ class Serving(LinkListener):
     # Saying what we have
 
     def _follow(self, link: Link, manifest_id: ManifestId) -> None:
-        if sum(link.number in links for links in self._followers.values()) >= FOLLOWS_MAX_PER_LINK:
+        followed = self._followed.setdefault(link.number, {})
+        followed[manifest_id] = None
+        if len(followed) > FOLLOWS_MAX_PER_LINK:
             raise RemoteProtocolError(f"it follows more than {FOLLOWS_MAX_PER_LINK} models")
         self._followers.setdefault(manifest_id, {})[link.number] = link
         self._say_have(link, manifest_id)
 
     def _unfollow(self, link: Link, manifest_id: ManifestId) -> None:
+        self._followed.get(link.number, {}).pop(manifest_id, None)
         followers = self._followers.get(manifest_id, {})
         followers.pop(link.number, None)
         if not followers:

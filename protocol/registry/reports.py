@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from dreamer.protocol.ids import SHORT_ID_DIGITS
+
 
 class Fault(Enum):
     """Why a record is ignored."""
@@ -26,6 +28,11 @@ class Report:
     where: str
     fault: Fault
     detail: str = ""
+
+    def concerns(self, ref: str) -> bool:
+        """Return whether the fault is in what a person calls ``ref``: an alias, tag or id."""
+        words = self.where.split()
+        return ref.removeprefix("tag:") in words or ref[:SHORT_ID_DIGITS] in words
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.fault.value}"

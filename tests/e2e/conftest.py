@@ -6,17 +6,28 @@ own, A, B and C, in room ``lab`` (no origin) and room ``depot`` (with one).
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import struct
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
 
 from dreamer.daemon.client import Dreamer
+from dreamer.daemon.identity import NodeIdentity
+from dreamer.daemon.registry import RegistryClient
+from dreamer.daemon.rendezvous.session import TrackerSession
+from dreamer.daemon.rooms import Membership, RoomBook
+from dreamer.protocol.ids import ManifestId
+from dreamer.protocol.registry.changes import Author, Publish
+from dreamer.protocol.registry.statements import ModelEntry
+from dreamer.protocol.rooms.keys import SigningKey
+from dreamer.protocol.rooms.membership import chain_to_json, parse_chain, verify_chain
 from dreamer.simulations.loopback import Node, s3_client, s3_server, tracker, until
 
 MIB = 2**20
@@ -173,3 +184,65 @@ def lab(team):
         team.join(node, a, "lab")
         team.join(node, a, "depot")
     return a, b, c
+
+
+class AtTracker:
+    """A member's own hand at the room's registry, past everything that its daemon would check."""
+
+    def __init__(self, session: TrackerSession, membership: Membership, key: SigningKey) -> None:
+        self.session = session
+        self.membership = membership
+        self.key = key
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, node: Node, room: str) -> AsyncIterator[AtTracker]:
+        """Log in with the identity of a node that is stopped."""
+        identity = NodeIdentity.load_or_create(node.home)
+        membership = RoomBook(node.home, identity).get(room)
+        card = membership.card
+        async with aiohttp.ClientSession() as http:
+            session = TrackerSession(
+                http,
+                *(card.trackers[0], card, membership.chain, identity.key, random.Random(1)),
+                lambda event: None,
+            )
+            running = asyncio.create_task(session.run())
+            try:
+                await session.wait_connected(WAIT_S)
+                yield cls(session, membership, identity.key)
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+
+    async def read(self) -> tuple[bytes, str]:
+        """Return the document and its ETag."""
+        found = await self.session.read_registry()
+        assert found is not None
+        return found
+
+    async def replace(self, data: bytes) -> None:
+        """Put any document in place of the one that is there."""
+        _, etag = await self.read()
+        await self.session.write_registry(data, etag)
+
+    async def publish(self, manifest_id: bytes, name: str) -> None:
+        """Sign and publish an entry for a model that may not even be one."""
+        chain = chain_to_json(self.membership.chain)
+
+        def believe(room, chain, now):
+            return verify_chain(room, parse_chain(list(chain)), now)
+
+        client = RegistryClient(
+            self.membership.card.room_id, self, Author(self.key, chain), believe
+        )
+        await client.change(Publish(ModelEntry(ManifestId(manifest_id), name, 1, 1, "files")))
+
+    async def write(self, data: bytes, etag: str) -> str:
+        """Be the document store that the registry client writes to."""
+        return await self.session.write_registry(data, etag)
+
+
+@pytest.fixture(scope="session")
+def at_tracker():
+    return AtTracker.of

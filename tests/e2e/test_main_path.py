@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
-import stat
+import socket
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -169,18 +171,18 @@ def test_tags_come_and_go(lab, pulled):
 
 
 def test_peers_and_status_say_how_it_is(lab, pulled):
-    a, b, c = lab
-    names = {peer["name"] for peer in b.dreamer("peers", "--room", "lab")["peers"]}
-    assert names == {"A", "C"}
-    linked = {peer["name"]: peer for peer in b.dreamer("peers", "--room", "lab")["peers"] if peer["linked"]}
-    assert linked["A"]["lane"] == "webrtc"
-    assert linked["A"]["bytes_down"] >= SIZE
+    _, b, c = lab
+    peers = {peer["name"]: peer for peer in b.dreamer("peers", "--room", "lab")["peers"]}
+    assert set(peers) == {"A", "C"}
+    assert peers["A"]["linked"]
+    assert peers["A"]["lane"] == "webrtc"
+    assert peers["A"]["bytes_down"] >= SIZE
     status = c.dreamer("status")
     assert status["name"] == "C"
     assert len(status["node_id"]) == 64
     assert {room["name"] for room in status["rooms"]} == {"lab", "depot"}
     assert "A" in human(b, "peers")
-    assert "node_id" in human(b, "status")
+    assert "node id" in human(b, "status")
 
 
 def test_rm_frees_the_copy_and_pull_brings_it_back(team, lab, watch):
@@ -238,9 +240,77 @@ def test_python_client_pulls_to_a_path(lab, pushed, pulled, watch):
     assert {model.short_id for model in with_daemon.models("lab")} >= {pulled["short_id"]}
 
 
-def test_secrets_and_the_socket_are_the_owners_alone(lab):
-    for node in lab:
-        for name in ("run/dreamerd.sock", "identity/node.key"):
-            assert stat.S_IMODE((node.home / name).stat().st_mode) == 0o600
-        for secret in (node.home / "identity" / "rooms").iterdir():
-            assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+# Over REST, by what any program can speak
+
+
+class OverTheSocket(http.client.HTTPConnection):
+    """HTTP over a daemon's Unix socket, with nothing of Dreamer in it."""
+
+    def __init__(self, node):
+        super().__init__("dreamerd", timeout=30)
+        self._path = str(node.home / "run" / "dreamerd.sock")
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+def rest(node, method, path, body=None, accept="application/json"):
+    with closing(OverTheSocket(node)) as connection:
+        headers = {"Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        data = None if body is None else json.dumps(body)
+        connection.request(method, f"/dreamer/v1{path}", data, headers)
+        with closing(connection.getresponse()) as answer:
+            return answer.status, answer.headers.get_content_type(), answer.read().decode()
+
+
+def test_rest_says_what_the_commands_say(lab, pulled):
+    for path, key in (("/rooms", "rooms"), ("/models?room=lab", "models"), ("/peers", "peers")):
+        status, kind, text = rest(lab[1], "GET", path)
+        assert (status, kind) == (200, "application/json")
+        assert json.loads(text)[key]
+    assert json.loads(rest(lab[1], "GET", "/status")[2])["name"] == "B"
+
+
+def test_rest_streams_progress_as_events(lab, pushed, pulled):
+    lab[2].try_dreamer("rm", "production", "--room", "lab")
+    status, kind, text = rest(
+        *(lab[2], "POST", "/pull", {"ref": "production", "room": "lab"}, "text/event-stream")
+    )
+    assert (status, kind) == (200, "text/event-stream")
+    events = [
+        dict(line.split(": ", 1) for line in block.splitlines())
+        for block in text.strip().split("\n\n")
+        if not block.startswith(":")
+    ]
+    names = [event["event"] for event in events]
+    assert names[-1] == "receipt"
+    assert set(names[:-1]) == {"progress"}
+    receipt = json.loads(events[-1]["data"])
+    assert receipt["bytes"]["webrtc"] == SIZE
+    assert Path(receipt["path"]).is_dir()
+
+
+def test_rest_without_events_answers_with_the_receipt_alone(lab, pulled):
+    status, _, text = rest(lab[1], "POST", "/pull", {"ref": "tag:validated", "room": "lab"})
+    assert (status, json.loads(text)["bytes"]["cache"]) == (200, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/pull", {"ref": "absent", "room": "lab"}, 404, "no_match"),
+        ("POST", "/pull", {"reff": "production"}, 400, "bad_input"),
+        ("POST", "/rooms/join", {"token": "dreamer1.x"}, 400, "bad_input"),
+        ("GET", "/nothing", None, 404, "http_404"),
+        ("PUT", "/pull", {}, 405, "http_405"),
+    ],
+)
+def test_rest_failures_have_a_code_and_a_line(lab, method, path, body, status, code):
+    answered, _, text = rest(lab[1], method, path, body)
+    error = json.loads(text)["error"]
+    assert (answered, error["code"]) == (status, code)
+    assert error["message"]
+    assert "\n" not in error["message"]

@@ -1,0 +1,186 @@
+"""Rooms made, joined, left and found by name, over sessions that only pretend to run."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from dreamer.daemon.identity import NodeIdentity
+from dreamer.daemon.room_keeper import RoomKeeper
+from dreamer.daemon.rooms import RoomBook
+from dreamer.daemon.tasks import TaskSet
+from dreamer.protocol.errors import AmbiguousError, ForbiddenError, InputError, NoMatchError
+
+TRACKER = "http://127.0.0.1:1"
+
+
+class Session:
+    """A room session; ``refusal`` is what the tracker says to it."""
+
+    refusal: Exception | None = None
+
+    def __init__(self, membership) -> None:
+        self.membership = membership
+        self.card = membership.card
+        self.connected = True
+        self.closed = False
+        self.ends_with: Exception | None = None
+        self.models = {}
+        self.links = SimpleNamespace(owns=lambda number: number == 7, transport_event=print)
+
+    async def run(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if self.ends_with:
+                raise self.ends_with
+
+    async def wait_connected(self) -> None:
+        if self.refusal:
+            raise self.refusal
+
+    async def resolve(self, ref):
+        if ref not in self.models:
+            raise NoMatchError(f"{ref} is nothing here")
+        return self.models[ref]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Nodes:
+    """Nodes with a home each."""
+
+    def __init__(self, root) -> None:
+        self.root = root
+        self.keepers = []
+
+    def node(self, name: str) -> RoomKeeper:
+        home = self.root / name
+        book = RoomBook(home, NodeIdentity.load_or_create(home))
+        origins = SimpleNamespace(of=lambda card: None, forget=lambda card: None)
+        self.keepers.append(RoomKeeper(book, Session, origins, TaskSet()))
+        return self.keepers[-1]
+
+
+@pytest.fixture
+async def nodes(tmp_path):
+    made = Nodes(tmp_path)
+    yield made
+    for keeper in made.keepers:
+        await keeper.close()
+
+
+async def made(keeper, name="team"):
+    return await keeper.create(name, [TRACKER], None, None)
+
+
+async def test_a_room_is_made_joined_and_found(nodes) -> None:
+    a, b = nodes.node("a"), nodes.node("b")
+    info = await made(a)
+    joined = await b.join(a.invite("team", ["member"], 60.0, 1))
+    assert joined.room_id == info.room_id
+    assert (info.roles, joined.roles) == (("member", "publisher", "worker", "admin"), ("member",))
+    assert b.get(None) is b.get("team") is b.get(info.room_id)
+    assert [info.name for info in b.infos()] == ["team"]
+
+
+async def test_rooms_come_back_after_a_restart(nodes) -> None:
+    await made(nodes.node("a"))
+    again = nodes.node("a")
+    again.start()
+    assert again.get("team").card.name == "team"
+
+
+async def test_nothing_stays_of_a_room_whose_tracker_refuses(nodes, monkeypatch) -> None:
+    keeper = nodes.node("a")
+    monkeypatch.setattr(Session, "refusal", ForbiddenError("no"))
+    with pytest.raises(ForbiddenError):
+        await made(keeper)
+    assert keeper.sessions == []
+    monkeypatch.setattr(Session, "refusal", None)
+    await made(keeper)
+
+
+async def test_a_token_that_the_tracker_refuses_joins_nothing(nodes, monkeypatch) -> None:
+    a, b = nodes.node("a"), nodes.node("b")
+    await made(a)
+    token = a.invite("team", ["member"], 60.0, 1)
+    monkeypatch.setattr(Session, "refusal", ForbiddenError("it was used before"))
+    with pytest.raises(ForbiddenError, match="used before"):
+        await b.join(token)
+    assert b.sessions == []
+    again = nodes.node("b")
+    again.start()
+    assert again.sessions == []
+
+
+async def test_joining_twice_says_so(nodes) -> None:
+    a, b = nodes.node("a"), nodes.node("b")
+    await made(a)
+    token = a.invite("team", ["member"], 60.0, 2)
+    await b.join(token)
+    with pytest.raises(InputError, match="already"):
+        await b.join(token)
+    assert len(b.sessions) == 1
+
+
+async def test_a_room_left_is_closed_even_if_its_session_had_failed(nodes) -> None:
+    keeper = nodes.node("a")
+    await made(keeper)
+    session = keeper.get("team")
+    session.ends_with = RuntimeError("it broke")
+    await asyncio.sleep(0)
+    await keeper.leave("team")
+    assert session.closed
+    with pytest.raises(NoMatchError, match="in no room"):
+        keeper.get(None)
+
+
+async def test_a_room_that_is_being_made_is_not_found_yet(nodes, monkeypatch) -> None:
+    keeper = nodes.node("a")
+    await made(keeper)
+    keeper._kept.clear()
+    with pytest.raises(NoMatchError, match="try again"):
+        keeper.get("team")
+
+
+async def test_with_several_rooms_a_name_must_be_given(nodes) -> None:
+    keeper = nodes.node("a")
+    await made(keeper, "one")
+    await made(keeper, "two")
+    with pytest.raises(AmbiguousError, match="one, two"):
+        keeper.get(None)
+    assert list(keeper.some("two")) == [keeper.get("two")]
+    assert keeper.some(None) == keeper.sessions
+
+
+async def test_a_reference_is_looked_for_in_every_room(nodes) -> None:
+    keeper = nodes.node("a")
+    for name in ("one", "two"):
+        await made(keeper, name)
+    one, two = keeper.sessions
+    two.models["best"] = SimpleNamespace(manifest_id=b"2")
+    assert (await keeper.find("best", None))[0] is two
+    with pytest.raises(NoMatchError):
+        await keeper.find("worst", None)
+    one.models["best"] = SimpleNamespace(manifest_id=b"1")
+    with pytest.raises(AmbiguousError, match="several rooms"):
+        await keeper.find("best", None)
+    assert (await keeper.find("best", "one"))[0] is one
+
+
+async def test_a_room_without_trackers_can_not_be_made(nodes) -> None:
+    with pytest.raises(InputError, match="--tracker"):
+        await nodes.node("a").create("team", [], None, None)
+
+
+async def test_events_go_to_the_room_whose_link_they_are_about(nodes) -> None:
+    keeper, seen = nodes.node("a"), []
+    await made(keeper)
+    keeper.get("team").links.transport_event = seen.append
+    for number in (7, 8):
+        keeper.transport_event(SimpleNamespace(link=number))
+    assert [event.link for event in seen] == [7]

@@ -16,11 +16,13 @@ class TaskSet:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a coroutine in the background."""
+    def start(
+        self, work: Coroutine[Any, Any, Any], *, waited_for: bool = False
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine in the background; the errors of one waited for aren't logged here."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard if waited_for else self._ended)
         return task
 
     async def close(self) -> None:

@@ -34,6 +34,7 @@ from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import DreamerError, ForbiddenError, RemoteProtocolError
 from dreamer.protocol.ids import NodeId, short
 from dreamer.protocol.limits import (
+    LINK_DOUBT_S,
     LINK_HANDSHAKE_TIMEOUT_S,
     LINK_PING_INTERVAL_S,
     LINK_SILENCE_TIMEOUT_S,
@@ -109,6 +110,7 @@ class RoomLinks:
         self._attempts: dict[int, Attempt] = {}
         self._by_number: dict[int, Link] = {}
         self._by_peer: dict[NodeId, Link] = {}
+        self._doubted: dict[NodeId, tuple[float, Json]] = {}
         self._closed = False
 
     @property
@@ -134,6 +136,17 @@ class RoomLinks:
         """Take a signal that a tracker passed on."""
         if not self._may_link(peer):
             return
+        link = self._by_peer.get(peer)
+        if link is not None and body.get("kind") != "answer":
+            # The peer may have restarted; or a tracker may only say so, to part the two of us.
+            if peer not in self._doubted:
+                link.send(Ping(int(self._clock() * 1e6)))
+            asked_at, _ = self._doubted.get(peer, (self._clock(), body))
+            self._doubted[peer] = (asked_at, body)
+            return
+        self._take_signal(peer, body)
+
+    def _take_signal(self, peer: NodeId, body: Json) -> None:
         try:
             self._carry_out(peer, self._negotiation(peer).receive(body, self._clock()))
         except RemoteProtocolError as error:
@@ -174,6 +187,7 @@ class RoomLinks:
     def tick(self) -> None:
         """Let what takes too long fail, and ask quiet peers whether they are there."""
         now = self._clock()
+        self._settle_doubts(now)
         for peer, found in list(self._negotiations.items()):
             self._carry_out(peer, found.tick(now))
             if found.state is LinkState.IDLE:
@@ -188,6 +202,16 @@ class RoomLinks:
             elif now - link.pinged_at > LINK_PING_INTERVAL_S:
                 link.pinged_at = now
                 link.send(Ping(int(now * 1e6)))
+
+    def _settle_doubts(self, now: float) -> None:
+        """Keep a link whose peer has answered since it was said to link anew; else let it go."""
+        for peer, (asked_at, body) in list(self._doubted.items()):
+            link = self._by_peer.get(peer)
+            if link is not None and link.heard_at <= asked_at and now < asked_at + LINK_DOUBT_S:
+                continue
+            del self._doubted[peer]
+            if link is None or link.heard_at <= asked_at:
+                self._take_signal(peer, body)
 
     # From the transport process
 

@@ -103,7 +103,6 @@ class PullJob(LinkListener):
             self._layout, download.present, context.numbers, context.rng, time.monotonic()
         )
         self._wired: dict[tuple[SourceId, int], Link] = {}
-        self._lanes: dict[int, Lane] = {}
         self._clock = LaneClock(time.monotonic())
         self._meter = RateMeter()
         self._answered: set[int] = set()
@@ -325,6 +324,8 @@ class PullJob(LinkListener):
             await asyncio.to_thread(self._download.finish_file, file_index)
         except DreamerError as error:
             self._fail(error)
+        except OSError as error:
+            self._fail(LocalError(f"can't keep a file of the model: {error}; pull it again"))
         else:
             self.feed(FileFinished(file_index))
 

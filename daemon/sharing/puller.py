@@ -72,9 +72,11 @@ class SharedPull:
         parts: PullerParts,
         session: RoomSession,
         model: Model,
-        after: asyncio.Task[Fetched] | None,
+        after: list[asyncio.Task[Fetched]],
     ) -> None:
-        """``after`` is an earlier pull of the model that was cancelled and may still be ending."""
+        """``after`` holds pulls of the same model that have not ended: another room's, or one
+        that was cancelled. The store takes one download of a model at a time.
+        """
         self._parts = parts
         self._session = session
         self._model = model
@@ -83,8 +85,8 @@ class SharedPull:
         self._progress = Progress("resolve", 0, model.size_bytes)
         self.waiting = 0
         self.cancelled = False
-        self.task: asyncio.Task[Fetched] = parts.tasks.start(self._run(after))
-        # Whoever waits reports the error; the task set need not log it as well.
+        self.task: asyncio.Task[Fetched] = parts.tasks.start(self._run(after), waited_for=True)
+        # With nobody left to wait for it, its error is nobody's.
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def progress(self) -> Progress:
@@ -97,10 +99,10 @@ class SharedPull:
         self._stop.set()
         self.task.cancel()
 
-    async def _run(self, after: asyncio.Task[Fetched] | None) -> Fetched:
+    async def _run(self, after: list[asyncio.Task[Fetched]]) -> Fetched:
         started = time.monotonic()
-        if after is not None:
-            await asyncio.wait([after])
+        if after:
+            await asyncio.wait(after)
         manifest_id, store = self._model.manifest_id, self._parts.store
         manifest = await self._manifest(manifest_id)
         if await asyncio.to_thread(store.complete, manifest, self._stop):
@@ -199,7 +201,7 @@ class SharedPull:
             reason = "the room has no origin to fall back on"
             if (origin := self._parts.origins.of(self._session.card)) is not None:
                 try:
-                    return await asyncio.to_thread(origin.fetch_object, digest)
+                    return await asyncio.to_thread(origin.fetch_object, digest, self._stop)
                 except RemoteError as error:
                     reason = str(error)
             if time.monotonic() >= deadline:
@@ -262,8 +264,12 @@ class Puller:
         key = (session.room_id, model.manifest_id)
         shared = self._running.get(key)
         if shared is None or shared.cancelled or shared.task.done():
-            ending = shared.task if shared is not None else None
-            shared = self._running[key] = SharedPull(self._parts, session, model, ending)
+            others = [
+                other.task
+                for (_, manifest_id), other in self._running.items()
+                if manifest_id == model.manifest_id and not other.task.done()
+            ]
+            shared = self._running[key] = SharedPull(self._parts, session, model, others)
         shared.waiting += 1
         return shared
 

@@ -19,7 +19,9 @@ from dreamer.protocol.ids import Digest, ManifestId, RoomId, short
 from dreamer.protocol.limits import (
     FOLLOWS_MAX_PER_LINK,
     HAVE_FLUSH_S,
+    OBJECT_CACHE_S,
     OBJECT_PIECE_BYTES,
+    OBJECT_REQUESTS_MAX_PER_LINK,
     REQUEST_MAX_BLOCKS,
     REQUESTS_QUEUED_PER_PEER,
 )
@@ -80,6 +82,8 @@ class Serving(LinkListener):
         self._followed: dict[int, dict[ManifestId, None]] = {}
         self._requests: dict[int, dict[int, tuple[Offering, int]]] = {}
         self._unsaid: dict[ManifestId, int] = {}
+        self._objects_asked: dict[int, int] = {}
+        self._object: tuple[Digest, bytes] | None = None
         library.listen(self._gained)
 
     # Links
@@ -107,7 +111,7 @@ class Serving(LinkListener):
             case CancelWant(request, block):
                 link.stop_serving(request, block)
             case GetObject():
-                self._tasks.start(self._send_object(link, message))
+                self._get_object(link, message)
 
     def serve_ended(self, link: Link, request: int, failed: ServeFailed | None) -> None:
         """Note that a request is over; tell the peer when we could not keep our word."""
@@ -203,18 +207,46 @@ class Serving(LinkListener):
             spans.append((block, str(place.path), place.offset, place.length))
         return spans
 
+    def _get_object(self, link: Link, asked: GetObject) -> None:
+        waiting = self._objects_asked.get(link.number, 0)
+        if waiting >= OBJECT_REQUESTS_MAX_PER_LINK:
+            link.send(Refuse(asked.request, True, "too many objects are asked for at once"))
+            return
+        self._objects_asked[link.number] = waiting + 1
+        self._tasks.start(self._send_object(link, asked))
+
     async def _send_object(self, link: Link, asked: GetObject) -> None:
-        data: bytes | None = None
-        if self._library.object_owner(self._room, asked.digest) is not None:
-            try:
-                data = await asyncio.to_thread(self._places.get_object, Digest(asked.digest))
-            except DreamerError as error:
-                log.error("can't read object %s: %s", asked.digest.hex(), error)
+        try:
+            data = await self._read_object(Digest(asked.digest))
+        finally:
+            self._objects_asked[link.number] -= 1
+            if not self._objects_asked[link.number]:
+                del self._objects_asked[link.number]
         if data is None or not 0 <= asked.offset <= len(data):
             link.send(Refuse(asked.request, False, "this node does not have the object"))
             return
         piece = data[asked.offset : asked.offset + OBJECT_PIECE_BYTES]
         link.send(ObjectPiece(asked.request, len(data), asked.offset, piece))
+
+    async def _read_object(self, digest: Digest) -> bytes | None:
+        """Return an object that a model offered here names; the last one is kept for a moment."""
+        if self._library.object_owner(self._room, digest) is None:
+            return None
+        if self._object is not None and self._object[0] == digest:
+            return self._object[1]
+        try:
+            data = await asyncio.to_thread(self._places.get_object, digest)
+        except DreamerError as error:
+            log.error("can't read object %s: %s", digest.hex(), error)
+            return None
+        if data is not None:
+            self._object = (digest, data)
+            asyncio.get_running_loop().call_later(OBJECT_CACHE_S, self._forget_object, digest)
+        return data
+
+    def _forget_object(self, digest: Digest) -> None:
+        if self._object is not None and self._object[0] == digest:
+            self._object = None
 
 
 def _well_formed(want: Want, block_count: int) -> bool:

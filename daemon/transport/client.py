@@ -19,7 +19,6 @@ from dreamer.daemon.transport.vocabulary import (
     encode,
     read,
 )
-from dreamer.protocol.errors import DreamerError
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +74,12 @@ class Transport:
     def _tell(self, event: FromTransport) -> None:
         try:
             self._on_event(event)
-        except DreamerError:
-            # One peer's nonsense must not end the links of all others.
-            log.exception("an event of link %d was dropped", event.link)
+        except Exception:
+            # One peer's nonsense must not end the links of all others, whatever it found in us.
+            log.exception("closing link %d: an event of it could not be handled", event.link)
+            self.send(CloseLink(event.link))
+            if not isinstance(event, LinkClosed):
+                self._tell(LinkClosed(event.link, "an event could not be handled", False))
 
     async def _start(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()

@@ -15,6 +15,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
+from aiortc.rtcsctptransport import LOCAL_MAX_MESSAGE_SIZE
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from dreamer.daemon.transport.inbox import Inbox
@@ -28,7 +29,7 @@ from dreamer.daemon.transport.vocabulary import (
     Traffic,
 )
 from dreamer.protocol.errors import RemoteProtocolError
-from dreamer.protocol.limits import BULK_BUFFER_HIGH_BYTES
+from dreamer.protocol.limits import CONTROL_BUFFER_MAX_BYTES, LINK_MESSAGE_MIN_BYTES
 
 Emit = Callable[[FromTransport], None]
 
@@ -92,10 +93,12 @@ class Connection:
         """Send a control message; a peer that lets them pile up is dropped."""
         if self._control is None or self._control.readyState != "open":
             return
-        if self._control.bufferedAmount > BULK_BUFFER_HIGH_BYTES:
+        if self._control.bufferedAmount > CONTROL_BUFFER_MAX_BYTES:
             self._fail("it does not read its control messages", fault=True)
-            return
-        self._control.send(data)
+        elif len(data) > self._message_max():
+            self._fail("it takes no messages as large as ours")
+        else:
+            self._control.send(data)
 
     def report_traffic(self) -> None:
         """Emit how many payload bytes have passed since the last report."""
@@ -130,13 +133,20 @@ class Connection:
         channels = (self._control, self._bulk)
         if self.outbox is None and all(c and c.readyState == "open" for c in channels):
             assert self._bulk is not None
-            limit = self._sctp()._remote_max_message_size
-            self.outbox = Outbox(self.link, self._bulk, limit, self._emit)
+            if self._message_max() < LINK_MESSAGE_MIN_BYTES:
+                self._fail("it takes only tiny messages", fault=True)
+                return
+            self.outbox = Outbox(self.link, self._bulk, self._message_max(), self._emit)
             self._pump = asyncio.ensure_future(self._run_outbox(self.outbox))
             self._emit(LinkOpened(self.link, *self._fingerprints(), self._relayed()))
             for data in self._early:
                 self._emit(ControlReceived(self.link, data))
             self._early.clear()
+
+    def _message_max(self) -> int:
+        """Return the largest message both ends take; 0 in a description means: no limit."""
+        theirs = self._sctp()._remote_max_message_size
+        return min(theirs, LOCAL_MAX_MESSAGE_SIZE) if theirs else LOCAL_MAX_MESSAGE_SIZE
 
     async def _run_outbox(self, outbox: Outbox) -> None:
         try:

@@ -47,7 +47,7 @@ class TransportProcess:
         """Serve until the daemon's end of the socket closes."""
         reporting = asyncio.create_task(self._report_traffic())
         while (command := await read(self._reader)) is not None:
-            self._perform(command)  # type: ignore[arg-type]
+            self._attempt(command)  # type: ignore[arg-type]
         reporting.cancel()
         closing = [connection.close() for connection in self._connections.values()]
         # A connection that is stuck must not keep the process alive.
@@ -67,6 +67,14 @@ class TransportProcess:
             await asyncio.sleep(TRAFFIC_INTERVAL_S)
             for connection in list(self._connections.values()):
                 connection.report_traffic()
+
+    def _attempt(self, command: ToTransport) -> None:
+        try:
+            self._perform(command)
+        except Exception as error:
+            # What a peer declares reaches deep into aiortc; it may cost that link, never the rest.
+            log.exception("link %d failed", command.link)
+            self._emit(LinkClosed(command.link, f"it can't be used: {error}", False))
 
     def _perform(self, command: ToTransport) -> None:
         match command:
@@ -111,8 +119,8 @@ class TransportProcess:
         async def guarded() -> None:
             try:
                 await work  # type: ignore[misc]
-            except (ValueError, OSError, ConnectionError, AssertionError) as error:
-                # aiortc answers a description it can't use with any of these.
+            except Exception as error:
+                # A description that a peer made up can raise nearly anything in aiortc's parser.
                 self._emit(LinkClosed(link, f"can't negotiate: {error}", False))
 
         self._keep(asyncio.ensure_future(guarded()))

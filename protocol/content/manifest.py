@@ -97,6 +97,11 @@ def _check_files(files: tuple[FileEntry, ...]) -> None:
         raise ManifestError("files are not sorted by path, or a path is there twice")
     for entry in files:
         _check_file(entry)
+    # One hash has one content: two sizes for it would make blocks stand for other blocks.
+    facts = {entry.digest: (entry.size_bytes, entry.shards) for entry in files}
+    for entry in files:
+        if facts[entry.digest] != (entry.size_bytes, entry.shards):
+            raise ManifestError(f"the hash of {entry.path!r} stands for another file too")
     # A stranger may declare anything; disks and counters must not suffer for it.
     if sum(entry.size_bytes for entry in files) > MODEL_MAX_BYTES:
         raise ManifestError(f"the model is larger than {MODEL_MAX_BYTES} bytes")

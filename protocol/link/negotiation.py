@@ -25,7 +25,11 @@ from enum import Enum
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import LINK_OPEN_TIMEOUT_S, TRACKER_MESSAGE_MAX_BYTES
+from dreamer.protocol.limits import (
+    LINK_OPEN_TIMEOUT_S,
+    LINK_RETRY_MIN_S,
+    TRACKER_MESSAGE_MAX_BYTES,
+)
 
 
 class LinkState(Enum):
@@ -91,6 +95,7 @@ class Negotiation:
         self.state = LinkState.IDLE
         self.attempt = first_attempt
         self._deadline = float("inf")
+        self._began = float("-inf")
 
     @property
     def deadline(self) -> float:
@@ -110,11 +115,15 @@ class Negotiation:
             RemoteProtocolError: the signal has no form we know.
         """
         kind, attempt, sdp = _parse(body)
+        if kind != "answer" and now < self._began + LINK_RETRY_MIN_S:
+            # An attempt costs keys and sockets: signals alone may not make many.
+            return []
         if kind == "knock" and self._offers:
             return [*self._close_old(), *self._offer(now)]
         if kind == "offer" and not self._offers:
             commands = self._close_old()
             self.attempt = attempt
+            self._began = now
             self._enter(LinkState.ANSWERED, now)
             return [*commands, MakeAnswer(attempt, sdp)]
         if kind == "answer" and self.state is LinkState.OFFERED and attempt == self.attempt:
@@ -146,6 +155,7 @@ class Negotiation:
 
     def _offer(self, now: float) -> list[NegotiationCommand]:
         self.attempt += 1
+        self._began = now
         self._enter(LinkState.OFFERED, now)
         return [MakeOffer(self.attempt)]
 
@@ -163,6 +173,7 @@ def _parse(body: Json) -> tuple[str, int, str]:
         kind not in ("knock", "offer", "answer")
         or type(attempt) is not int
         or not isinstance(sdp, str)
+        or not sdp.isascii()
         or len(sdp) > TRACKER_MESSAGE_MAX_BYTES
     ):
         raise RemoteProtocolError("a signal that is not a knock, an offer or an answer")

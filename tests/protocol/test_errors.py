@@ -14,6 +14,7 @@ CODES = {
     "no_match": "NoMatchError",
     "ambiguous": "AmbiguousError",
     "local": "LocalError",
+    "stopped": "StoppedError",
     "bug": "LocalProtocolError",
     "remote": "RemoteError",
     "peer_fault": "RemoteProtocolError",

@@ -298,7 +298,7 @@ class MemoryOrigin:
         self.bytes = 0
         self.tamper: Callable[[bytes], bytes] = lambda data: data
 
-    def fetch_object(self, digest: Digest) -> bytes:
+    def fetch_object(self, digest: Digest, stop: object = None) -> bytes:
         data = self.store.get_object(digest)
         if data is None:
             raise RemoteError("the origin has no such object")

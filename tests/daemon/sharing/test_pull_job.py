@@ -8,8 +8,7 @@ import random
 import pytest
 
 from dreamer.daemon.store.download import Download
-from dreamer.daemon.store.stopping import StoppedError
-from dreamer.protocol.errors import LocalError, RemoteError
+from dreamer.protocol.errors import LocalError, RemoteError, StoppedError
 from dreamer.protocol.limits import MIB
 from dreamer.protocol.link.messages import CancelWant, Gained, Have, Refuse, Unfollow, Want
 from dreamer.protocol.swarm import bitfield

@@ -213,3 +213,17 @@ async def test_a_transfer_is_recorded_by_lane(two, pull) -> None:
         bitfield.full(two.manifest.block_count)
         == two.taker.library.find(held.room_id, two.manifest.id).blocks
     )
+
+
+async def test_one_model_pulled_in_two_rooms_at_once_is_fetched_once(two, kit, puller_of) -> None:
+    puller = puller_of(two.taker)
+    model = kit.model_of(two.manifest)
+
+    async def one(room: bytes) -> PullReceipt:
+        session = kit.session_of(two.taker, [two.giver])
+        session.room_id = room
+        async with asyncio.timeout(20):
+            return [event async for event in puller.pull(session, model, None)][-1]
+
+    receipts = await asyncio.gather(one(kit.room), one(b"2" * 32))
+    assert sorted(receipt.bytes["webrtc"] for receipt in receipts) == [0, two.manifest.size_bytes]

@@ -9,6 +9,7 @@ from dreamer.protocol.content.manifest import Manifest
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.limits import (
     FOLLOWS_MAX_PER_LINK,
+    OBJECT_REQUESTS_MAX_PER_LINK,
     REQUEST_MAX_BLOCKS,
     REQUESTS_QUEUED_PER_PEER,
 )
@@ -246,3 +247,23 @@ async def test_other_objects_of_the_store_are_not_given_away(two, kit, world) ->
     secret = two.giver.ingest(world.files({"secret": b"of another room"}, "other"))
     (refused,) = await ask(two, kit, GetObject(1, secret.id, 0))
     assert isinstance(refused, Refuse)
+
+
+async def test_too_many_objects_at_once_are_refused_as_busy(two, kit) -> None:
+    asks = [GetObject(n, two.manifest.id, 0) for n in range(OBJECT_REQUESTS_MAX_PER_LINK + 1)]
+    await ask(two, kit, *asks, answers=len(asks))
+    assert [message.busy for message in heard(two, Refuse)] == [True]
+    assert len(heard(two, ObjectPiece)) == OBJECT_REQUESTS_MAX_PER_LINK
+    (piece,) = await ask(two, kit, GetObject(99, two.manifest.id, 0))
+    assert isinstance(piece, ObjectPiece)
+
+
+async def test_objects_asked_for_all_at_once_are_refused_beyond_a_few(two, kit) -> None:
+    asked = [GetObject(n, two.manifest.id, 0) for n in range(3 * OBJECT_REQUESTS_MAX_PER_LINK)]
+    answers = await ask(two, kit, *asked, answers=len(asked))
+    busy = [one for one in answers if isinstance(one, Refuse) and one.busy]
+    served = [one for one in answers if isinstance(one, ObjectPiece)]
+    assert len(served) == OBJECT_REQUESTS_MAX_PER_LINK
+    assert len(busy) == len(asked) - len(served)
+    (again,) = await ask(two, kit, GetObject(99, two.manifest.id, 0))
+    assert isinstance(again, ObjectPiece)

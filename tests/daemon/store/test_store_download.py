@@ -13,13 +13,12 @@ import pytest
 
 from dreamer.daemon.state import State
 from dreamer.daemon.store.download import Download
-from dreamer.daemon.store.stopping import StoppedError
 from dreamer.daemon.store.store import Store
 from dreamer.protocol.content import manifest as manifests
 from dreamer.protocol.content.hashing import hash_blocks
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
-from dreamer.protocol.errors import LocalError, ManifestError
+from dreamer.protocol.errors import LocalError, ManifestError, StoppedError
 from dreamer.protocol.limits import BLOCK_BYTES
 
 MakeElsewhere = Callable[..., Any]

@@ -4,15 +4,15 @@ import socket
 import threading
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
 from dreamer.daemon.state import State
-from dreamer.daemon.store.stopping import StoppedError
 from dreamer.daemon.store.store import Store
-from dreamer.protocol.errors import InputError, LocalError
+from dreamer.protocol.errors import InputError, LocalError, StoppedError
 from dreamer.protocol.limits import BLOCK_BYTES
 
 WriteModel = Callable[..., Path]
@@ -243,3 +243,22 @@ def test_link_in_place_of_the_stores_directory_is_refused(tmp_path: Path, state:
     (tmp_path / "m" / ".dreamer").symlink_to(tmp_path)
     with pytest.raises(LocalError, match="move it away"):
         Store(tmp_path / "m", state)
+
+
+@pytest.mark.parametrize("forget_stamps", [False, True])
+def test_a_manifest_that_lies_about_a_size_does_not_harm_the_file(
+    store: Store,
+    state: State,
+    stop: threading.Event,
+    write_model: WriteModel,
+    contents: dict[str, bytes],
+    forget_stamps: bool,
+) -> None:
+    _, good = store.ingest(write_model(contents), lambda done, total: None, stop)
+    if forget_stamps:
+        for entry in good.files:
+            state.drop_stamp(entry.digest)
+    large = max(good.files, key=lambda entry: entry.size_bytes)
+    lying = replace(good, files=(replace(large, size_bytes=large.size_bytes - 1),), block_count=4)
+    assert not store.complete(lying)
+    assert store.complete(good)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -188,3 +189,39 @@ async def test_a_killed_transport_process_is_replaced_and_its_links_reported(
             await asyncio.sleep(0)
     a.transport.send(Offer(a.link, [], False))
     assert (await a.expect(LocalDescription)).sdp
+
+
+async def test_a_peer_that_takes_only_tiny_messages_costs_its_own_link_alone(
+    ends: tuple[End, End],
+) -> None:
+    a, b = ends
+    pids = (a.transport.pid, b.transport.pid)
+    a.transport.send(Offer(a.link, [], False))
+    offer = await a.expect(LocalDescription)
+    b.transport.send(Answer(b.link, offer.sdp, [], False))
+    answer = await b.expect(LocalDescription)
+    tiny = re.sub(r"max-message-size:\d+", "max-message-size:100", answer.sdp)
+    assert tiny != answer.sdp
+    a.transport.send(TakeAnswer(a.link, tiny))
+    async with asyncio.timeout(20):
+        while not isinstance(event := await a.events.get(), LinkClosed):
+            pass
+    assert "tiny" in event.reason
+    a.link, b.link = a.transport.new_link(), b.transport.new_link()
+    while not b.events.empty():
+        b.events.get_nowait()
+    await link(a, b)
+    assert (a.transport.pid, b.transport.pid) == pids
+
+
+async def test_a_message_too_large_for_the_channel_costs_its_own_link_alone(
+    ends: tuple[End, End],
+) -> None:
+    a, b = ends
+    await link(a, b)
+    pid = a.transport.pid
+    a.transport.send(SendControl(a.link, b"\0" * (262_144 + 1)))
+    async with asyncio.timeout(20):
+        while not isinstance(await a.events.get(), LinkClosed):
+            pass
+    assert a.transport.pid == pid

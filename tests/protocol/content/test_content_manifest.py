@@ -132,13 +132,17 @@ def test_bad_manifest_is_refused(data: bytes) -> None:
 def test_invalid_manifest_cannot_be_made() -> None:
     with pytest.raises(ManifestError, match="blocks"):
         replace(MODEL, block_count=2)
-    entry = MODEL.files[0]
+    digest, other = MODEL.files[0].digest, Digest(b"o" * 32)
+    large = FileEntry("a", (1 << 40) - 1, digest, (digest,) * (1 << 14))
     with pytest.raises(ManifestError, match="too many blocks"):
-        Manifest(
-            (replace(entry, size_bytes=4 << 40, shards=(entry.digest,) * (1 << 16)),),
-            entry.digest,
-            4 << 20,
-        )
+        Manifest((large, FileEntry("b", 1, other, (other,))), digest, (1 << 20) + 1)
+
+
+def test_one_hash_with_two_sizes_is_refused() -> None:
+    digest = MODEL.files[0].digest
+    short = FileEntry("a", 65 << 20, digest, (digest,) * 2)
+    with pytest.raises(ManifestError, match="stands for another file"):
+        Manifest((short, FileEntry("b", 130 << 20, digest, (digest,) * 3)), digest, 195)
 
 
 def test_outboard_tells_good_blocks_from_bad() -> None:

@@ -11,9 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamer.protocol.errors import LocalProtocolError, RemoteProtocolError
-from dreamer.protocol.limits import CONTROL_MESSAGE_MAX_BYTES
+from dreamer.protocol.ids import DIGEST_BYTES
+from dreamer.protocol.limits import (
+    CONTROL_MESSAGE_MAX_BYTES,
+    OBJECT_PIECE_BYTES,
+    OUTBOARD_MAX_BYTES,
+    PROMPT_MAX_BYTES,
+)
 from dreamer.protocol.link import messages
-from dreamer.protocol.link.messages import Follow, Have, Message, ObjectPiece, Pong, Want
+from dreamer.protocol.link.messages import (
+    Follow,
+    Generate,
+    Have,
+    Message,
+    ObjectPiece,
+    Pong,
+    Want,
+)
 
 NAME = b"n" * 32
 numbers = st.integers(-(2**63), 2**64 - 1)
@@ -106,6 +120,15 @@ def test_what_has_no_form_on_the_wire_is_our_own_fault(message: Message) -> None
         messages.encode(message)
 
 
-def test_the_largest_pieces_fit() -> None:
-    piece = ObjectPiece(2**32, 2**40, 2**40, b"\0" * 256 * 1024)
-    assert len(messages.encode(piece)) < CONTROL_MESSAGE_MAX_BYTES
+@pytest.mark.parametrize(
+    "largest",
+    [
+        ObjectPiece(2**32, 2**40, 2**40, b"\0" * OBJECT_PIECE_BYTES),
+        Have(NAME, b"\0" * (OUTBOARD_MAX_BYTES // DIGEST_BYTES // 8)),
+        Generate(2**32, NAME, "x" * PROMPT_MAX_BYTES, 4096),
+    ],
+)
+def test_the_largest_message_of_each_kind_fits_a_channel_of_256_kib(
+    largest: messages.Message,
+) -> None:
+    assert len(messages.encode(largest)) <= CONTROL_MESSAGE_MAX_BYTES < 262_144

@@ -10,7 +10,7 @@ import pytest
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import LINK_OPEN_TIMEOUT_S
+from dreamer.protocol.limits import LINK_OPEN_TIMEOUT_S, LINK_RETRY_MIN_S
 from dreamer.protocol.link.negotiation import (
     CloseOld,
     LinkState,
@@ -63,7 +63,7 @@ def test_a_knock_on_a_link_that_stands_begins_anew(small) -> None:
 
 def test_a_newer_offer_replaces_an_older_one(large) -> None:
     large.receive(signal("offer", 7), 0.0)
-    assert large.receive(signal("offer", 8), 0.0) == [CloseOld(7), MakeAnswer(8, "")]
+    assert large.receive(signal("offer", 8), 5.0) == [CloseOld(7), MakeAnswer(8, "")]
     assert not large.opened(7)
     assert large.opened(8)
 
@@ -72,6 +72,16 @@ def test_a_newer_offer_replaces_an_older_one(large) -> None:
 def test_an_answer_to_another_attempt_is_ignored(small, attempt) -> None:
     small.want(0.0)
     assert small.receive(signal("answer", attempt), 0.0) == []
+
+
+def test_signals_alone_make_no_more_than_an_attempt_in_a_while(small, large) -> None:
+    small.want(0.0)
+    large.receive(signal("offer", 7), 0.0)
+    soon = LINK_RETRY_MIN_S / 2
+    assert small.receive(signal("knock", 0), soon) == []
+    assert large.receive(signal("offer", 8), soon) == []
+    assert small.receive(signal("answer", 101), soon) == [TakeAnswer(101, "")]
+    assert large.opened(7)
 
 
 def test_signals_for_the_other_role_are_ignored(small, large) -> None:
@@ -93,7 +103,7 @@ def test_an_attempt_that_takes_too_long_fails(small, large) -> None:
 
 def test_the_failure_of_an_older_attempt_does_not_hurt_the_newer(small) -> None:
     small.want(0.0)
-    small.receive(signal("knock", 0), 0.0)
+    small.receive(signal("knock", 0), 5.0)
     assert small.failed(101) == []
     assert small.state is LinkState.OFFERED
     assert small.failed(102) == [CloseOld(102)]
@@ -184,3 +194,17 @@ def test_two_that_restart_lose_signals_and_call_at_any_time_meet_in_the_end(seed
 def test_a_signal_of_no_known_form_is_the_peers_fault(small, body) -> None:
     with pytest.raises(RemoteProtocolError):
         small.receive(body, 0.0)
+
+
+@pytest.mark.parametrize("sdp", ["\ud800", "v=0 é"])
+def test_a_description_that_is_not_ascii_is_refused(sdp: str) -> None:
+    larger = Negotiation(NodeId(b"b" * 32), NodeId(b"a" * 32), 0)
+    with pytest.raises(RemoteProtocolError):
+        larger.receive(signal("offer", 1, sdp), 0.0)
+
+
+def test_knocks_in_quick_succession_make_one_attempt() -> None:
+    smaller = Negotiation(NodeId(b"a" * 32), NodeId(b"b" * 32), 0)
+    made = [smaller.receive(signal("knock", 0), n / 100) for n in range(50)]
+    assert [one for one in made if one] == [[MakeOffer(1)]]
+    assert smaller.receive(signal("knock", 0), LINK_RETRY_MIN_S + 0.1)[-1] == MakeOffer(2)

@@ -185,6 +185,8 @@ class Serving(LinkListener):
         if not _well_formed(want, found.manifest.block_count):
             raise RemoteProtocolError(f"a request for {want.count} blocks from {want.first}")
         open_requests = self._requests.setdefault(link.number, {})
+        if want.request in open_requests:
+            raise RemoteProtocolError(f"a second request {want.request} beside the first")
         if len(open_requests) >= REQUESTS_QUEUED_PER_PEER:
             link.send(Refuse(want.request, True, "too many requests are open"))
             return

@@ -20,6 +20,9 @@ from dreamer.protocol.link import bulk
 
 OPEN_BLOCKS_MAX = 16
 
+FRAMES_PER_BLOCK_MAX = 32
+"""A link whose messages are as small as a link may have makes 17 of a block."""
+
 
 @dataclass
 class Assembly:
@@ -82,14 +85,17 @@ class Inbox:
             RemoteProtocolError: malformed, repeated, outside its block, or too many at once.
         """
         frame = bulk.decode(data)
-        self.received_bytes += len(frame.payload)
         span = self._expected.get((frame.request, frame.block))
         if span is None:
-            return  # it was cancelled while on its way
+            # It was cancelled while on its way; what nobody asked for is no proof of life.
+            return
+        self.received_bytes += len(frame.payload)
         assembly = self._assembly((frame.request, frame.block), span)
         if frame.offset in assembly.offsets or frame.offset + len(frame.payload) > span[3]:
             raise RemoteProtocolError("a bulk frame that is repeated or reaches past its block")
         assembly.offsets.add(frame.offset)
+        if len(assembly.offsets) > FRAMES_PER_BLOCK_MAX:
+            raise RemoteProtocolError("a block in too many pieces")
         assembly.data[frame.offset : frame.offset + len(frame.payload)] = frame.payload
         assembly.received += len(frame.payload)
         if assembly.received >= span[3]:

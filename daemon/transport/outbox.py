@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,6 +61,8 @@ class Outbox:
         self._chunk = min(CHUNK_BYTES, message_max_bytes - bulk.HEADER.size)
         self._report = report
         self._requests: OrderedDict[int, OrderedDict[int, Span]] = OrderedDict()
+        # Blocks of a request that were taken from its queue and not sent yet.
+        self._under_way: Counter[int] = Counter()
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self.sent_bytes = 0
@@ -78,6 +80,7 @@ class Outbox:
             self._requests.get(request, OrderedDict()).clear()
         elif request in self._requests:
             self._requests[request].pop(block, None)
+        self._end_if_done(request)
 
     async def run(self) -> None:
         """Send until cancelled, reading one block ahead of the one on its way."""
@@ -86,6 +89,8 @@ class Outbox:
             current = ahead or await self._next()
             ahead = self._pop()
             await self._send_block(current)
+            self._under_way[current.request] -= 1
+            self._end_if_done(current.request)
 
     async def _next(self) -> Reading:
         while (reading := self._pop()) is None:
@@ -95,14 +100,20 @@ class Outbox:
 
     def _pop(self) -> Reading | None:
         """Begin to read the first block in the queue; None when there is none."""
-        while self._requests:
-            request, spans = next(iter(self._requests.items()))
+        for request, spans in self._requests.items():
             if spans:
                 _, span = spans.popitem(last=False)
+                self._under_way[request] += 1
                 return Reading(request, span, self._read(span))
-            del self._requests[request]
-            self._report(ServeDone(self._link, request))
         return None
+
+    def _end_if_done(self, request: int) -> None:
+        """Report a request of which nothing is left, neither in the queue nor under way."""
+        if self._requests.get(request) or self._under_way[request] > 0:
+            return
+        del self._under_way[request]
+        if self._requests.pop(request, None) is not None:
+            self._report(ServeDone(self._link, request))
 
     def _read(self, span: Span) -> asyncio.Future[bytes]:
         _, path, offset, length = span

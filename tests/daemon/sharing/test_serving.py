@@ -249,15 +249,6 @@ async def test_other_objects_of_the_store_are_not_given_away(two, kit, world) ->
     assert isinstance(refused, Refuse)
 
 
-async def test_too_many_objects_at_once_are_refused_as_busy(two, kit) -> None:
-    asks = [GetObject(n, two.manifest.id, 0) for n in range(OBJECT_REQUESTS_MAX_PER_LINK + 1)]
-    await ask(two, kit, *asks, answers=len(asks))
-    assert [message.busy for message in heard(two, Refuse)] == [True]
-    assert len(heard(two, ObjectPiece)) == OBJECT_REQUESTS_MAX_PER_LINK
-    (piece,) = await ask(two, kit, GetObject(99, two.manifest.id, 0))
-    assert isinstance(piece, ObjectPiece)
-
-
 async def test_objects_asked_for_all_at_once_are_refused_beyond_a_few(two, kit) -> None:
     asked = [GetObject(n, two.manifest.id, 0) for n in range(3 * OBJECT_REQUESTS_MAX_PER_LINK)]
     answers = await ask(two, kit, *asked, answers=len(asked))

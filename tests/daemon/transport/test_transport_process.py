@@ -29,7 +29,9 @@ from dreamer.daemon.transport.vocabulary import (
     Offer,
     SendControl,
     Serve,
+    ServeDone,
     ServeFailed,
+    StopServing,
     TakeAnswer,
     VerifiedSpan,
 )
@@ -46,11 +48,13 @@ class End:
         self.events: asyncio.Queue[FromTransport] = asyncio.Queue()
         self.transport = Transport(self.events.put_nowait)
         self.link = self.transport.new_link()
+        self.seen: list[FromTransport] = []
 
     async def expect(self, kind: type[Event]) -> Event:
         async with asyncio.timeout(20):
             while True:
                 event = await self.events.get()
+                self.seen.append(event)
                 if isinstance(event, kind):
                     return event
                 assert not isinstance(event, LinkClosed), event
@@ -117,6 +121,17 @@ async def test_blocks_arrive_verified_and_in_place(
         (7, i, VERIFIED) for i in range(BLOCKS)
     }
     assert (tmp_path / "target").read_bytes() == source.read_bytes()
+    assert (await a.expect(ServeDone)).request == 7
+
+
+async def test_a_cancelled_request_ends_once(ends: tuple[End, End], source: Path) -> None:
+    a, b = ends
+    await link(a, b)
+    a.transport.send(Serve(a.link, 5, [(i, str(source), i * MIB, MIB) for i in range(5)]))
+    a.transport.send(StopServing(a.link, 5, -1))
+    assert (await a.expect(ServeDone)).request == 5
+    a.transport.send(Serve(a.link, 6, [(0, str(source), 0, MIB)]))
+    assert (await a.expect(ServeDone)).request == 6
 
 
 async def test_fingerprints_seen_by_the_two_ends_are_the_same_pair(ends: tuple[End, End]) -> None:
@@ -146,6 +161,7 @@ async def test_a_source_file_cut_short_is_reported_and_the_link_stays(
     os.truncate(source, 10)
     a.transport.send(Serve(a.link, 3, [(0, str(source), 0, MIB)]))
     assert (await a.expect(ServeFailed)).request == 3
+    assert not any(isinstance(event, ServeDone) for event in a.seen)
     a.transport.send(SendControl(a.link, b"still here"))
     assert (await b.expect(ControlReceived)).data == b"still here"
 

@@ -8,7 +8,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ import aiohttp
 from dreamer.daemon.config import Config, split_address
 from dreamer.daemon.embedded_tracker import embedded_tracker
 from dreamer.daemon.identity import NodeIdentity
+from dreamer.daemon.inference.memory import worker_memory_bytes
 from dreamer.daemon.inference.pool import Pool, PoolSettings
 from dreamer.daemon.inference.requests import Event, GenerateRequest
 from dreamer.daemon.links.room_links import IceSettings
@@ -146,12 +147,15 @@ class Assembly:
                 self.tasks,
             )
         )
-        self.tasks.start(self.shelves.fill(room))
+        session.at_close += [
+            self.tasks.start(self.shelves.fill(room)).cancel,
+            lambda: self.runs.asking.pop(room, None),
+        ]
         return session
 
     def _generate(
         self, room: RoomId, manifest_id: ManifestId, request: GenerateRequest
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         return self.runs.generate(room, manifest_id, request)
 
     def _check_later(self, manifest_id: ManifestId) -> None:
@@ -176,6 +180,7 @@ def _pool_settings(config: Config) -> PoolSettings:
         max_models=inference.max_models,
         threads=inference.threads,
         idle_timeout_s=inference.idle_timeout_s,
+        memory_bytes=worker_memory_bytes(inference.max_memory_mib),
     )
 
 

@@ -100,6 +100,11 @@ class Dreamer:
         """Forget a room; what was pulled stays."""
         self._caller.request("DELETE", f"/rooms/{_part(room)}")
 
+    def remove_member(self, room: str, node: str) -> str:
+        """End a node's membership of a room, by its id or the start of it; return the whole id."""
+        path = f"/rooms/{_part(room)}/members/{_part(node)}"
+        return str(self._caller.request("DELETE", path)["removed"])
+
     def models(self, room: str | None = None) -> list[ModelInfo]:
         """Return the models of one room, or of all."""
         found = self._caller.request("GET", f"/models{_query(room)}")["models"]
@@ -145,9 +150,14 @@ class Dreamer:
         tags: Sequence[str] = (),
         name: str | None = None,
         progress: ProgressCallback | None = None,
+        allow_pickle: bool = False,
     ) -> PushReceipt:
-        """Publish a file or directory to a room, and wait for it."""
-        return _receipt(self.push_events(path, room, aliases, tags, name), progress)
+        """Publish a file or directory to a room, and wait for it.
+
+        ``allow_pickle`` lets through files that can run any code when something loads them.
+        """
+        events = self.push_events(path, room, aliases, tags, name, allow_pickle)
+        return _receipt(events, progress)
 
     def push_events(
         self,
@@ -156,6 +166,7 @@ class Dreamer:
         aliases: Sequence[str] = (),
         tags: Sequence[str] = (),
         name: str | None = None,
+        allow_pickle: bool = False,
     ) -> Generator[PushEvent, None, None]:
         """Publish, yielding progress and at last the receipt; closing it cancels the work."""
         body = {
@@ -164,6 +175,7 @@ class Dreamer:
             "aliases": list(aliases),
             "tags": list(tags),
             "name": name,
+            "allow_pickle": allow_pickle,
         }
         kinds = {"progress": Progress, "receipt": PushReceipt}
         return self._caller.events("/push", body, kinds)

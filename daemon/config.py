@@ -11,6 +11,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, cast
 
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.ids import from_hex
 from dreamer.protocol.limits import (
     INFERENCE_IDLE_TIMEOUT_S,
     INFERENCE_MAX_MODELS,
@@ -54,6 +55,15 @@ def _loopback(value: str) -> str | None:
     return 'empty or a loopback HOST:PORT such as "127.0.0.1:8471" (other hosts would need TLS)'
 
 
+def _room_ids(values: tuple[str, ...]) -> str | None:
+    try:
+        for value in values:
+            from_hex(value, "a room's id")
+    except InputError:
+        return "a list of room ids, each 64 lower-case hex digits"
+    return None
+
+
 def _schemes(*schemes: str) -> Check:
     def check(urls: tuple[str, ...]) -> str | None:
         good = all(url.startswith(tuple(f"{scheme}:" for scheme in schemes)) for url in urls)
@@ -78,7 +88,12 @@ class NodeSection:
 class ApiSection:
     """The REST API for programs on this machine. The Unix socket is always there."""
 
-    socket_mode: str = _key("0600", "Permissions of HOME/run/dreamerd.sock.", _socket_mode)
+    socket_mode: str = _key(
+        "0600",
+        "Permissions of HOME/run/dreamerd.sock. With those of the group set, HOME/run opens to it "
+        "too; the directories above are yours to open.",
+        _socket_mode,
+    )
     listen: str = _key(
         "",
         "Listen on TCP too, on loopback only, with a bearer token. Empty: no TCP.",
@@ -116,6 +131,18 @@ class TrackerSection:
     # Every interface, since only asking for --with-tracker starts it, and others must reach it.
     listen: str = _key("0.0.0.0:8470", "Address it accepts on; port 0 picks a free one.", _address)
     data: str = _key("", "Where it keeps its records. Empty: HOME/tracker.")
+    rooms: tuple[str, ...] = _key(
+        (),
+        "The only rooms it serves, by the ids that `dreamer room list --json` prints. Empty: any, "
+        "so that whoever reaches it may use it. Set it once your rooms are made.",
+        _room_ids,
+    )
+    names: tuple[str, ...] = _key(
+        (),
+        "What nodes dial to reach it, as HOST:PORT (HOST alone where the port is the scheme's "
+        "own); a login made for another tracker is refused. Empty: what the Host header says, "
+        "which another tracker of the same room could forge.",
+    )
 
 
 @dataclass(frozen=True)
@@ -127,6 +154,12 @@ class InferenceSection:
         INFERENCE_MAX_MODELS,
         "Models kept loaded at once, each in its own process.",
         _between(1, 64),
+    )
+    max_memory_mib: int = _key(
+        0,
+        "MiB of memory that a model's process may take; weights mapped from disk don't count. "
+        "0: three quarters of this machine's.",
+        _between(0, 2**30),
     )
     threads: int = _key(0, "Threads a model may use. 0: all cores.", _between(0, 1024))
     idle_timeout_s: float = _key(

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 from dreamer.daemon.config import Config
@@ -69,8 +68,6 @@ def _settings(home_option: str | None, config_option: Path | None) -> tuple[Conf
     config = load_config(
         config_option or home / "config.toml", os.environ, must_exist=config_option is not None
     )
-    if models_dir := os.environ.get("MODELS_DIR"):
-        config = replace(config, node=replace(config.node, models_dir=models_dir))
     return config, find_places(home, config.node.models_dir)
 
 

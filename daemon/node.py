@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -31,10 +32,13 @@ from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
 from dreamer.daemon.transport.client import Transport
 from dreamer.daemon.version import VERSION
-from dreamer.protocol.errors import LocalError
-from dreamer.protocol.ids import NodeId, short
+from dreamer.protocol.errors import AmbiguousError, DreamerError, LocalError
+from dreamer.protocol.ids import ManifestId, NodeId, short
+from dreamer.protocol.limits import REF_MIN_PREFIX_DIGITS
 from dreamer.protocol.registry.changes import ChangeTags, MoveAlias, RemoveAlias
 from dreamer.protocol.registry.view import Model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -96,12 +100,22 @@ class DreamerNode:
         """Forget a room; content stays."""
         self.state.drop_room(await self.rooms_kept.leave(room))
 
+    async def remove_member(self, room: str, node: str) -> str:
+        """End a membership; return the id of the node that was a member."""
+        return (await self.rooms_kept.get(room).remove_member(node)).hex()
+
     async def push(
-        self, path: Path, room: str, aliases: list[str], tags: list[str], name: str | None
+        self,
+        path: Path,
+        room: str,
+        aliases: list[str],
+        tags: list[str],
+        name: str | None,
+        allow_pickle: bool,
     ) -> AsyncIterator[PushEvent]:
         """Publish a file or directory."""
         session = self.rooms_kept.get(room)
-        request = PushRequest(path, tuple(aliases), tuple(tags), name or path.name)
+        request = PushRequest(path, tuple(aliases), tuple(tags), name or path.name, allow_pickle)
         async with aclosing(self.pusher.push(session, request)) as events:
             async for event in events:
                 yield event
@@ -116,17 +130,28 @@ class DreamerNode:
                 yield event
 
     async def models(self, room: str | None) -> list[ModelInfo]:
-        """Return the models of the rooms, the newest first."""
+        """Return the models of the rooms, the newest first; a room that fails spoils no other."""
         found: list[ModelInfo] = []
-        for session in self.rooms_kept.some(room):
-            registry = await session.read_registry()
-            models = sorted(registry.models.values(), key=lambda m: (-m.at, m.manifest_id))
-            holders = await asyncio.gather(*(session.holders(m.manifest_id) for m in models))
-            found += [
-                self._info(session, model, len(nodes))
-                for model, nodes in zip(models, holders, strict=True)
-            ]
+        failed: list[DreamerError] = []
+        sessions = list(self.rooms_kept.some(room))
+        for session in sessions:
+            try:
+                found += await self._models_of(session)
+            except DreamerError as error:
+                log.warning("can't list the models of room %s: %s", session.card.name, error)
+                failed.append(error)
+        if failed and len(failed) == len(sessions):
+            raise failed[0]
         return found
+
+    async def _models_of(self, session: RoomSession) -> list[ModelInfo]:
+        registry = await session.read_registry()
+        models = sorted(registry.models.values(), key=lambda m: (-m.at, m.manifest_id))
+        holders = await asyncio.gather(*(session.holders(m.manifest_id) for m in models))
+        return [
+            self._info(session, model, len(nodes))
+            for model, nodes in zip(models, holders, strict=True)
+        ]
 
     async def peers(self, room: str | None) -> list[PeerInfo]:
         """Return the members present or linked."""
@@ -160,10 +185,9 @@ class DreamerNode:
 
     async def remove(self, ref: str, room: str | None) -> int:
         """Remove this node's copy of a model; return the bytes freed."""
-        _, model = await self.rooms_kept.find(ref, room)
-        manifest_id = model.manifest_id
+        manifest_id, name = await self._held(ref, room)
         if self.puller.is_pulling(manifest_id):
-            raise LocalError(f"{model.name} is being pulled: wait for that, or stop it")
+            raise LocalError(f"{name} is being pulled: wait for that, or stop it")
         await self.pool.evict(manifest_id.hex())
         self.library.withdraw_everywhere(manifest_id)
         freed = await asyncio.to_thread(self.store.forget, manifest_id)
@@ -176,6 +200,29 @@ class DreamerNode:
         async with aclosing(self.runs.run(session, model, request)) as events:
             async for event in events:
                 yield event
+
+    async def _held(self, ref: str, room: str | None) -> tuple[ManifestId, str]:
+        """Return the id and name of a model by what a room calls it, else by its id in the store.
+
+        A room that this node has left names its models no more, yet they are still here.
+        """
+        try:
+            _, model = await self.rooms_kept.find(ref, room)
+        except AmbiguousError:
+            raise
+        except DreamerError:
+            if room is not None or len(ref) < REF_MIN_PREFIX_DIGITS:
+                raise
+            known = self.store.known()
+            match [manifest_id for manifest_id in known if manifest_id.hex().startswith(ref)]:
+                case []:
+                    raise
+                case [only]:
+                    return only, short(only)
+            raise AmbiguousError(
+                f"several models here begin with {ref!r:.80}: give more digits"
+            ) from None
+        return model.manifest_id, model.name
 
     async def _fresh(self, session: RoomSession, model: Model) -> ModelInfo:
         return self._info(session, model, len(await session.holders(model.manifest_id)))

@@ -189,8 +189,18 @@ class Node(Protocol):
         """Forget a room; content stays in the store."""
         ...
 
+    async def remove_member(self, room: str, node: str) -> str:
+        """End the membership of a node, by its id or the start of it; return the whole id."""
+        ...
+
     def push(
-        self, path: Path, room: str, aliases: list[str], tags: list[str], name: str | None
+        self,
+        path: Path,
+        room: str,
+        aliases: list[str],
+        tags: list[str],
+        name: str | None,
+        allow_pickle: bool,
     ) -> AsyncIterator[PushEvent]:
         """Hash, store, sign and publish a file or directory; upload it to the room's origin."""
         ...

@@ -6,12 +6,13 @@ Read, verify, apply, write on the condition that nobody wrote meanwhile; on a co
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol
 
-from dreamer.protocol.errors import ConflictError
+from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, LocalError
 from dreamer.protocol.ids import RoomId, short
 from dreamer.protocol.limits import (
     REGISTRY_CAS_ATTEMPTS,
@@ -20,9 +21,12 @@ from dreamer.protocol.limits import (
 )
 from dreamer.protocol.registry.changes import Author, Change, apply
 from dreamer.protocol.registry.document import Document, parse
+from dreamer.protocol.registry.reports import Fault
 from dreamer.protocol.registry.standing import VerifyMember
 from dreamer.protocol.registry.verify import accept_newer, verify
 from dreamer.protocol.registry.view import Verified
+
+log = logging.getLogger(__name__)
 
 
 class DocumentStore(Protocol):
@@ -45,7 +49,7 @@ class RegistryClient:
     """One room's registry, as this node reads and changes it.
 
     ``seen`` is the newest document that this node knew before it started, so that an older one is
-    refused after a restart too. ``verified`` is the newest one read since, None before the first.
+    refused after a restart too; ``keep`` is told of each newer one and its ETag, in a thread.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class RegistryClient:
         verify_member: VerifyMember,
         *,
         seen: Document | None = None,
+        keep: Callable[[bytes, str], None] = lambda data, etag: None,
         clock: Callable[[], float] = time.time,
         rng: Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -64,17 +69,20 @@ class RegistryClient:
         self._store = store
         self._author = author
         self._verify_member = verify_member
-        self._seen = seen or Document(room)
-        self._newest: Verified | None = None
+        self._keep = keep
+        self._newest = seen or Document(room)
+        # What is believed of the newest document; None until it is judged, and judged anew.
+        self._judged: Verified | None = None
+        self._etag: str | None = None
+        self._doubts = 0
         self._clock = clock
         # One call at a time: a slow read must not look like a store that went back in time.
         self._lock = asyncio.Lock()
         self._rng = rng or Random()  # noqa: S311 - it spreads retries, it guards nothing
         self._sleep = sleep
-        self.verified: Verified | None = None
 
     async def refresh(self) -> Verified:
-        """Read and verify the document.
+        """Read and verify the document; what is known to be unchanged is not verified again.
 
         Raises:
             RemoteError: the store can't be reached.
@@ -82,17 +90,33 @@ class RegistryClient:
             InputError: what it returned is not this room's document.
         """
         async with self._lock:
-            verified, _ = await self._read()
-        return verified
+            stored = await self._store.read()
+            return await self._take(*(stored or (None, None)))
+
+    async def reach(self) -> None:
+        """Make sure that the store answers; whatever it holds, a change can be made then.
+
+        Raises:
+            RemoteError: it can't be reached.
+        """
+        async with self._lock:
+            await self._store.read()
 
     async def recall(self) -> Verified | None:
         """Return the newest document known without asking the store; None if none ever was."""
-        if self.verified is not None or not self._seen.serial:
-            return self.verified
-        return await asyncio.to_thread(verify, self._seen, self._verify_member, self._clock())
+        return await self._judge_newest() if self._newest.serial else None
+
+    def doubt(self) -> None:
+        """Judge anew whom to believe, at the next call: a membership has ended."""
+        self._doubts += 1
+        self._judged = self._etag = None
 
     async def change(self, *changes: Change) -> Verified:
         """Make ``changes`` together, as one, on top of whatever others have written.
+
+        What the store holds may be unusable: no document, or one older than was seen here. The
+        newest document seen takes its place then, so that nobody who may write can end the
+        writing for all. A later format of documents needs another place for the same reason.
 
         Raises:
             ConflictError: others wrote first at every attempt.
@@ -110,34 +134,61 @@ class RegistryClient:
         )
 
     async def _try(self, changes: tuple[Change, ...]) -> Verified:
-        verified, etag = await self._read()
-        document = await asyncio.to_thread(apply, verified, changes, self._author, self._clock())
-        if document is verified.document:
-            return verified
-        await self._store.write(await asyncio.to_thread(document.encode), etag)
-        return await self._accept(document)
+        data, etag = await self._store.read() or (None, None)
+        usable = True
+        try:
+            base = await self._take(data, etag)
+        except (InputError, ForbiddenError) as error:
+            usable = False
+            log.warning("putting back the registry of room %s: %s", short(self._room), error)
+            base = await self._judge_newest()
+        document = await asyncio.to_thread(apply, base, changes, self._author, self._clock())
+        if document is base.document and usable:
+            return base
+        encoded = await asyncio.to_thread(document.encode)
+        written = await self._store.write(encoded, etag)
+        return await self._accept(document, encoded, written)
 
-    async def _read(self) -> tuple[Verified, str | None]:
-        stored = await self._store.read()
-        if stored is None:
-            return await self._accept(Document(self._room)), None
-        data, etag = stored
-        return await self._accept(await asyncio.to_thread(parse, data, self._room)), etag
+    async def _take(self, data: bytes | None, etag: str | None) -> Verified:
+        """Believe what the store returned, if it can be."""
+        if data is None:
+            return await self._accept(Document(self._room), None, None)
+        if self._judged is not None and etag == self._etag:
+            return self._judged
+        return await self._accept(await asyncio.to_thread(parse, data, self._room), data, etag)
 
-    async def _accept(self, document: Document) -> Verified:
-        self.verified = await asyncio.to_thread(self._judge, document)
-        return self.verified
-
-    def _judge(self, document: Document) -> Verified:
-        now = self._clock()
-        new = verify(document, self._verify_member, now)
-        if self._newest is None or new.serial < self._newest.serial:
+    async def _accept(self, document: Document, data: bytes | None, etag: str | None) -> Verified:
+        doubts = self._doubts
+        found = await asyncio.to_thread(verify, document, self._verify_member, self._clock())
+        if self._judged is None or found.serial < self._judged.serial:
             # Before the store is accused, both are judged by the memberships known today: a
             # revocation since then takes the revoked member's changes out of either.
-            self._newest = verify(self._seen, self._verify_member, now)
-        self._newest = accept_newer(self._newest, new)
-        self._seen = document
-        return new
+            self._judged = None
+            accept_newer(await self._judge_newest(), found)
+        self._newest = document
+        self._judged = found if doubts == self._doubts else None
+        # What is too early to be believed now may be believed later.
+        early = any(report.fault is Fault.FROM_THE_FUTURE for report in found.reports)
+        self._etag = None if early else etag
+        if data is not None and etag is not None:
+            await self._keep_copy(data, etag)
+        return found
+
+    async def _keep_copy(self, data: bytes, etag: str) -> None:
+        try:
+            await asyncio.to_thread(self._keep, data, etag)
+        except LocalError as error:
+            # What was read or written counts all the same.
+            log.error("no copy of the registry of room %s was kept: %s", short(self._room), error)
+
+    async def _judge_newest(self) -> Verified:
+        if self._judged is not None:
+            return self._judged
+        doubts, newest = self._doubts, self._newest
+        found = await asyncio.to_thread(verify, newest, self._verify_member, self._clock())
+        if doubts == self._doubts and newest is self._newest:
+            self._judged = found
+        return found
 
     def _pause_s(self, attempt: int) -> float:
         ceiling = min(REGISTRY_RETRY_MAX_S, REGISTRY_RETRY_BASE_S * 2**attempt)

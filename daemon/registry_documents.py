@@ -1,11 +1,10 @@
-"""Where a room's registry is kept: at the tracker, with a copy here for when it is away."""
+"""Where a room's registry is kept: at the tracker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from dreamer.daemon.rendezvous.session import TrackerSession
-from dreamer.daemon.state import CachedRegistry, State
 from dreamer.protocol.errors import RemoteError
 from dreamer.protocol.limits import TRACKER_CONNECT_TIMEOUT_S
 from dreamer.protocol.rooms.card import RoomCard
@@ -17,10 +16,9 @@ class TrackerDocuments:
     All nodes must write to the same place, so it is always the first of the room's trackers.
     """
 
-    def __init__(self, card: RoomCard, sessions: Sequence[TrackerSession], state: State) -> None:
+    def __init__(self, card: RoomCard, sessions: Sequence[TrackerSession]) -> None:
         self._card = card
         self._sessions = sessions
-        self._state = state
 
     async def read(self) -> tuple[bytes, str] | None:
         """Return the document and its ETag; None when there is none yet.
@@ -28,11 +26,7 @@ class TrackerDocuments:
         Raises:
             RemoteError: the tracker can't be reached.
         """
-        found = await (await self._keeper()).read_registry()
-        if found is not None:
-            data, etag = found
-            self._state.put_registry(self._card.room_id, CachedRegistry(etag, data))
-        return found
+        return await (await self._keeper()).read_registry()
 
     async def write(self, data: bytes, etag: str | None) -> str:
         """Write if the stored version is still ``etag``; return the new ETag.
@@ -41,9 +35,7 @@ class TrackerDocuments:
             ConflictError: somebody else wrote first.
             RemoteError: the tracker can't be reached.
         """
-        written = await (await self._keeper()).write_registry(data, etag)
-        self._state.put_registry(self._card.room_id, CachedRegistry(written, data))
-        return written
+        return await (await self._keeper()).write_registry(data, etag)
 
     async def _keeper(self) -> TrackerSession:
         if not self._sessions:

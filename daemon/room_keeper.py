@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from dreamer.daemon.origins import Origins
@@ -13,14 +15,17 @@ from dreamer.daemon.room_session import RoomSession
 from dreamer.daemon.rooms import Membership, RoomBook
 from dreamer.daemon.tasks import TaskSet
 from dreamer.daemon.transport.vocabulary import FromTransport
-from dreamer.protocol.errors import AmbiguousError, InputError, NoMatchError
+from dreamer.protocol.errors import AmbiguousError, DreamerError, InputError, NoMatchError
 from dreamer.protocol.ids import RoomId
+from dreamer.protocol.limits import ROOM_RESTART_BASE_S, ROOM_RESTART_MAX_S
 from dreamer.protocol.registry.view import Model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Kept:
-    """A session and the task that runs it."""
+    """A session and the task that keeps it running."""
 
     session: RoomSession
     task: asyncio.Task[None]
@@ -35,11 +40,13 @@ class RoomKeeper:
         make_session: Callable[[Membership], RoomSession],
         origins: Origins,
         tasks: TaskSet,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._book = book
         self._make_session = make_session
         self._origins = origins
         self._tasks = tasks
+        self._sleep = sleep
         self._kept: dict[RoomId, Kept] = {}
 
     def start(self) -> None:
@@ -83,8 +90,7 @@ class RoomKeeper:
             self._book.create, name, trackers, origin, endpoint_url, time.time()
         )
         try:
-            if (storage := self._origins.of(membership.card)) is not None:
-                await asyncio.to_thread(storage.check)
+            await self._check_origin(membership)
             session = self._start(membership)
             await session.wait_connected()
         except BaseException:
@@ -109,14 +115,14 @@ class RoomKeeper:
             await session.wait_connected()
             await asyncio.to_thread(self._book.add, membership)
         except BaseException:
-            await self._stop(room_id)
+            await self._drop(membership)
             raise
         return _info(session)
 
     async def leave(self, room: str) -> RoomId:
         """Forget a room."""
         membership = await asyncio.to_thread(self._book.remove, room)
-        await self._stop(membership.card.room_id)
+        await self._drop(membership)
         return membership.card.room_id
 
     def invite(self, room: str, roles: list[str], expires_s: float, uses: int) -> str:
@@ -157,19 +163,26 @@ class RoomKeeper:
         Raises:
             NoMatchError: no room has it.
             AmbiguousError: several models, or several rooms, have it.
+            DreamerError: no room that can be asked has it, and one can't be asked.
         """
         if room is not None or len(self.sessions) < 2:
             session = self.get(room)
             return session, await session.resolve(ref)
         found: list[tuple[RoomSession, Model]] = []
         missing: list[NoMatchError] = []
+        failed: list[DreamerError] = []
         for session in self.sessions:
             try:
                 found.append((session, await session.resolve(ref)))
             except NoMatchError as error:
                 missing.append(error)
+            except InputError:
+                raise
+            except DreamerError as error:
+                log.warning("can't look for a model in room %s: %s", session.card.name, error)
+                failed.append(error)
         if not found:
-            raise missing[0]
+            raise [*failed, *missing][0]
         if len({model.manifest_id for _, model in found}) > 1:
             names = ", ".join(session.card.name for session, _ in found)
             raise AmbiguousError(f"{ref!r:.80} is in several rooms ({names}): say --room NAME")
@@ -177,19 +190,49 @@ class RoomKeeper:
 
     def _start(self, membership: Membership) -> RoomSession:
         session = self._make_session(membership)
-        self._kept[membership.card.room_id] = Kept(session, self._tasks.start(session.run()))
+        running = self._tasks.start(self._keep_running(session))
+        self._kept[membership.card.room_id] = Kept(session, running)
         return session
+
+    async def _keep_running(self, session: RoomSession) -> None:
+        """Run a session for ever: one that a bug of ours ends is begun again after a pause."""
+        failures = 0
+        while True:
+            began = time.monotonic()
+            running = self._tasks.start(session.run())
+            try:
+                await asyncio.wait([running])
+            finally:
+                running.cancel()
+                # Whatever it ended with has been logged; leaving must not fail for it.
+                await asyncio.wait([running])
+            failures = failures + 1 if time.monotonic() - began < ROOM_RESTART_MAX_S else 1
+            pause_s = min(ROOM_RESTART_MAX_S, ROOM_RESTART_BASE_S * 2 ** min(failures - 1, 16))
+            log.error("room %s failed; it starts again in %.0f s", session.card.name, pause_s)
+            await self._sleep(pause_s)
+
+    async def _check_origin(self, membership: Membership) -> None:
+        storage = self._origins.of(membership.card)
+        if storage is None:
+            return
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(storage.check, stop)
+        finally:
+            stop.set()
 
     async def _stop(self, room_id: RoomId) -> None:
         if kept := self._kept.pop(room_id, None):
             kept.session.close()
             kept.task.cancel()
-            # Whatever it ended with has been logged; leaving must not fail for it.
             await asyncio.wait([kept.task])
 
-    async def _undo(self, membership: Membership) -> None:
+    async def _drop(self, membership: Membership) -> None:
         await self._stop(membership.card.room_id)
-        self._origins.forget(membership.card)
+        await asyncio.to_thread(self._origins.forget, membership.card)
+
+    async def _undo(self, membership: Membership) -> None:
+        await self._drop(membership)
         await asyncio.to_thread(self._book.remove, membership.card.room_id.hex())
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import aiohttp
@@ -14,8 +15,11 @@ import aiohttp
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.links.link import Fanout, Link
 from dreamer.daemon.links.room_links import IceSettings, RoomLinks, TransportPort
+from dreamer.daemon.members import Members, find_member
+from dreamer.daemon.presence import Presence
 from dreamer.daemon.registry import RegistryClient
 from dreamer.daemon.registry_documents import TrackerDocuments
+from dreamer.daemon.registry_view import RegistryView
 from dreamer.daemon.rendezvous.events import (
     MemberGone,
     MemberPresent,
@@ -23,15 +27,17 @@ from dreamer.daemon.rendezvous.events import (
     RendezvousEvent,
     RevocationReceived,
     SignalReceived,
+    TrackerDown,
     TrackerUp,
     Unreachable,
 )
 from dreamer.daemon.rendezvous.session import TrackerSession
+from dreamer.daemon.revocations import sign_revocation
 from dreamer.daemon.rooms import Membership
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.objects import ObjectFetcher
 from dreamer.daemon.sharing.serving import BlockPlaces, Serving
-from dreamer.daemon.state import Ban, State
+from dreamer.daemon.state import Ban, CachedRegistry, State
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
@@ -39,25 +45,19 @@ from dreamer.protocol.errors import (
     DreamerError,
     ForbiddenError,
     InputError,
-    NoMatchError,
+    LocalError,
     RemoteError,
-    RemoteProtocolError,
 )
 from dreamer.protocol.ids import InfoHash, ManifestId, NodeId, RoomId, short
-from dreamer.protocol.limits import BAN_S, TRACKER_CONNECT_TIMEOUT_S
+from dreamer.protocol.limits import BAN_S, REMOVAL_TIMEOUT_S, TRACKER_CONNECT_TIMEOUT_S
 from dreamer.protocol.link.handshake import Party
 from dreamer.protocol.registry.changes import Author
 from dreamer.protocol.registry.document import parse as parse_document
 from dreamer.protocol.registry.membership import member_verifier
-from dreamer.protocol.registry.resolve import resolve
-from dreamer.protocol.registry.view import Model, Registry, Verified
+from dreamer.protocol.registry.view import Model, Registry
 from dreamer.protocol.rooms.card import swarm_hash
-from dreamer.protocol.rooms.membership import (
-    chain_to_json,
-    parse_chain,
-    verify_chain,
-)
-from dreamer.protocol.rooms.revocations import Revocation, RevocationSet
+from dreamer.protocol.rooms.membership import chain_to_json
+from dreamer.protocol.rooms.revocations import Revocation
 
 log = logging.getLogger(__name__)
 
@@ -89,25 +89,34 @@ class RoomSession:
     def __init__(self, membership: Membership, parts: RoomParts) -> None:
         self.membership = membership
         self.card = membership.card
-        self.present: dict[NodeId, Json] = {}
-        self.revoked = RevocationSet(membership.card.room_id)
         self.fanout = Fanout()
+        self.at_close: list[Callable[[], object]] = []
+        """What else ends when this node leaves the room."""
         self._parts = parts
+        self._members = Members(membership.card.room_id, parts.state)
+        self._presence = Presence()
         self._announcing = False
+        self._removing: dict[bytes, asyncio.Future[None]] = {}
         self.sessions = [self._session(url) for url in self.card.trackers]
         self.links = self._make_links()
         self.objects = ObjectFetcher(parts.numbers)
         self.fanout.add(self.objects)
-        self.fanout.add(
-            Serving(self.room_id, parts.library, parts.places, parts.damaged, parts.tasks)
-        )
+        serving = Serving(self.room_id, parts.library, parts.places, parts.damaged, parts.tasks)
+        self.fanout.add(serving)
+        self.at_close.append(serving.close)
         self.registry = self._make_registry()
+        self._view = RegistryView(self.card.name, self.registry, parts.tasks)
         parts.library.listen(self._library_changed)
 
     @property
     def room_id(self) -> RoomId:
         """The room's key."""
         return self.card.room_id
+
+    @property
+    def present(self) -> dict[NodeId, Json]:
+        """The members that a tracker reports, with what they say that they can do."""
+        return self._presence.members
 
     @property
     def connected(self) -> bool:
@@ -170,6 +179,51 @@ class RoomSession:
         name = self.present.get(node, {}).get("name")
         return name[:64] if isinstance(name, str) and name.isprintable() else ""
 
+    async def remove_member(self, ref: str) -> NodeId:
+        """End the membership of the node that ``ref`` names, once a tracker has taken note.
+
+        Raises:
+            ForbiddenError: this node may not.
+            InputError: it names no node, none that is known, or several; or this one.
+            RemoteError: no tracker took note of it in time.
+        """
+        identity, ended = self._parts.identity, self._members.revocations.ended
+        node = find_member(ref, self._known_members())
+        if node == identity.node_id:
+            raise InputError("that is this node itself: use 'dreamer room leave'")
+        made = sign_revocation(self.membership, identity, node, ended.next_number, time.time())
+        self._members.check_ends(made)
+        noted = self._removing[made.signature] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(REMOVAL_TIMEOUT_S):
+                await self._tell_trackers(made)
+                await noted
+        except TimeoutError:
+            raise RemoteError(
+                f"no tracker of room {self.card.name} has confirmed it in "
+                f"{REMOVAL_TIMEOUT_S:.0f} s: see dreamerd's log, and remove the node again"
+            ) from None
+        finally:
+            del self._removing[made.signature]
+        return node
+
+    async def _tell_trackers(self, revocation: Revocation) -> None:
+        last = RemoteError(f"room {self.card.name} has no tracker")
+        told = False
+        for session in self.sessions:
+            try:
+                await session.revoke(revocation)
+                told = True
+            except RemoteError as error:
+                last = error
+        if not told:
+            raise last
+
+    def _known_members(self) -> Iterator[NodeId]:
+        yield from self.present
+        yield from (link.peer for link in self.links.links)
+        yield from self._view.authors()
+
     def punish(self, node: NodeId, reason: str) -> None:
         """Ban a node for a while and drop its link."""
         log.warning("banning %s for %.0f s: it %s", short(node), BAN_S, reason)
@@ -179,43 +233,12 @@ class RoomSession:
     # The registry
 
     async def read_registry(self) -> Registry:
-        """Return the registry, read anew where a tracker can be reached, else as last seen.
-
-        Raises:
-            RemoteError: no tracker is there and nothing was seen before.
-        """
-        return (await self._read_verified()).registry
-
-    async def _read_verified(self) -> Verified:
-        try:
-            verified = await self.registry.refresh()
-        except RemoteError:
-            known = await self.registry.recall()
-            if known is None:
-                raise
-            verified = known
-        for report in verified.reports:
-            log.warning("room %s: %s", self.card.name, report)
-        return verified
+        """Return the registry; see ``RegistryView.read``."""
+        return (await self._view.read()).registry
 
     async def resolve(self, ref: str) -> Model:
-        """Return the model that a reference names in this room.
-
-        Raises:
-            NoMatchError: it names nothing, or only what can't be believed.
-            AmbiguousError: it names several models.
-        """
-        verified = await self._read_verified()
-        try:
-            return resolve(verified.registry, ref)
-        except NoMatchError as error:
-            for report in verified.reports:
-                if report.concerns(ref):
-                    raise NoMatchError(
-                        f"{ref!r:.80} is in the registry but can't be believed ({report}): ask its "
-                        "publisher to push it again"
-                    ) from error
-            raise
+        """Return the model that a reference names in this room; see ``RegistryView.resolve``."""
+        return await self._view.resolve(ref)
 
     # Making the parts
 
@@ -227,7 +250,7 @@ class RoomSession:
             self.membership.chain,
             self._parts.identity.key,
             self._parts.rng,
-            self._rendezvous,
+            partial(self._rendezvous, url),
         )
 
     def _make_links(self) -> RoomLinks:
@@ -240,7 +263,7 @@ class RoomSession:
         return RoomLinks(
             party,
             self._parts.transport,
-            self._verify_peer,
+            self._members.verify,
             lambda node: self._parts.state.ban(node, time.time()) is not None,
             self._send_signal,
             self.fanout,
@@ -258,33 +281,24 @@ class RoomSession:
             except DreamerError as error:
                 log.warning("the cached registry of %s is damaged: %s", self.card.name, error)
         author = Author(self._parts.identity.key, chain_to_json(self.membership.chain))
-        documents = TrackerDocuments(self.card, self.sessions, self._parts.state)
-        judge = member_verifier(self.revoked)
-        return RegistryClient(self.room_id, documents, author, judge, seen=seen)
+        documents = TrackerDocuments(self.card, self.sessions)
+        judge = member_verifier(self._members.revocations.ended)
+        keep = self._keep_registry
+        return RegistryClient(self.room_id, documents, author, judge, seen=seen, keep=keep)
 
-    def _verify_peer(self, data: bytes) -> NodeId:
-        try:
-            chain = parse_chain(canonical.loads(data).get("chain"))
-        except InputError as error:
-            raise RemoteProtocolError(f"a membership that can't be read: {error}") from error
-        member = verify_chain(self.room_id, chain, time.time())
-        self.revoked.check(member)
-        for admission in member.admissions:
-            users = self._parts.state.use_invite(
-                admission.invite_id, admission.node_id, time.time()
-            )
-            if admission.node_id not in users[: admission.uses]:
-                raise ForbiddenError("its invitation had been used by another node before")
-        return member.node_id
+    def _keep_registry(self, document: bytes, etag: str) -> None:
+        self._parts.state.put_registry(self.room_id, CachedRegistry(etag, document))
 
     # What trackers and the library report
 
-    def _rendezvous(self, event: RendezvousEvent) -> None:
+    def _rendezvous(self, tracker: str, event: RendezvousEvent) -> None:
         match event:
             case MemberPresent(node, capabilities):
-                self.present[node] = capabilities
+                self._presence.arrived(tracker, node, capabilities)
             case MemberGone(node):
-                self.present.pop(node, None)
+                self._presence.left(tracker, node)
+            case TrackerDown():
+                self._presence.lost(tracker)
             case SignalReceived(node, body):
                 self.links.signal_received(node, body)
             case Unreachable(node):
@@ -292,21 +306,30 @@ class RoomSession:
             case RevocationReceived(revocation):
                 self._revoke(revocation)
             case TrackerUp() | RegistryChanged():
-                self._parts.tasks.start(self._refresh_registry())
+                self._view.moved()
 
     def _revoke(self, revocation: Revocation) -> None:
         try:
-            self.revoked.add(revocation, time.time())
+            is_new = self._members.take(revocation)
         except ForbiddenError as error:
             log.warning("ignored a revocation: %s", error)
             return
-        self.links.drop(revocation.node_id, "its membership was ended")
+        except LocalError as error:
+            log.error("a revocation counts only until this node restarts: %s", error)
+            is_new = True
+        noted = self._removing.get(revocation.signature)
+        if noted is not None and not noted.done():
+            noted.set_result(None)
+        if is_new:
+            self._drop_the_ended()
 
-    async def _refresh_registry(self) -> None:
-        try:
-            await self.read_registry()
-        except DreamerError as error:
-            log.warning("can't read the registry of %s: %s", self.card.name, error)
+    def _drop_the_ended(self) -> None:
+        """Part from everybody whose membership rests on a node that was removed."""
+        for link in list(self.links.links):
+            if self._members.ended(link.peer):
+                self.links.drop(link.peer, "its membership was ended")
+        self.registry.doubt()
+        self._view.moved()
 
     def _send_signal(self, peer: NodeId, body: Json) -> None:
         self._parts.tasks.start(self._signal(peer, body))
@@ -338,8 +361,12 @@ class RoomSession:
             session.announce(have=have, want=want)
 
     def close(self) -> None:
-        """Say goodbye to every peer."""
+        """Say goodbye to every peer and give back what the node lent to the room."""
         self.links.close()
+        self._parts.library.stop_listening(self._library_changed)
+        for end in self.at_close:
+            end()
+        self._parts.library.withdraw_room(self.room_id)
 
 
 def serves(capabilities: Json) -> bool:

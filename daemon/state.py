@@ -19,9 +19,7 @@ from dreamer.protocol.errors import LocalError
 from dreamer.protocol.ids import Digest, ManifestId, NodeId, RoomId
 from dreamer.protocol.limits import STATE_BUSY_TIMEOUT_S
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE stamps (digest BLOB PRIMARY KEY, size_bytes INTEGER, mtime_ns INTEGER) WITHOUT ROWID;
 CREATE TABLE layouts (path TEXT PRIMARY KEY, manifest_id BLOB) WITHOUT ROWID;
 CREATE TABLE models (manifest_id BLOB, room_id BLOB, name TEXT, path TEXT, at REAL,
@@ -33,6 +31,14 @@ CREATE TABLE bans (node_id BLOB PRIMARY KEY, until REAL, reason TEXT) WITHOUT RO
 CREATE TABLE invite_uses (invite_id BLOB, node_id BLOB, at REAL,
                           PRIMARY KEY (invite_id, node_id)) WITHOUT ROWID;
 """
+_REVOCATIONS = """
+CREATE TABLE revocations (room_id BLOB, signature BLOB, statement BLOB,
+                          PRIMARY KEY (room_id, signature)) WITHOUT ROWID;
+"""
+_SCHEMA = (_FIRST, _REVOCATIONS)
+"""What each version of the file added to the one before it."""
+
+SCHEMA_VERSION = len(_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -128,8 +134,9 @@ class State:
         if version > SCHEMA_VERSION:
             raise LocalError(f"{self._path} was made by a newer Dreamer: upgrade this one")
         # In one transaction: a crash leaves no half of a schema behind.
-        if version == 0:
-            self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        if version < SCHEMA_VERSION:
+            missing = "".join(_SCHEMA[version:])
+            self._db.executescript(f"BEGIN;{missing}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -234,11 +241,23 @@ class State:
         )
 
     def drop_room(self, room_id: RoomId) -> None:
-        """Forget a room's registry and which models it named; content stays in the store."""
+        """Forget a room's registry, revocations and which models it named; content stays."""
         # The content may be wanted by another room; only the names go.
         with self._lock:
+            self._rows("DELETE FROM revocations WHERE room_id = ?", (room_id,))
             self._rows("DELETE FROM registries WHERE room_id = ?", (room_id,))
             self._rows("DELETE FROM models WHERE room_id = ?", (room_id,))
+
+    def revocations(self, room_id: RoomId) -> list[bytes]:
+        """Return the revocations of a room, as they were put here, in no order."""
+        rows = self._rows("SELECT statement FROM revocations WHERE room_id = ?", (room_id,))
+        return [row[0] for row in rows]
+
+    def put_revocation(self, room_id: RoomId, signature: bytes, statement: bytes) -> None:
+        """Keep a verified revocation; ``signature`` tells it from the others."""
+        self._rows(
+            "INSERT OR REPLACE INTO revocations VALUES (?, ?, ?)", (room_id, signature, statement)
+        )
 
     def add_transfer(self, transfer: Transfer) -> None:
         """Enter a transfer in the ledger."""

@@ -8,6 +8,7 @@
     │   ├── NoMatchError            a reference names nothing
     │   └── AmbiguousError          a reference names several models
     ├── LocalError                  our own machine can't do it (disk full, file damaged, held home)
+    │   ├── StoppedError            the work was asked to stop before its end
     │   └── LocalProtocolError      our own code broke the protocol: a bug
     ├── RemoteError                 somebody else failed (tracker away, origin refused)
     │   ├── RemoteProtocolError     a peer broke the protocol: it is blamed and dropped
@@ -54,6 +55,12 @@ class LocalError(DreamerError):
     """This machine can't do it now."""
 
     code = "local"
+
+
+class StoppedError(LocalError):
+    """The work was asked to stop; nothing is left half-done that would be taken for whole."""
+
+    code = "stopped"
 
 
 class LocalProtocolError(LocalError):

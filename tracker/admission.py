@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dreamer.protocol.errors import ConflictError, ForbiddenError
 from dreamer.protocol.ids import RoomId
+from dreamer.protocol.limits import TRACKER_ROOM_KEY_REVOCATIONS, TRACKER_ROOM_MAX_REVOCATIONS
 from dreamer.protocol.rooms.keys import Purpose, verify
 from dreamer.protocol.rooms.membership import Member, verify_chain
-from dreamer.protocol.rooms.revocations import REVOKED_MESSAGE, Revocation
-from dreamer.tracker.documents import Documents
+from dreamer.protocol.rooms.revocations import REVOKED_MESSAGE, Revocation, RevocationSet
+from dreamer.tracker.documents import Documents, Revoked
 from dreamer.tracker.refusal import Reason, RefusedError
 from dreamer.tracker.room_wire import Login
 
 
 def prove(login: Login, nonce: bytes, now: float) -> Member:
-    """Return the member that a login proves. The room needn't be known: its key is its name.
+    """Return the member that a login proves, whose name of the tracker was checked.
+
+    The room needn't be known: its key is its name.
 
     Raises:
         ForbiddenError: the signature, or a rule of the chain, says no.
     """
-    message = nonce + login.room_id + login.node_id
+    message = nonce + login.room_id + login.node_id + login.tracker.encode()
     verify(login.node_id, Purpose.TRACKER_LOGIN, message, login.signature)
     member = verify_chain(login.room_id, login.chain, now)
     if member.node_id != login.node_id:
@@ -26,30 +29,44 @@ def prove(login: Login, nonce: bytes, now: float) -> Member:
     return member
 
 
-def admit(documents: Documents, room_id: RoomId, member: Member, now: float) -> None:
-    """Record a member's first login, or recognise a later one. Blocks.
+def admit(documents: Documents, room_id: RoomId, member: Member, now: float) -> Revoked:
+    """Record a member's first login, or recognise a later one; return what its room revoked.
 
     Every invitation of the chain is redeemed, not only the last: else a spent invitation with the
     role admin could make any number of admins who exist only on paper, and they could invite.
+    Blocks.
 
     Raises:
-        RefusedError: it was revoked, or an invitation is used up or has expired.
+        RefusedError: it was revoked, an invitation is used up or has expired, or a limit is met.
     """
-    if documents.revocations(room_id).holds_against(member):
+    revoked = documents.revoked(room_id)
+    if revoked.nodes.holds_against(member):
         raise RefusedError(Reason.REVOKED, REVOKED_MESSAGE)
     documents.redeem(room_id, member.admissions, now)
+    return revoked
 
 
-def revoke(documents: Documents, room_id: RoomId, revocation: Revocation, now: float) -> None:
-    """Verify a revocation and keep it. Blocks.
+def revoke(
+    documents: Documents, room_id: RoomId, revocation: Revocation, now: float
+) -> RevocationSet:
+    """Verify a revocation and keep it; return all that are in force now. Blocks.
 
     Raises:
-        ForbiddenError: whoever signed it may not revoke.
+        ForbiddenError: whoever signed it may not revoke, or too much was revoked.
         ConflictError: its number isn't the next.
     """
-    known = documents.revocations(room_id)
+    # A copy: what is refused below must leave no trace in the one that others read.
+    known = RevocationSet(room_id, documents.revoked(room_id).log)
     expected = known.next_number
     known.add(revocation, now)
     if revocation.number != expected:
         raise ConflictError(f"the next revocation of this room has number {expected}")
+    # The room's own key keeps some for itself: an admin who goes bad could use up all the others.
+    kept_back = TRACKER_ROOM_KEY_REVOCATIONS if revocation.chain else 0
+    if expected > TRACKER_ROOM_MAX_REVOCATIONS - kept_back:
+        raise ForbiddenError(
+            f"this room has {expected - 1} revocations, and its tracker keeps no more: "
+            "make a new room, and invite those who are to stay"
+        )
     documents.add_revocation(revocation)
+    return known

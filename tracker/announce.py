@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import islice
 
 from aiohttp import WSCloseCode, web
 
@@ -84,17 +85,20 @@ class AnnounceHandler:
             return
         for target, offer in self._swarms.route(peer, said.offers, now):
             self._tally.offers += 1
-            # Posted, not awaited: a slow target mustn't hold up the one who announces.
-            self._sockets[target.owner].post(wire.offer_to(said.info_hash, said.peer_id, offer))
+            # Not awaited: a slow target mustn't hold up the one who announces.
+            self._sockets[target.owner].forward(
+                socket.number, wire.offer_to(said.info_hash, said.peer_id, offer)
+            )
 
     def _answer(self, socket: ClientSocket, said: Answer) -> None:
         target = self._swarms.route_answer(socket.number, said, self._clock())
         if target is not None:
             self._tally.answers += 1
-            self._sockets[target.owner].post(wire.answer_to(said))
+            self._sockets[target.owner].forward(socket.number, wire.answer_to(said))
 
     def _scrape(self, socket: ClientSocket, said: Scrape) -> None:
         asked = said.info_hashes
         if asked is None:
-            asked = tuple(swarm.info_hash for swarm in self._swarms)[:TRACKER_SCRAPE_MAX_SWARMS]
+            some = islice(self._swarms, TRACKER_SCRAPE_MAX_SWARMS)
+            asked = tuple(swarm.info_hash for swarm in some)
         socket.post(wire.scrape_reply({each: self._swarms.counts(each) for each in asked}))

@@ -9,7 +9,7 @@ from random import Random
 
 from aiohttp import web
 
-from dreamer.protocol.limits import REGISTRY_MAX_BYTES, TRACKER_SWEEP_INTERVAL_S
+from dreamer.protocol.limits import TRACKER_REGISTRY_MAX_BYTES, TRACKER_SWEEP_INTERVAL_S
 from dreamer.tracker.announce import AnnounceHandler
 from dreamer.tracker.documents import Documents
 from dreamer.tracker.registry import RegistryHandler
@@ -18,6 +18,7 @@ from dreamer.tracker.rooms import Rooms
 from dreamer.tracker.sessions import Sessions
 from dreamer.tracker.stats import StatsHandler, Tally
 from dreamer.tracker.swarms import Swarms
+from dreamer.tracker.terms import Terms
 
 _ABOUT = "This is a dreamer-tracker. WebTorrent clients announce at /announce.\n"
 
@@ -25,18 +26,18 @@ _ABOUT = "This is a dreamer-tracker. WebTorrent clients announce at /announce.\n
 class Tracker:
     """A rendezvous server over one store, ready to be served by aiohttp."""
 
-    def __init__(self, documents: Documents, rng: Random) -> None:
+    def __init__(self, documents: Documents, rng: Random, terms: Terms | None = None) -> None:
         tally, rooms = Tally(), Rooms()
         self._swarms = Swarms(rng)
         self._sessions = Sessions()
         self._announce = AnnounceHandler(self._swarms, tally)
-        self._room = RoomHandler(rooms, self._sessions, documents, rng)
+        self._room = RoomHandler(rooms, self._sessions, documents, rng, terms or Terms())
         self._registry = RegistryHandler(rooms, self._sessions, documents)
         self._stats = StatsHandler(self._swarms, tally, documents.probe)
 
     def web_app(self) -> web.Application:
         """Return the routes and the background work, for one server."""
-        app = web.Application(client_max_size=REGISTRY_MAX_BYTES)
+        app = web.Application(client_max_size=TRACKER_REGISTRY_MAX_BYTES)
         app.router.add_get("/", self._front)
         app.router.add_get("/announce", self._announced)
         app.router.add_get("/room", self._entered)
@@ -54,7 +55,7 @@ class Tracker:
         """Drop what has aged out; ``now`` is of the steady clock."""
         self._swarms.prune(now)
         self._sessions.prune(now)
-        self._room.sweep()
+        self._room.sweep(now)
 
     async def _front(self, request: web.Request) -> web.StreamResponse:
         if _wants_websocket(request):

@@ -11,36 +11,56 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.ids import RoomId, from_hex
+from dreamer.tracker.terms import Terms
 
 DEFAULT_LISTEN = "0.0.0.0:8470"
-_KEYS = ("listen", "data")
+_KEYS = ("listen", "data", "rooms", "names")
+_LISTS = ("rooms", "names")
 _SECTIONS = ("node", "api", "network", "tracker", "inference", "log")
 
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """Where the tracker listens (port 0: any free one) and keeps its store."""
+    """Where the tracker listens (port 0: any free one), keeps its store, and whom it serves."""
 
     host: str
     port: int
     data: Path
+    terms: Terms
 
 
-def resolve(
-    listen: str | None, data: str | None, config: Path | None, environ: Mapping[str, str]
-) -> TrackerConfig:
-    """Return the settings; arguments that were not given are None.
+@dataclass(frozen=True)
+class Given:
+    """What the command line says; lists are written with commas. None: it doesn't say."""
+
+    listen: str | None = None
+    data: str | None = None
+    rooms: str | None = None
+    names: str | None = None
+    config: Path | None = None
+
+
+def resolve(given: Given, environ: Mapping[str, str]) -> TrackerConfig:
+    """Return the settings.
 
     Raises:
         InputError: the file has an unknown key, a value is malformed, or there is no data folder.
     """
-    file = _read(config) if config else {}
-    listen = listen or environ.get("DREAMER_TRACKER_LISTEN") or file.get("listen", DEFAULT_LISTEN)
-    data = data or environ.get("DREAMER_TRACKER_DATA") or file.get("data")
+    file = _read(given.config) if given.config else {}
+
+    def setting(key: str, said: str | None) -> str:
+        return said or environ.get(f"DREAMER_TRACKER_{key.upper()}") or file.get(key, "")
+
+    data = setting("data", given.data)
     if not data:
         raise InputError("where to keep the store? give --data DIR or set DREAMER_TRACKER_DATA")
-    host, port = _split(listen)
-    return TrackerConfig(host, port, Path(data))
+    host, port = _split(setting("listen", given.listen) or DEFAULT_LISTEN)
+    terms = Terms(
+        frozenset(_room(each) for each in _listed(setting("rooms", given.rooms))),
+        frozenset(each.lower() for each in _listed(setting("names", given.names))),
+    )
+    return TrackerConfig(host, port, Path(data), terms)
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -59,9 +79,21 @@ def _read(path: Path) -> dict[str, str]:
 def _text(path: Path, key: str, value: object) -> str:
     if key not in _KEYS:
         raise InputError(f"{path}: [tracker] has no key {key!r}; it has {', '.join(_KEYS)}")
+    if key in _LISTS:
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return ",".join(value)
+        raise InputError(f"{path}: [tracker] {key} must be a list of strings")
     if not isinstance(value, str):
         raise InputError(f"{path}: [tracker] {key} must be a string")
     return value
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _room(text: str) -> RoomId:
+    return RoomId(from_hex(text, "a room in rooms"))
 
 
 def _split(listen: str) -> tuple[str, int]:

@@ -1,4 +1,6 @@
-"""What a tracker must not forget: registries, uses of invitations, revocations. One SQLite file.
+"""What a tracker must not forget: rooms, registries, uses of invitations, revocations.
+
+All in one SQLite file, and all of it bounded: whoever makes a key has a room, strangers too.
 
 The one owner of the file: SQLite's exclusive lock keeps a second tracker out and dies with the
 process. ``synchronous=FULL`` means that a call that returned survives ``kill -9`` and power loss.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +23,12 @@ from blake3 import blake3
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import ConflictError, LocalError
 from dreamer.protocol.ids import RoomId
+from dreamer.protocol.limits import (
+    TRACKER_CACHED_REVOCATIONS_ROOMS,
+    TRACKER_MAX_ROOMS,
+    TRACKER_REGISTRIES_MAX_BYTES,
+    TRACKER_ROOM_MAX_ADMISSIONS,
+)
 from dreamer.protocol.rooms.membership import Admission
 from dreamer.protocol.rooms.revocations import Revocation, RevocationSet, parse_revocation
 from dreamer.tracker.refusal import Reason, RefusedError
@@ -27,6 +36,9 @@ from dreamer.tracker.refusal import Reason, RefusedError
 ETAG_DIGEST_BYTES = 12
 
 _SCHEMA = """
+CREATE TABLE IF NOT EXISTS room (
+    room BLOB PRIMARY KEY, first_seen REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS registry (
     room BLOB PRIMARY KEY, version INTEGER NOT NULL, etag TEXT NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
@@ -47,6 +59,18 @@ class Document:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Revoked:
+    """A room's revocations by number, as JSON text and parsed, and the nodes that they are of.
+
+    Shared by all who read it: ``nodes`` is never added to.
+    """
+
+    bodies: tuple[str, ...]
+    log: tuple[Revocation, ...]
+    nodes: RevocationSet
+
+
 class Documents:
     """The tracker's store. Safe to call from several threads, one call at a time is served."""
 
@@ -58,6 +82,7 @@ class Documents:
         """
         path = directory / "tracker.sqlite3"
         self._lock = threading.Lock()
+        self._revoked: OrderedDict[RoomId, Revoked] = OrderedDict()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._database = _open(path)
@@ -84,6 +109,27 @@ class Documents:
         with self._lock:
             self._database.execute("SELECT count(*) FROM registry").fetchone()
 
+    def knows(self, room: RoomId) -> bool:
+        """Return whether a member of the room has been let in before."""
+        with self._lock:
+            row = self._database.execute("SELECT 1 FROM room WHERE room = ?", (room,)).fetchone()
+        return row is not None
+
+    def add_room(self, room: RoomId, now: float) -> None:
+        """Remember a room.
+
+        Raises:
+            RefusedError: there are too many.
+        """
+        with self._writing() as database:
+            (rooms,) = database.execute("SELECT count(*) FROM room").fetchone()
+            if rooms >= TRACKER_MAX_ROOMS:
+                raise RefusedError(
+                    Reason.FORBIDDEN,
+                    "this tracker takes no more rooms: use another, or run your own",
+                )
+            database.execute("INSERT OR IGNORE INTO room VALUES (?, ?)", (room, now))
+
     def registry(self, room: RoomId) -> Document | None:
         """Return a room's registry, None when none was written yet."""
         with self._lock:
@@ -99,14 +145,17 @@ class Documents:
 
         Raises:
             ConflictError: the registry is not what the writer thinks; nothing was written.
+            LocalError: all registries together take as much as this tracker keeps.
         """
         with self._writing() as database:
             row = database.execute(
-                "SELECT version, etag FROM registry WHERE room = ?", (room,)
+                "SELECT version, etag, length(body) FROM registry WHERE room = ?", (room,)
             ).fetchone()
-            version, etag = row or (0, None)
+            version, etag, old_bytes = row or (0, None, 0)
             if not _meets(etag, expected):
                 raise ConflictError("the registry was changed by another node: read it again")
+            if len(body) > old_bytes:
+                _check_room_for(database, len(body) - old_bytes)
             digest = blake3(body).hexdigest(length=ETAG_DIGEST_BYTES)
             # The version, because a body may return; the digest, because a store may be replaced.
             etag = f'"{version + 1}.{digest}"'
@@ -120,19 +169,22 @@ class Documents:
         """Record that invitations let nodes in, each node once.
 
         Raises:
-            RefusedError: an invitation is used up or has expired, and the node wasn't in before.
+            RefusedError: an invitation is used up or has expired, or the room has used too many,
+                and the node wasn't in before.
         """
         with self._writing() as database:
             for admission in admissions:
                 _redeem(database, room, admission, now)
 
-    def revocations(self, room: RoomId) -> RevocationSet:
+    def revoked(self, room: RoomId) -> Revoked:
         """Return what was revoked in a room; each was verified when it came in."""
         with self._lock:
-            rows = self._database.execute(
-                "SELECT body FROM revocation WHERE room = ? ORDER BY number", (room,)
-            ).fetchall()
-        return RevocationSet(room, (parse_revocation(json.loads(body)) for (body,) in rows))
+            if room not in self._revoked:
+                self._revoked[room] = _read_revoked(self._database, room)
+                if len(self._revoked) > TRACKER_CACHED_REVOCATIONS_ROOMS:
+                    self._revoked.popitem(last=False)
+            self._revoked.move_to_end(room)
+            return self._revoked[room]
 
     def add_revocation(self, revocation: Revocation) -> None:
         """Keep a revocation that the caller has verified.
@@ -147,6 +199,7 @@ class Documents:
                     "INSERT INTO revocation VALUES (?, ?, ?)",
                     (revocation.room_id, revocation.number, body),
                 )
+                self._revoked.pop(revocation.room_id, None)
         except sqlite3.IntegrityError as error:
             raise ConflictError(f"revocation {revocation.number} exists: take the next") from error
 
@@ -181,6 +234,23 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
+def _check_room_for(database: sqlite3.Connection, more_bytes: int) -> None:
+    (stored_bytes,) = database.execute(
+        "SELECT coalesce(sum(length(body)), 0) FROM registry"
+    ).fetchone()
+    if stored_bytes + more_bytes > TRACKER_REGISTRIES_MAX_BYTES:
+        raise LocalError("this tracker has no space left for registries: ask its owner")
+
+
+def _read_revoked(database: sqlite3.Connection, room: RoomId) -> Revoked:
+    rows = database.execute(
+        "SELECT body FROM revocation WHERE room = ? ORDER BY number", (room,)
+    ).fetchall()
+    bodies = tuple(body for (body,) in rows)
+    log = tuple(parse_revocation(json.loads(body)) for body in bodies)
+    return Revoked(bodies, log, RevocationSet(room, log))
+
+
 def _meets(etag: str | None, expected: Sequence[str] | None) -> bool:
     if etag is None or expected is None:
         return etag is expected
@@ -196,6 +266,13 @@ def _redeem(database: sqlite3.Connection, room: RoomId, admission: Admission, no
         return
     if admission.not_after is not None and now > admission.not_after:
         raise RefusedError(Reason.EXPIRED, "this invitation has expired: ask for a new one")
+    (members,) = database.execute(
+        "SELECT count(*) FROM admission WHERE room = ?", (room,)
+    ).fetchone()
+    if members >= TRACKER_ROOM_MAX_ADMISSIONS:
+        raise RefusedError(
+            Reason.FORBIDDEN, "this room has let in too many for this tracker: make a new one"
+        )
     (used,) = database.execute(
         "SELECT count(*) FROM admission WHERE room = ? AND invite = ?", of_invite
     ).fetchone()

@@ -19,7 +19,7 @@ from aiohttp import web
 from dreamer.protocol.errors import DreamerError, LocalError
 from dreamer.protocol.limits import TRACKER_STOP_TIMEOUT_S
 from dreamer.tracker.app import Tracker
-from dreamer.tracker.config import DEFAULT_LISTEN, TrackerConfig, resolve
+from dreamer.tracker.config import DEFAULT_LISTEN, Given, TrackerConfig, resolve
 from dreamer.tracker.documents import Documents
 
 
@@ -27,7 +27,8 @@ def main() -> None:
     """Run the tracker; exit 1 with one line on stderr when it can't."""
     given = _arguments().parse_args()
     try:
-        config = resolve(given.listen, given.data, given.config, os.environ)
+        said = Given(given.listen, given.data, given.rooms, given.names, given.config)
+        config = resolve(said, os.environ)
         documents = Documents(config.data)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -60,7 +61,18 @@ def _arguments() -> argparse.ArgumentParser:
         "--config",
         metavar="FILE",
         type=Path,
-        help="the TOML file of settings; [tracker] has listen and data",
+        help="the TOML file of settings; [tracker] has listen, data, rooms and names",
+    )
+    parser.add_argument(
+        "--rooms",
+        metavar="ID,…",
+        help="the only rooms to serve, by their ids (default: any; DREAMER_TRACKER_ROOMS)",
+    )
+    parser.add_argument(
+        "--names",
+        metavar="HOST:PORT,…",
+        help="what nodes dial to reach this tracker: logins made for another are refused "
+        "(default: what the Host header says; DREAMER_TRACKER_NAMES)",
     )
     parser.add_argument(
         "--until-stdin-closes",
@@ -83,7 +95,7 @@ async def _serve(config: TrackerConfig, documents: Documents, until_stdin_closes
     _stop_on_signals(stop)
     if until_stdin_closes:
         _stop_with_stdin(stop)
-    tracker = Tracker(documents, random.SystemRandom())
+    tracker = Tracker(documents, random.SystemRandom(), config.terms)
     runner = web.AppRunner(
         tracker.web_app(), access_log=None, shutdown_timeout=TRACKER_STOP_TIMEOUT_S
     )

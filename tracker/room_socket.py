@@ -8,9 +8,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from random import Random
+from weakref import WeakValueDictionary
 
 from aiohttp import WSCloseCode, web
 
+from dreamer.protocol import canonical
 from dreamer.protocol.errors import DreamerError, ForbiddenError, InputError
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.limits import (
@@ -18,14 +20,18 @@ from dreamer.protocol.limits import (
     TRACKER_BAD_MESSAGES_PER_SOCKET,
     TRACKER_ROOM_OUTBOX_MAX_BYTES,
 )
+from dreamer.protocol.rooms.membership import Member
 from dreamer.protocol.rooms.revocations import REVOKED_MESSAGE, Revocation
 from dreamer.tracker import admission, room_wire
-from dreamer.tracker.documents import Documents
+from dreamer.tracker.documents import Documents, Revoked
+from dreamer.tracker.new_rooms import NewRooms
+from dreamer.tracker.presence import PresencePace
 from dreamer.tracker.refusal import Reason, RefusedError
-from dreamer.tracker.room_wire import Claim, Presence, Revoke, Said, Seek, Signal
+from dreamer.tracker.room_wire import Claim, Login, Presence, Revoke, Said, Seek, Signal
 from dreamer.tracker.rooms import Guest, Rooms
 from dreamer.tracker.sessions import Sessions
 from dreamer.tracker.sockets import ClientSocket
+from dreamer.tracker.terms import Terms
 
 NONCE_BYTES = 32
 
@@ -45,6 +51,7 @@ class RoomHandler:
         sessions: Sessions,
         documents: Documents,
         rng: Random,
+        terms: Terms,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,8 +63,10 @@ class RoomHandler:
         self._wall = wall
         self._steady = steady
         self._sockets: dict[int, ClientSocket] = {}
-        # A login must not slip in between a revocation's storage and the cutting of members.
-        self._gate = asyncio.Lock()
+        self._terms = terms
+        self._new_rooms = NewRooms()
+        self._presence = PresencePace(self._tell_presence)
+        self._gates: WeakValueDictionary[RoomId, asyncio.Lock] = WeakValueDictionary()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one websocket until it closes."""
@@ -79,30 +88,39 @@ class RoomHandler:
         sockets = self._sockets.values()
         await asyncio.gather(*(socket.close(WSCloseCode.GOING_AWAY) for socket in sockets))
 
-    def sweep(self) -> None:
-        """Cut members whose membership has ended."""
+    def sweep(self, now: float) -> None:
+        """Cut members whose membership has ended; ``now`` is of the steady clock."""
+        self._new_rooms.prune(now)
         for guest in self._rooms.expired(self._wall()):
             self._cut(guest, _EXPIRED)
 
     async def _meet(self, socket: ClientSocket, messages: AsyncIterator[str | bytes]) -> None:
-        guest = await self._log_in(socket, messages)
-        if guest is None:
+        entered = await self._log_in(socket, messages)
+        if entered is None:
             return
+        guest, revoked = entered
         session = self._sessions.open(guest.room_id, guest.member)
-        others = [each for each in self._rooms.guests(guest.room_id) if each is not guest]
-        guest.post(room_wire.welcome(session, others, socket.address))
-        for other in others:
-            # Told before the first await: nobody can signal to a guest that wasn't introduced.
-            other.post(room_wire.joined(guest))
+        self._introduce(guest, session, revoked)
         try:
             await self._serve(guest, messages)
         finally:
+            self._presence.forget(guest)
             self._sessions.fade(session, self._steady())
             self._leave(guest)
 
+    def _introduce(self, guest: Guest, session: str, revoked: Revoked) -> None:
+        # Without a pause since it entered: nobody can signal to a guest that wasn't introduced,
+        # and no revocation falls between those that are repeated here and those that come.
+        others = [each for each in self._rooms.guests(guest.room_id) if each is not guest]
+        guest.post(room_wire.welcome(session, others))
+        for body in revoked.bodies:
+            guest.post(room_wire.revoked(body))
+        for other in others:
+            other.post(room_wire.joined(guest))
+
     async def _log_in(
         self, socket: ClientSocket, messages: AsyncIterator[str | bytes]
-    ) -> Guest | None:
+    ) -> tuple[Guest, Revoked] | None:
         nonce = secrets.token_bytes(NONCE_BYTES)
         socket.post(room_wire.challenge(nonce))
         try:
@@ -121,8 +139,12 @@ class RoomHandler:
         except ForbiddenError as error:
             raise RefusedError(Reason.FORBIDDEN, str(error)) from error
 
-    async def _enter(self, socket: ClientSocket, message: str | bytes, nonce: bytes) -> Guest:
+    async def _enter(
+        self, socket: ClientSocket, message: str | bytes, nonce: bytes
+    ) -> tuple[Guest, Revoked]:
         login = room_wire.parse_login(message)
+        self._terms.check_name(login.tracker, socket.host)
+        self._terms.check_room(login.room_id)
         # Outside the gate: strangers with false signatures mustn't keep members waiting.
         member = await asyncio.to_thread(admission.prove, login, nonce, self._wall())
 
@@ -130,15 +152,27 @@ class RoomHandler:
             socket.post(room_wire.refused(refusal))
             socket.hang_up(WSCloseCode.POLICY_VIOLATION)
 
-        guest = Guest(login.room_id, member, socket.post, cut)
-        async with self._gate:
-            await asyncio.to_thread(
-                admission.admit, self._documents, login.room_id, member, self._wall()
-            )
+        guest = Guest(login.room_id, member, socket.post, socket.forward, cut)
+        async with self._gate(login.room_id):
+            revoked = await self._admit(login, member, socket.address)
             older = self._rooms.enter(guest)
         if older is not None:
             older.cut(_REPLACED)
-        return guest
+        return guest, revoked
+
+    async def _admit(self, login: Login, member: Member, address: str) -> Revoked:
+        room_id = login.room_id
+        if not await asyncio.to_thread(self._documents.knows, room_id):
+            self._new_rooms.count(address, self._steady())
+            await asyncio.to_thread(self._documents.add_room, room_id, self._wall())
+        return await asyncio.to_thread(
+            admission.admit, self._documents, room_id, member, self._wall()
+        )
+
+    def _gate(self, room_id: RoomId) -> asyncio.Lock:
+        # A login must not slip in between a revocation's storage and the cutting of members. The
+        # gate is there for as long as somebody is in it or waits at it.
+        return self._gates.setdefault(room_id, asyncio.Lock())
 
     async def _serve(self, guest: Guest, messages: AsyncIterator[str | bytes]) -> None:
         bad = 0
@@ -158,8 +192,7 @@ class RoomHandler:
         match said:
             case Presence():
                 guest.capabilities = said.capabilities
-                for other in room.others(guest.node_id):
-                    other.post(room_wire.joined(guest))
+                self._presence.changed(guest)
             case Claim():
                 room.disclaim(guest, said.gone)
                 room.claim(guest, said.want)
@@ -172,22 +205,27 @@ class RoomHandler:
             case Revoke():
                 await self._revoke(guest.room_id, said.revocation)
 
+    def _tell_presence(self, guest: Guest) -> None:
+        if room := self._rooms.room_of(guest):
+            news = room_wire.joined(guest)
+            for other in room.others(guest.node_id):
+                other.post(news)
+
     def _signal(self, guest: Guest, said: Signal) -> None:
         room = self._rooms.room_of(guest)
         target = room.guests.get(said.to) if room else None
-        if target is None:
+        text = room_wire.signal(guest.node_id, said.body)
+        if target is None or not target.forward(guest.node_id, text):
             guest.post(room_wire.unreachable(said.to))
-        else:
-            target.post(room_wire.signal(guest.node_id, said.body))
 
     async def _revoke(self, room_id: RoomId, revocation: Revocation) -> None:
-        async with self._gate:
-            await asyncio.to_thread(
+        news = room_wire.revoked(canonical.dumps(revocation.to_json()).decode())
+        async with self._gate(room_id):
+            revoked = await asyncio.to_thread(
                 admission.revoke, self._documents, room_id, revocation, self._wall()
             )
-            revoked = await asyncio.to_thread(self._documents.revocations, room_id)
             for guest in self._rooms.guests(room_id):
-                guest.post(room_wire.revoked(revocation))
+                guest.post(news)
                 if revoked.holds_against(guest.member):
                     self._cut(guest, _REVOKED)
         self._sessions.end(room_id, revoked.holds_against)

@@ -3,7 +3,7 @@
 ::
 
     tracker: challenge                               member: login
-    tracker: welcome | refused (and closes)
+    tracker: welcome, then every revoked there was | refused (and closes)
     member:  presence, announce, seek, signal, revoke
     tracker: joined, left, holders, signal, unreachable, registry, revoked, error
 """
@@ -21,7 +21,7 @@ from dreamer.protocol.ids import InfoHash, NodeId, RoomId, from_hex
 from dreamer.protocol.limits import (
     TRACKER_CAPABILITIES_MAX_BYTES,
     TRACKER_HASHES_PER_MESSAGE,
-    TRACKER_NODE_INTERVAL_S,
+    URL_MAX_CHARS,
 )
 from dreamer.protocol.rooms import fields
 from dreamer.protocol.rooms.card import INFO_HASH_BYTES
@@ -34,19 +34,23 @@ from dreamer.tracker.rooms import Guest
 
 @dataclass(frozen=True)
 class Login:
-    """A node says who it is and proves it; ``signature`` is over nonce, room and node."""
+    """A node says who it is and whom it dialled (``HOST:PORT``), and proves it.
+
+    ``signature`` is over nonce, room, node and tracker: only the last has no fixed length.
+    """
 
     room_id: RoomId
     node_id: NodeId
+    tracker: str
     chain: Chain
     signature: bytes
 
 
 @dataclass(frozen=True)
 class Presence:
-    """What a member can do, for the others to read."""
+    """What a member can do, for the others to read: a JSON object as text."""
 
-    capabilities: Json
+    capabilities: str
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,10 @@ class Seek:
 
 @dataclass(frozen=True)
 class Signal:
-    """Something for one other member: an offer, an answer; the tracker doesn't look inside."""
+    """An offer or an answer for one other member: a JSON object as text, not looked into."""
 
     to: NodeId
-    body: Json
+    body: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def parse_login(message: str | bytes) -> Login:
     return Login(
         room_id=RoomId(from_hex(said.get("room"), "room")),
         node_id=NodeId(from_hex(said.get("node"), "node")),
+        tracker=_tracker(said.get("tracker")),
         chain=parse_chain(said.get("chain")),
         signature=from_hex(said.get("sig"), "sig", SIGNATURE_BYTES),
     )
@@ -115,7 +120,9 @@ def parse(message: str | bytes) -> Said:
         case "seek":
             return Seek(InfoHash(from_hex(said.get("swarm"), "swarm", INFO_HASH_BYTES)))
         case "signal":
-            return Signal(NodeId(from_hex(said.get("to"), "to")), _json_object(said.get("body")))
+            return Signal(
+                NodeId(from_hex(said.get("to"), "to")), _object_text(said.get("body"), "body")
+            )
         case "revoke":
             return Revoke(parse_revocation(said.get("revocation")))
     raise InputError("unknown type: presence, announce, seek, signal or revoke")
@@ -125,17 +132,26 @@ def _object(message: str | bytes) -> Json:
     return canonical.loads_lenient(message.encode() if isinstance(message, str) else message)
 
 
-def _json_object(value: object) -> Json:
+def _tracker(value: object) -> str:
+    tracker = fields.text(value, "tracker")
+    if not (0 < len(tracker) <= URL_MAX_CHARS and tracker.isascii() and tracker.isprintable()):
+        raise InputError("tracker must be HOST:PORT as it was dialled")
+    return tracker.lower()
+
+
+def _object_text(value: object, what: str) -> str:
     if not isinstance(value, dict):
-        raise InputError("body must be a JSON object")
-    return value
+        raise InputError(f"{what} must be a JSON object")
+    # Written once, here: nesting that is just shallow enough to be read may be too deep to write,
+    # and that must be the sender's failure, not that of everybody who is to hear of it.
+    return canonical.dumps(value).decode()
 
 
-def _capabilities(value: object) -> Json:
-    capabilities = _json_object(value)
-    if len(json.dumps(capabilities)) > TRACKER_CAPABILITIES_MAX_BYTES:
+def _capabilities(value: object) -> str:
+    text = _object_text(value, "capabilities")
+    if len(text.encode()) > TRACKER_CAPABILITIES_MAX_BYTES:
         raise InputError(f"capabilities take {TRACKER_CAPABILITIES_MAX_BYTES} bytes at most")
-    return capabilities
+    return text
 
 
 def _hashes(value: object) -> tuple[InfoHash, ...]:
@@ -148,17 +164,10 @@ def challenge(nonce: bytes) -> str:
     return _dump({"type": "challenge", "nonce": nonce.hex()})
 
 
-def welcome(session: str, members: Iterable[Guest], address: str) -> str:
+def welcome(session: str, members: Iterable[Guest]) -> str:
     """Return the message that lets a member in: its bearer token and who is there."""
-    return _dump(
-        {
-            "type": "welcome",
-            "session": session,
-            "members": [_present(guest) for guest in members],
-            "interval": TRACKER_NODE_INTERVAL_S,
-            "address": address,
-        }
-    )
+    present = ",".join(f"{{{_present(guest)}}}" for guest in members)
+    return f'{{"type":"welcome","session":{json.dumps(session)},"members":[{present}]}}'
 
 
 def refused(refusal: RefusedError) -> str:
@@ -168,7 +177,7 @@ def refused(refusal: RefusedError) -> str:
 
 def joined(guest: Guest) -> str:
     """Return the news that a member is present, or that its capabilities changed."""
-    return _dump({"type": "joined", **_present(guest)})
+    return f'{{"type":"joined",{_present(guest)}}}'
 
 
 def left(node: NodeId) -> str:
@@ -182,13 +191,13 @@ def holders(swarm: InfoHash, nodes: Iterable[NodeId]) -> str:
     return _dump({"type": "holders", "swarm": swarm.hex(), "nodes": hexes})
 
 
-def signal(sender: NodeId, body: Json) -> str:
+def signal(sender: NodeId, body: str) -> str:
     """Return the message that hands a signal to its target."""
-    return _dump({"type": "signal", "from": sender.hex(), "body": body})
+    return f'{{"type":"signal","from":"{sender.hex()}","body":{body}}}'
 
 
 def unreachable(node: NodeId) -> str:
-    """Return the news, for the sender of a signal, that its target isn't present."""
+    """Return the news, for the sender of a signal, that its target isn't there or is swamped."""
     return _dump({"type": "unreachable", "node": node.hex()})
 
 
@@ -197,9 +206,9 @@ def registry_changed(etag: str) -> str:
     return _dump({"type": "registry", "etag": etag})
 
 
-def revoked(revocation: Revocation) -> str:
-    """Return the news of a revocation, whole, so that members can verify it."""
-    return _dump({"type": "revoked", "revocation": revocation.to_json()})
+def revoked(revocation: str) -> str:
+    """Return the news of a revocation (JSON text), whole, so that members can verify it."""
+    return f'{{"type":"revoked","revocation":{revocation}}}'
 
 
 def error(problem: DreamerError) -> str:
@@ -207,8 +216,8 @@ def error(problem: DreamerError) -> str:
     return _dump({"type": "error", "code": problem.code, "message": str(problem)})
 
 
-def _present(guest: Guest) -> Json:
-    return {"node": guest.node_id.hex(), "capabilities": guest.capabilities}
+def _present(guest: Guest) -> str:
+    return f'"node":"{guest.node_id.hex()}","capabilities":{guest.capabilities}'
 
 
 def _dump(value: Json) -> str:

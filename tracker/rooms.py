@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import InfoHash, NodeId, RoomId
 from dreamer.protocol.limits import (
@@ -20,14 +19,17 @@ from dreamer.tracker.refusal import Reason, RefusedError
 
 @dataclass(eq=False)
 class Guest:
-    """A member while its socket lives. ``post`` sends it a message without waiting."""
+    """A member while its socket lives. ``post`` sends it news without waiting."""
 
     room_id: RoomId
     member: Member
     post: Callable[[str], None]
+    forward: Callable[[NodeId, str], bool]
+    """Sends what another member handed on; False when that one has too much waiting here."""
     cut: Callable[[RefusedError], None]
     """Ends the socket, saying why."""
-    capabilities: Json = field(default_factory=dict)
+    capabilities: str = "{}"
+    """A JSON object, as text: it is read by the others, never here."""
     swarms: dict[InfoHash, None] = field(default_factory=dict)
 
     @property

@@ -1,8 +1,8 @@
 """One client's websocket: bounded, paced, and never waited for by the others.
 
 What is sent waits in an outbox of the socket's own, so a client that doesn't read delays nobody
-and is cut off when the outbox is full. What is read is paced by a token bucket: a client that
-floods is read more slowly, and TCP makes it wait.
+and is cut off when what the tracker has to tell it doesn't fit any more. What is read is paced by
+a token bucket: a client that floods is read more slowly, and TCP makes it wait.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
@@ -24,6 +23,7 @@ from dreamer.protocol.limits import (
     TRACKER_MESSAGES_PER_TURN,
     TRACKER_STOP_TIMEOUT_S,
 )
+from dreamer.tracker.outbox import Outbox
 
 _numbers = itertools.count(1)
 
@@ -51,10 +51,9 @@ class ClientSocket:
     def __init__(self, request: web.Request, outbox_max_bytes: int) -> None:
         self.number = next(_numbers)
         self.address = request.remote or ""
+        self.host = request.headers.get("Host", "")
         self._request = request
-        self._outbox_max_bytes = outbox_max_bytes
-        self._waiting: deque[str] = deque()
-        self._waiting_bytes = 0
+        self._outbox = Outbox(outbox_max_bytes)
         self._gone = False
         self._sender: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -91,17 +90,23 @@ class ClientSocket:
         """Send a message as soon as the client reads; cut it off if too much is waiting."""
         if self._gone or self.response.closed:
             return
-        self._waiting.append(text)
-        self._waiting_bytes += len(text)
-        if self._waiting_bytes > self._outbox_max_bytes:
+        self._outbox.put(text)
+        if self._outbox.overfull:
             self.cut()
-        elif self._sender is None:
-            self._sender = asyncio.create_task(self._send())
+        else:
+            self._wake()
+
+    def forward(self, sender: Hashable, text: str) -> bool:
+        """Send what another client handed on; False: dropped, it has too much waiting here."""
+        if self._gone or self.response.closed or not self._outbox.forward(sender, text):
+            return False
+        self._wake()
+        return True
 
     def cut(self) -> None:
         """Drop the connection without a word, whatever is waiting."""
         self._gone = True
-        self._waiting.clear()
+        self._outbox.clear()
         # Abort, not close: close would wait for the client to read what it doesn't read.
         if self._request.transport is not None:
             self._request.transport.abort()
@@ -126,13 +131,18 @@ class ClientSocket:
                 sender.cancel()
         await self.response.close(code=code)
 
+    def _wake(self) -> None:
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send())
+
     async def _send(self) -> None:
         try:
             # Whoever reads from this socket notices that it is gone, and cleans up.
             with contextlib.suppress(ClientConnectionResetError, ConnectionError):
-                while self._waiting:
-                    text = self._waiting.popleft()
-                    await self.response.send_str(text)
-                    self._waiting_bytes -= len(text)
+                while self._outbox:
+                    await self.response.send_str(self._outbox.first())
+                    # Cut meanwhile, it has nothing left to tick off.
+                    if self._outbox:
+                        self._outbox.sent()
         finally:
             self._sender = None

@@ -50,9 +50,15 @@ def push(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="T", help="Repeatable.")] = None,
     name: Annotated[str | None, typer.Option(help="Its name, else that of PATH.")] = None,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle", help="Carry pickles too; they can run any code when loaded."
+        ),
+    ] = False,
 ) -> None:
     """Publish a model to a room."""
-    events = session.client.push_events(path, room, alias or (), tag or (), name)
+    events = session.client.push_events(path, room, alias or (), tag or (), name, allow_pickle)
     receipt = _last("push", events)
     session.show(to_json(receipt), lambda: tables.push_receipt(receipt))
 

@@ -38,7 +38,7 @@ def create(
 ) -> None:
     """Make a room; this node becomes its keeper."""
     room = session.client.create_room(name, tracker or [], origin, endpoint_url)
-    session.show(to_json(room), lambda: f"created room {room.name} ({room.room_id[:8]})")
+    session.show(to_json(room), lambda: tables.room_created(room, own_tracker=not tracker))
 
 
 def invite(
@@ -84,6 +84,21 @@ def leave(session: Session, name: RoomName) -> None:
     session.show({"left": name}, lambda: f"left room {name}")
 
 
+def remove(
+    session: Session,
+    name: RoomName,
+    node: Annotated[
+        str,
+        typer.Argument(
+            metavar="NODE", help="The node's id, or its start, as 'dreamer peers' shows it."
+        ),
+    ],
+) -> None:
+    """End a node's membership for good: others drop it and believe it no more."""
+    removed = session.client.remove_member(name, node)
+    session.show({"removed": removed}, lambda: f"removed node {removed[:8]} from room {name}")
+
+
 def peers(session: Session, room: RoomOption = None) -> None:
     """List the members that are present or linked."""
     found = session.client.peers(room)
@@ -104,6 +119,7 @@ def add_to(app: typer.Typer) -> None:
     command(rooms, "join")(join)
     command(rooms, "list")(list_rooms)
     command(rooms, "leave")(leave)
+    command(rooms, "remove")(remove)
     app.add_typer(rooms, name="room")
     command(app, "peers")(peers)
     command(app, "status")(status)

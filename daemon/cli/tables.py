@@ -36,6 +36,21 @@ def rooms(found: Sequence[RoomInfo]) -> RenderableType:
     return _table("name id roles tracker url origin", rows)
 
 
+def room_created(room: RoomInfo, own_tracker: bool) -> RenderableType:
+    """Return what was made and where its members will meet.
+
+    ``own_tracker`` says that the daemon named its own: by a host name that others may not know.
+    """
+    lines = [f"created room {room.name} ({room.room_id[:8]})"]
+    lines += [f"members meet at {url}" for url in room.trackers]
+    if own_tracker:
+        lines.append(
+            "check that other machines reach this address; if not, leave the room and create it "
+            "with --tracker URL"
+        )
+    return _below(*(_cell(line) for line in lines))
+
+
 def models(found: Sequence[ModelInfo]) -> RenderableType:
     """Return the models as a table, newest first."""
     if not found:
@@ -100,15 +115,19 @@ def push_receipt(receipt: PushReceipt) -> RenderableType:
 def pull_receipt(receipt: PullReceipt) -> RenderableType:
     """Return where the model is, and a table of bytes and seconds by lane."""
     where = _cell(f"{receipt.name} {receipt.short_id} is at {receipt.path}")
-    moved = sum(receipt.bytes.values())
+    # What other models of the store gave was never moved.
+    here = receipt.bytes.get("cache", 0) + receipt.resumed
+    moved = sum(receipt.bytes.values()) - receipt.bytes.get("cache", 0)
+    if not moved:
+        return _below(where, _cell("already here, nothing moved"))
     total = f"{size(moved)} moved in {receipt.seconds:.1f} s"
-    if receipt.resumed:
-        total += f", {size(receipt.resumed)} were here already"
+    if here:
+        total += f", {size(here)} were here already"
     if receipt.peers:
         total += f", from {len(receipt.peers)} peer{'s' if len(receipt.peers) > 1 else ''}"
     if receipt.blamed:
         total += f"; sent bad data and were dropped: {', '.join(receipt.blamed)}"
-    return _below(where, *([_lanes(receipt)] if moved else []), _cell(total))
+    return _below(where, _lanes(receipt), _cell(total))
 
 
 def _lanes(receipt: PullReceipt) -> Table:

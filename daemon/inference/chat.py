@@ -16,12 +16,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from dreamer.daemon.inference.requests import Message
 from dreamer.protocol.errors import InputError
 
-# What an expression of the template's own may come to: wrong types, missing keys, division by zero.
+# What an expression of the template's own may come to: wrong types, missing keys, division by
+# zero, a string longer than the worker's memory.
 _TEMPLATE_ERRORS = (
     jinja2.TemplateError,
     ArithmeticError,
     AttributeError,
     LookupError,
+    MemoryError,
     RecursionError,
     TypeError,
     ValueError,
@@ -47,7 +49,7 @@ class ChatTemplate:
         self._special = special
         try:
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, MemoryError) as error:
             raise _broken(error) from error
 
     def render(self, messages: tuple[Message, ...]) -> str:
@@ -73,7 +75,8 @@ def plain_prompt(messages: tuple[Message, ...]) -> str:
 
 
 def _broken(error: Exception) -> InputError:
-    return InputError(f"the model's chat template is broken ({error}); report it to its publisher")
+    told = str(error) or type(error).__name__
+    return InputError(f"the model's chat template is broken ({told}); report it to its publisher")
 
 
 def _refuse(message: str) -> NoReturn:

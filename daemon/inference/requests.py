@@ -40,11 +40,11 @@ class GenerateRequest:
         """Refuse what no model could answer.
 
         Raises:
-            InputError: no prompt or two, too long, or an impossible number of tokens.
+            InputError: no prompt or two, too long, no text, or an impossible number of tokens.
         """
         if (self.prompt is None) == (not self.messages):
             raise InputError("a generation takes either a prompt or messages")
-        size = sum(len(turn.content.encode(errors="replace")) for turn in self.conversation())
+        size = sum(_size_bytes(turn.content) for turn in self.conversation())
         if size > PROMPT_MAX_BYTES:
             raise InputError(
                 f"the prompt is {size} bytes, more than {PROMPT_MAX_BYTES}; shorten it"
@@ -55,6 +55,14 @@ class GenerateRequest:
             )
         if len(self.token_ids_so_far) >= self.max_tokens:
             raise InputError("the tokens so far already reach max_tokens; raise max_tokens")
+
+
+def _size_bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        # What a shell passes on that is not UTF-8 arrives as lone surrogates.
+        raise InputError("the prompt is not UTF-8 text; convert it to UTF-8 first") from error
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Has a peer run a model for us and streams its answer."""
+"""Has a peer run a model for us and streams its answer.
+
+A peer that is at it says so now and then (``Working``), so silence always means a peer that hangs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ from collections.abc import AsyncGenerator, Iterator
 
 from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.ports import RunEnded, RunText
-from dreamer.protocol.errors import DreamerError, RemoteError, error_from_code
+from dreamer.protocol.errors import (
+    DreamerError,
+    LocalError,
+    NoMatchError,
+    RemoteError,
+    error_from_code,
+)
 from dreamer.protocol.ids import ManifestId, short
 from dreamer.protocol.limits import GENERATE_FIRST_TOKEN_TIMEOUT_S
 from dreamer.protocol.link.messages import (
@@ -17,9 +26,10 @@ from dreamer.protocol.link.messages import (
     Message,
     StopGenerating,
     Text,
+    Working,
 )
 
-Answer = Text | Ended | DreamerError
+Answer = Working | Text | Ended | DreamerError
 
 
 class OffloadAsking(LinkListener):
@@ -35,8 +45,9 @@ class OffloadAsking(LinkListener):
         """Yield the peer's answer as it comes; closing the iterator stops the peer.
 
         Raises:
-            RemoteError: the peer is gone or silent.
-            DreamerError: what the peer says went wrong.
+            RemoteError: the peer is gone, silent, or can't.
+            ForbiddenError: the peer does not run models for us.
+            InputError: the request or the model itself can't be used, there or elsewhere.
         """
         request = next(self._numbers)
         answers = self._waiting[link.number, request] = asyncio.Queue()
@@ -53,17 +64,21 @@ class OffloadAsking(LinkListener):
                 link.send(StopGenerating(request))
 
     async def _next(self, link: Link, answers: asyncio.Queue[Answer]) -> Text | Ended:
+        while isinstance(answer := await self._heard(link, answers), Working):
+            pass
+        if isinstance(answer, DreamerError):
+            raise answer
+        return answer
+
+    async def _heard(self, link: Link, answers: asyncio.Queue[Answer]) -> Answer:
         try:
             async with asyncio.timeout(GENERATE_FIRST_TOKEN_TIMEOUT_S):
-                answer = await answers.get()
+                return await answers.get()
         except TimeoutError:
             raise RemoteError(
                 f"{short(link.peer)} has sent nothing for "
                 f"{GENERATE_FIRST_TOKEN_TIMEOUT_S:.0f} s: try another node"
             ) from None
-        if isinstance(answer, DreamerError):
-            raise answer
-        return answer
 
     def link_down(self, link: Link, reason: str) -> None:
         """Fail what the peer was asked for."""
@@ -73,16 +88,21 @@ class OffloadAsking(LinkListener):
 
     def message(self, link: Link, message: Message) -> None:
         """Take a piece of an answer."""
-        if not isinstance(message, Text | Ended | Failed):
+        if not isinstance(message, Working | Text | Ended | Failed):
             return
         answers = self._waiting.get((link.number, message.request))
         if answers is None:
             return
         if isinstance(message, Failed):
-            told = f"{short(link.peer)}: {message.message[:500]}"
-            answers.put_nowait(error_from_code(message.code, told))
+            answers.put_nowait(_as_seen_here(message, link))
         else:
             answers.put_nowait(message)
+
+
+def _as_seen_here(failed: Failed, link: Link) -> DreamerError:
+    error = error_from_code(failed.code, f"{short(link.peer)}: {failed.message[:500]}")
+    # "This machine can't", "not on this node" were said of the peer; of us they would mislead.
+    return RemoteError(str(error)) if isinstance(error, LocalError | NoMatchError) else error
 
 
 def _event(answer: Text | Ended) -> RunText | RunEnded:

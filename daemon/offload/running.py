@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from dreamer.daemon.inference.pool import Pool
@@ -15,7 +16,7 @@ from dreamer.daemon.room_session import RoomSession, serves
 from dreamer.daemon.sharing.discovery import Discovery
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
-from dreamer.protocol.errors import DreamerError, NoMatchError
+from dreamer.protocol.errors import DreamerError, InputError, NoMatchError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId, short
 from dreamer.protocol.offload import Runner, plan
 from dreamer.protocol.registry.view import Model
@@ -39,9 +40,12 @@ class Runs:
         """Yield who runs it, then the text as it comes, then how it ended.
 
         Raises:
+            InputError: no runner could answer such a request.
             RemoteError: nobody can run it as asked.
             DreamerError: the runner failed.
         """
+        generation = GenerateRequest(prompt=request.prompt, max_tokens=request.max_tokens)
+        generation.check()
         here = self.held(session.room_id, model.manifest_id)
         links: dict[NodeId, Link] = {}
         if not here or request.where == "peer":
@@ -49,15 +53,17 @@ class Runs:
         runners = [Runner(link.peer, link.rtt_s) for link in links.values()]
         chosen = plan(request.where, here, runners, model.name)
         if chosen.local:
-            generation = GenerateRequest(prompt=request.prompt, max_tokens=request.max_tokens)
-            generation.check()
             yield self._started("local", self.node_id, self.node_name, model)
-            async for event in self.generate(session.room_id, model.manifest_id, generation):
-                if (said := _event(event)) is not None:
-                    yield said
+            answer = self.generate(session.room_id, model.manifest_id, generation)
+            async with aclosing(answer) as events:
+                async for event in events:
+                    if (said := _event(event)) is not None:
+                        yield said
             return
-        async for told in self._on_peers([links[p] for p in chosen.peers], model, request):
-            yield told
+        peers = [links[peer] for peer in chosen.peers]
+        async with aclosing(self._on_peers(peers, model, request)) as told:
+            async for one in told:
+                yield one
 
     async def generate(
         self, room: RoomId, manifest_id: ManifestId, request: GenerateRequest
@@ -72,8 +78,9 @@ class Runs:
         if manifest is None or held is None or not self.held(room, manifest_id):
             raise NoMatchError(f"{short(manifest_id)} is not on this node: pull it first")
         path = await asyncio.to_thread(self.store.lay_out, manifest_id, manifest, held.name, None)
-        async for event in self.pool.generate(path, manifest_id.hex(), request):
-            yield event
+        async with aclosing(self.pool.generate(path, manifest_id.hex(), request)) as events:
+            async for event in events:
+                yield event
 
     async def _servers(
         self, session: RoomSession, model: Model, needed: bool
@@ -99,20 +106,21 @@ class Runs:
                 link, model.manifest_id, request.prompt, request.max_tokens
             )
             try:
-                async for event in answer:
-                    if not begun:
-                        yield self._started("peer", link.peer, link.name, model)
-                        begun = True
-                    yield event
+                async with aclosing(answer) as events:
+                    async for event in events:
+                        if not begun:
+                            yield self._started("peer", link.peer, link.name, model)
+                            begun = True
+                        yield event
+                return
+            except InputError:
+                # What is wrong with the request is wrong everywhere.
+                raise
             except DreamerError as error:
                 # Before the first word any reason will do: it is busy, or has the model no more.
                 if begun:
                     raise
                 failed = error
-            else:
-                return
-            finally:
-                await answer.aclose()
         assert failed is not None, "a plan without local names at least one peer"
         raise failed
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 from dreamer.daemon.inference.requests import Ended, Event, GenerateRequest, Text
@@ -12,9 +13,9 @@ from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import DreamerError, ForbiddenError, LocalError
 from dreamer.protocol.ids import ManifestId, short
-from dreamer.protocol.limits import GENERATIONS_MAX_PER_LINK
+from dreamer.protocol.limits import GENERATE_WORKING_INTERVAL_S, GENERATIONS_MAX_PER_LINK
 from dreamer.protocol.link import messages
-from dreamer.protocol.link.messages import Failed, Generate, Message, StopGenerating
+from dreamer.protocol.link.messages import Failed, Generate, Message, StopGenerating, Working
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class Generator(Protocol):
 
     def __call__(
         self, manifest_id: ManifestId, request: GenerateRequest, /
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield the answer's events; raises NoMatchError when the model is not held here."""
         ...
 
@@ -70,10 +71,29 @@ class OffloadServing(LinkListener):
             if not self._allowed():
                 raise ForbiddenError("this node does not run models for others")
             request.check()
-            async for event in self._generate(ManifestId(asked.manifest), request):
-                _pass_on(link, asked.request, event)
+            generation = self._generate(ManifestId(asked.manifest), request)
+            async with _saying_so(link, asked.request), aclosing(generation) as events:
+                async for event in events:
+                    _pass_on(link, asked.request, event)
         except DreamerError as error:
             _refuse(link, asked.request, error)
+
+
+@asynccontextmanager
+async def _saying_so(link: Link, request: int) -> AsyncIterator[None]:
+    """Tell the peer now and then that it is worked at: queueing, loading, reading the prompt."""
+    saying = asyncio.create_task(_say_so(link, request))
+    try:
+        yield
+    finally:
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
+
+
+async def _say_so(link: Link, request: int) -> None:
+    while True:
+        link.send(Working(request))
+        await asyncio.sleep(GENERATE_WORKING_INTERVAL_S)
 
 
 def _refuse(link: Link, request: int, error: DreamerError) -> None:

@@ -54,9 +54,13 @@ class Origin:
         """Close the connections; they are made anew if needed."""
         self._bucket.close()
 
-    def check(self) -> None:
-        """Make sure that the bucket is there and lets us in."""
-        self._retry.run(self._bucket.check, threading.Event())
+    def check(self, stop: threading.Event | None = None) -> None:
+        """Make sure that the bucket is there and lets us in.
+
+        Raises:
+            StoppedError: ``stop`` was set.
+        """
+        self._retry.run(self._bucket.check, stop or threading.Event())
 
     def upload(
         self,

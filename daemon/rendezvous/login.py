@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -20,6 +21,7 @@ from dreamer.protocol.rooms.keys import SigningKey
 from dreamer.protocol.rooms.membership import Chain
 
 _PASSING_CODES = ("full",)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 Socket = aiohttp.ClientWebSocketResponse
 
@@ -30,6 +32,16 @@ class TrackerRefusedError(ForbiddenError):
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.message)
         self.passing = refused.code in _PASSING_CODES
+
+
+def dialled(url: str) -> str:
+    """Return what the ``Host`` header says of a tracker at this base URL: HOST:PORT.
+
+    Without the port where it is the scheme's own. The login is signed over it, so that a tracker
+    that passes our login on to another of the room's trackers is found out there.
+    """
+    parts = urlsplit(url)
+    return parts.netloc.lower().removesuffix(_DEFAULT_PORTS[parts.scheme])
 
 
 async def log_in(
@@ -45,12 +57,14 @@ async def log_in(
         async with asyncio.timeout(TRACKER_CONNECT_TIMEOUT_S):
             socket = await http.ws_connect(
                 f"{url}/room",
+                # Said as it is signed: others may write the same name in another way.
+                headers={"Host": dialled(url)},
                 heartbeat=TRACKER_HEARTBEAT_S,
                 max_msg_size=TRACKER_ROOM_MESSAGE_MAX_BYTES,
                 timeout=aiohttp.ClientWSTimeout(ws_close=TRACKER_STOP_TIMEOUT_S),
             )
             try:
-                return socket, await _prove(socket, room_id, key, chain)
+                return socket, await _prove(socket, dialled(url), room_id, key, chain)
             except BaseException:
                 await socket.close()
                 raise
@@ -63,11 +77,13 @@ async def log_in(
         raise RemoteError(str(error) or type(error).__name__) from error
 
 
-async def _prove(socket: Socket, room_id: RoomId, key: SigningKey, chain: Chain) -> Welcome:
+async def _prove(
+    socket: Socket, tracker: str, room_id: RoomId, key: SigningKey, chain: Chain
+) -> Welcome:
     challenge = messages.parse((await socket.receive()).data)
     if not isinstance(challenge, Challenge):
         raise RemoteProtocolError("it speaks another protocol: is it a dreamer-tracker?")
-    await socket.send_str(messages.login(room_id, key, chain, challenge.nonce))
+    await socket.send_str(messages.login(tracker, room_id, key, chain, challenge.nonce))
     said = messages.parse((await socket.receive()).data)
     match said:
         case Welcome():

@@ -22,6 +22,7 @@ from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import InfoHash, NodeId, RoomId, from_hex
 from dreamer.protocol.limits import (
+    TRACKER_CAPABILITIES_MAX_BYTES,
     TRACKER_MESSAGE_MAX_BYTES,
     TRACKER_ROOM_MAX_MEMBERS,
     TRACKER_SEEK_MAX_NODES,
@@ -46,11 +47,10 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Logged in: the bearer token for HTTP, who is there, and the address that we come from."""
+    """Logged in: the bearer token for HTTP, and who is there."""
 
     session: str
     members: tuple[MemberPresent, ...]
-    address: str
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _welcome(said: Json) -> Welcome:
     session = fields.text(said.get("session"), "session")
     if not (0 < len(session) <= _TOKEN_MAX_CHARS and session.isascii() and session.isprintable()):
         raise InputError("a session is a short line of ASCII")
-    return Welcome(session, tuple(map(_present, members)), _line(said.get("address")))
+    return Welcome(session, tuple(map(_present, members)))
 
 
 def _holders(said: Json) -> Holders:
@@ -148,7 +148,11 @@ def _holders(said: Json) -> Holders:
 
 def _present(value: object) -> MemberPresent:
     said = _object(value)
-    return MemberPresent(_node(said.get("node")), _object(said.get("capabilities")))
+    capabilities = _object(said.get("capabilities"))
+    # A tracker that keeps no bounds must not make us keep a thousand members' megabytes.
+    if len(canonical.dumps(capabilities)) > TRACKER_CAPABILITIES_MAX_BYTES:
+        raise InputError("a member's capabilities are too large")
+    return MemberPresent(_node(said.get("node")), capabilities)
 
 
 def _node(value: object) -> NodeId:
@@ -162,19 +166,24 @@ def _object(value: object) -> Json:
 
 
 def _line(value: object) -> str:
-    # People will read it: no control characters, no flood.
-    shown = fields.text(value, "text")[:_SHOWN_CHARS]
-    return "".join(each if each.isprintable() else " " for each in shown)
+    return shown(fields.text(value, "text"))
 
 
-def login(room_id: RoomId, key: SigningKey, chain: Chain, nonce: bytes) -> str:
-    """Return the message that proves who we are."""
-    signature = key.sign(Purpose.TRACKER_LOGIN, nonce + room_id + key.public)
+def shown(text: str) -> str:
+    """Return what a tracker said, fit to be read by people: no control characters, no flood."""
+    return "".join(each if each.isprintable() else " " for each in text[:_SHOWN_CHARS])
+
+
+def login(tracker: str, room_id: RoomId, key: SigningKey, chain: Chain, nonce: bytes) -> str:
+    """Return the message that proves who we are, to the tracker (``HOST:PORT``) we have dialled."""
+    message = nonce + room_id + key.public + tracker.encode()
+    signature = key.sign(Purpose.TRACKER_LOGIN, message)
     return _dump(
         {
             "type": "login",
             "room": room_id.hex(),
             "node": key.public.hex(),
+            "tracker": tracker,
             "chain": chain_to_json(chain),
             "sig": signature.hex(),
         }

@@ -6,9 +6,14 @@ import io
 
 import aiohttp
 
+from dreamer.daemon.rendezvous import messages
 from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, RemoteError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import REGISTRY_MAX_BYTES, TRACKER_REQUEST_TIMEOUT_S
+from dreamer.protocol.limits import (
+    TRACKER_ETAG_MAX_CHARS,
+    TRACKER_REGISTRY_MAX_BYTES,
+    TRACKER_REQUEST_TIMEOUT_S,
+)
 
 _EXPLANATION_MAX_BYTES = 300
 
@@ -79,18 +84,21 @@ class TrackerRegistry:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
-            if len(body) > REGISTRY_MAX_BYTES:
+            if len(body) > TRACKER_REGISTRY_MAX_BYTES:
                 raise RemoteError(f"the registry at {self._base_url} is too large to be one")
         return bytes(body), self._etag(response)
 
     def _etag(self, response: aiohttp.ClientResponse) -> str:
-        etag = response.headers.get("ETag")
-        if not etag:
-            raise RemoteError(f"{self._base_url} sends no ETag: is it a dreamer-tracker?")
+        etag = response.headers.get("ETag", "")
+        # It goes into headers of ours, where other characters raise what nobody expects.
+        sound = etag.isascii() and etag.isprintable() and len(etag) <= TRACKER_ETAG_MAX_CHARS
+        if not etag or not sound:
+            raise RemoteError(f"{self._base_url} sends no usable ETag: is it a dreamer-tracker?")
         return etag
 
     async def _problem(self, response: aiohttp.ClientResponse) -> Exception:
-        said = (await response.content.read(_EXPLANATION_MAX_BYTES)).decode(errors="replace")
+        sent = await response.content.read(_EXPLANATION_MAX_BYTES)
+        said = messages.shown(sent.decode(errors="replace"))
         match response.status:
             case 409 | 412:
                 return ConflictError("the registry was changed by another node: read it again")
@@ -98,6 +106,8 @@ class TrackerRegistry:
                 return ForbiddenError(f"the tracker refuses: {said}")
             case 400 | 413:
                 return InputError(f"the tracker can't take this registry: {said}")
+            case 507:
+                return RemoteError(f"tracker {self._base_url} refuses: {said}")
             case 401:
                 return RemoteError(f"logged out at tracker {self._base_url}: try again in a moment")
         return RemoteError(f"tracker {self._base_url} answered HTTP {response.status}: {said}")

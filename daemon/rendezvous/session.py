@@ -72,8 +72,6 @@ class TrackerSession:
     ) -> None:
         self.url = tracker_base_url(url)
         self.last_error: str | None = None
-        self.observed_address: str | None = None
-        """The IP address that this node comes from, in the tracker's eyes."""
         self._http = http
         self._room_id = room.room_id
         self._chain = tuple(chain)
@@ -104,7 +102,7 @@ class TrackerSession:
             self.last_error = reason
             self._signal_change()
             log.info("tracker %s: %s", self.url, reason)
-            self._on_event(TrackerDown(reason))
+            self._tell(TrackerDown(reason))
             await asyncio.sleep(self._pause_s(failures))
 
     async def wait_connected(self, timeout_s: float) -> None:
@@ -233,16 +231,15 @@ class TrackerSession:
     def _arrive(self, socket: Socket, welcome: Welcome) -> None:
         self._socket = socket
         self._bearer = welcome.session
-        self.observed_address = welcome.address
         self.last_error = None
         # Who left while we were away was never reported: the difference is told below.
         before, self._members = self._members, {}
-        self._on_event(TrackerUp())
+        self._tell(TrackerUp())
         for member in welcome.members:
             self._take(member)
         for node in before:
             if node not in self._members:
-                self._on_event(MemberGone(node))
+                self._tell(MemberGone(node))
         self._signal_change()
 
     def _depart(self) -> None:
@@ -251,6 +248,8 @@ class TrackerSession:
             for answer in waiting:
                 if not answer.done():
                     answer.set_exception(self._not_connected())
+                    # Read here, too: whoever failed to ask won't come back for it.
+                    answer.exception()
 
     async def _keep_told(self, socket: Socket) -> None:
         self._standing.forget_told()
@@ -282,10 +281,10 @@ class TrackerSession:
                 if node not in self._members and len(self._members) >= TRACKER_ROOM_MAX_MEMBERS:
                     return
                 self._members[node] = None
-                self._on_event(said)
+                self._tell(said)
             case MemberGone(node):
                 self._members.pop(node, None)
-                self._on_event(said)
+                self._tell(said)
             case Holders(swarm, nodes):
                 for answer in self._seeks.get(swarm, ()):
                     if not answer.done():
@@ -293,7 +292,14 @@ class TrackerSession:
             case Complaint(message):
                 log.warning("tracker %s complains: %s", self.url, message)
             case SignalReceived() | Unreachable() | RegistryChanged() | RevocationReceived():
-                self._on_event(said)
+                self._tell(said)
+
+    def _tell(self, event: RendezvousEvent) -> None:
+        try:
+            self._on_event(event)
+        # Whatever it is: what one event does to its owner must not end every session of the room.
+        except Exception:
+            log.exception("tracker %s: can't handle %s", self.url, type(event).__name__)
 
     async def _send(self, message: str) -> None:
         if self._socket is None:

@@ -80,6 +80,7 @@ class Push:
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     name: str | None = None
+    allow_pickle: bool = False
 
     def __post_init__(self) -> None:
         absolute_path(self.path, "path")

@@ -39,7 +39,7 @@ class Caller:
         """
         with (
             closing(self._connect(CLIENT_REQUEST_TIMEOUT_S)) as connection,
-            self._watching(),
+            self._watching(CLIENT_REQUEST_TIMEOUT_S),
             closing(_send(connection, method, path, body, "application/json")) as answer,
         ):
             return _checked(answer)
@@ -59,7 +59,7 @@ class Caller:
         last = list(kinds)[-1]
         with (
             closing(self._connect(CLIENT_SILENCE_TIMEOUT_S)) as connection,
-            self._watching(),
+            self._watching(CLIENT_SILENCE_TIMEOUT_S),
             closing(_send(connection, "POST", path, body, "text/event-stream")) as answer,
         ):
             if answer.status != http.client.OK:
@@ -80,6 +80,8 @@ class Caller:
             raise LocalError(
                 f"the dreamerd for {self._home} belongs to somebody else: choose your own --home"
             ) from error
+        except TimeoutError as error:
+            raise self._silent(timeout_s) from error
         except OSError as error:
             raise LocalError(
                 f"no dreamerd is running for {self._home}; "
@@ -90,12 +92,20 @@ class Caller:
         return connection
 
     @contextmanager
-    def _watching(self) -> Iterator[None]:
+    def _watching(self, timeout_s: float) -> Iterator[None]:
         """Turn a connection that breaks or falls silent into one clear error."""
         try:
             yield
+        except TimeoutError as error:
+            raise self._silent(timeout_s) from error
         except (OSError, http.client.HTTPException) as error:
             raise self._gone() from error
+
+    def _silent(self, timeout_s: float) -> LocalError:
+        return LocalError(
+            f"dreamerd for {self._home} runs but has said nothing for {timeout_s:.0f} s: it is "
+            "very busy or it hangs; see its log, and repeat the command"
+        )
 
     def _gone(self) -> LocalError:
         return LocalError(

@@ -60,7 +60,9 @@ async def _stream(request: web.Request, work: AsyncIterator[E]) -> web.StreamRes
         except DreamerError as error:
             # The status line is long gone: the error travels as an event.
             await response.write(_frame("error", error_json(error)["error"]))
-    await response.write_eof()
+    # Who has its receipt may have hung up already.
+    with suppress(ConnectionError):
+        await response.write_eof()
     return response
 
 

@@ -41,8 +41,8 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
 def listen(path: Path, mode: int) -> socket.socket:
     """Return a listening socket at ``path``; one that a dead daemon left there is removed.
 
-    The directory is made with mode 0700 if it is missing, and nobody can connect before the
-    socket has its ``mode``.
+    Its directory is made if it is missing and opened to the group (0750) if ``mode`` is, else to
+    nobody else (0700). Nobody can connect before the socket has its ``mode``.
 
     Raises:
         LocalError: somebody accepts there already, or something else is in the way.
@@ -55,6 +55,7 @@ def listen(path: Path, mode: int) -> socket.socket:
             end.bind(name)
         # Nobody can connect between bind and listen, so the default mode is never open to anyone.
         path.chmod(mode)
+        path.parent.chmod(0o750 if mode & 0o070 else 0o700)
         end.listen(_BACKLOG)
     except OSError as error:
         end.close()

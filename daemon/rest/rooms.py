@@ -35,6 +35,7 @@ class RoomHandlers:
             web.post("/rooms/join", self.join),
             web.delete("/rooms/{room}", self.leave),
             web.post("/rooms/{room}/invite", self.invite),
+            web.delete("/rooms/{room}/members/{node}", self.remove_member),
             web.put("/rooms/{room}/aliases/{alias}", self.set_alias),
             web.delete("/rooms/{room}/aliases/{alias}", self.remove_alias),
             web.post("/rooms/{room}/models/{ref}/tags", self.change_tags),
@@ -77,6 +78,11 @@ class RoomHandlers:
             request.match_info["room"], list(body.roles), body.expires_s, body.uses
         )
         return web.json_response({"token": token})
+
+    async def remove_member(self, request: web.Request) -> web.Response:
+        """``DELETE rooms/{room}/members/{node}``."""
+        room, node = request.match_info["room"], request.match_info["node"]
+        return web.json_response({"removed": await self._node.remove_member(room, node)})
 
     async def set_alias(self, request: web.Request) -> web.Response:
         """``PUT rooms/{room}/aliases/{alias}``."""

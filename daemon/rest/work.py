@@ -32,7 +32,12 @@ class WorkHandlers:
         """``POST push``."""
         body = await read_body(request, Push)
         work = self._node.push(
-            Path(body.path), body.room, list(body.aliases), list(body.tags), body.name
+            Path(body.path),
+            body.room,
+            list(body.aliases),
+            list(body.tags),
+            body.name,
+            body.allow_pickle,
         )
         return await answer(request, work, _receipt)
 

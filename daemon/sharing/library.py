@@ -45,6 +45,11 @@ class Library:
         """
         self._listeners.append(listener)
 
+    def stop_listening(self, listener: GainedListener) -> None:
+        """Leave a listener in peace; one that never listened is no error."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
     def find(self, room: RoomId, manifest_id: bytes) -> Offering | None:
         """Return the offering of a model in a room."""
         return self._offerings.get((room, ManifestId(manifest_id)))
@@ -83,6 +88,11 @@ class Library:
         if self._offerings.pop((room, manifest_id), None) is not None:
             self._tell(room, manifest_id, 0)
 
+    def withdraw_room(self, room: RoomId) -> None:
+        """Offer nothing any more in a room."""
+        for offering in list(self.in_room(room)):
+            self.withdraw(room, offering.manifest_id)
+
     def _tell(self, room: RoomId, manifest_id: ManifestId, blocks: int) -> None:
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             listener(room, manifest_id, blocks)

@@ -11,9 +11,8 @@ from dreamer.daemon.origin.faults import OriginMissingError, OriginRefusedError
 from dreamer.daemon.origin.fetch import fetch_blocks
 from dreamer.daemon.origin.origin import Origin
 from dreamer.daemon.store.download import Download
-from dreamer.daemon.store.stopping import StoppedError
 from dreamer.daemon.tasks import TaskSet
-from dreamer.protocol.errors import DreamerError, LocalError
+from dreamer.protocol.errors import DreamerError, LocalError, StoppedError
 from dreamer.protocol.swarm.vocabulary import (
     BlockRejected,
     BlockVerified,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +29,13 @@ from dreamer.protocol.swarm import bitfield
 
 @dataclass(frozen=True)
 class PushRequest:
-    """What to push and what to call it; ``name`` defaults to the path's last part."""
+    """What to push and what to call it. ``allow_pickle`` takes files in that may hold code."""
 
     path: Path
     aliases: tuple[str, ...]
     tags: tuple[str, ...]
     name: str
+    allow_pickle: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -71,19 +73,21 @@ class Pusher:
         """
         started = time.monotonic()
         self._check(session, request)
-        # A registry that can't be read now could not be written after an hour of hashing either.
-        await session.registry.refresh()
+        # A registry that can't be reached now could not be written after an hour of hashing either.
+        await session.registry.reach()
         ingest = self._ingest(request)
-        async for progress in ingest.follow():
-            yield progress
+        async with aclosing(ingest.follow()) as hashing:
+            async for progress in hashing:
+                yield progress
         manifest_id, manifest = ingest.result
         yield Progress("publish", manifest.size_bytes, manifest.size_bytes)
         await self._publish(session, request, manifest_id, manifest)
         uploaded = 0
         if session.card.origin is not None:
             upload = self._upload(session, manifest_id, manifest)
-            async for progress in _explained(upload.follow(), manifest_id):
-                yield progress
+            async with aclosing(_explained(upload.follow(), manifest_id)) as uploading:
+                async for progress in uploading:
+                    yield progress
             uploaded = upload.result.sent_bytes
         yield PushReceipt(
             manifest_id=manifest_id.hex(),
@@ -110,7 +114,10 @@ class Pusher:
 
     def _ingest(self, request: PushRequest) -> Watched[tuple[ManifestId, Manifest]]:
         store = self._parts.store
-        return Watched("hash", lambda note, stop: store.ingest(request.path, note, stop))
+        return Watched(
+            "hash",
+            lambda note, stop: store.ingest(request.path, note, stop, request.allow_pickle),
+        )
 
     async def _publish(
         self,
@@ -156,8 +163,9 @@ async def _explained(
     uploading: AsyncGenerator[Progress, None], manifest_id: ManifestId
 ) -> AsyncGenerator[Progress, None]:
     try:
-        async for progress in uploading:
-            yield progress
+        async with aclosing(uploading):
+            async for progress in uploading:
+                yield progress
     except RemoteError as error:
         raise RemoteError(
             f"{short(manifest_id)} is published and peers can pull it from this node, but the "

@@ -86,6 +86,10 @@ class Serving(LinkListener):
         self._object: tuple[Digest, bytes] | None = None
         library.listen(self._gained)
 
+    def close(self) -> None:
+        """Hear no more of what this node gains."""
+        self._library.stop_listening(self._gained)
+
     # Links
 
     def link_down(self, link: Link, reason: str) -> None:

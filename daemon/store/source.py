@@ -112,5 +112,5 @@ def _refuse_pickle(path: str, fd: int) -> None:
         if is_pickle(path, file):
             raise InputError(
                 f"{path} is a pickle, which can run any code when loaded: convert it to "
-                "safetensors, GGUF or ONNX, or allow pickles for this push"
+                "safetensors, GGUF or ONNX, or push it with --allow-pickle"
             )

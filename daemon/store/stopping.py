@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from dreamer.protocol.errors import LocalError
-
-
-class StoppedError(LocalError):
-    """The work was asked to stop; nothing is left half-done that would be taken for whole."""
-
-    code = "stopped"
+from dreamer.protocol.errors import StoppedError
 
 
 def check(stop: threading.Event) -> None:

@@ -282,6 +282,10 @@ class Store:
         known = self._objects.manifests()
         return sorted(name for name, manifest in known.items() if self.complete(manifest, stop))
 
+    def known(self) -> list[ManifestId]:
+        """Return the models of which there is a manifest here, whole or not, by their ids."""
+        return sorted(self._objects.manifests())
+
     def usage(self) -> Usage:
         """Return how much room the store takes, and what is left."""
         with space.explained(self.root):

@@ -163,6 +163,14 @@ class Generate:
 
 
 @dataclass(frozen=True)
+class Working:
+    """I am at it, though there is no text yet: the request waits, or its model is being loaded."""
+
+    kind: ClassVar[int] = 35
+    request: int
+
+
+@dataclass(frozen=True)
 class Text:
     """A piece of the answer."""
 
@@ -219,6 +227,7 @@ Message = (
     | GetObject
     | ObjectPiece
     | Generate
+    | Working
     | Text
     | Ended
     | Failed

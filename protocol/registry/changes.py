@@ -14,7 +14,6 @@ from dreamer.protocol.ids import ManifestId, NodeId, short
 from dreamer.protocol.limits import (
     ALIAS_HISTORY_MAX,
     REGISTRY_MAX_CHAINS_PER_MEMBER,
-    REGISTRY_MAX_SERIAL_GAP,
     TAGS_MAX_PER_MODEL,
 )
 from dreamer.protocol.registry.document import Chain, Document, Published
@@ -97,13 +96,6 @@ def apply(verified: Verified, changes: Sequence[Change], author: Author, now: fl
     return pen.finish()
 
 
-def _next_serial(verified: Verified) -> int:
-    # A store could write an absurd serial to use the numbers up: only a plausible one is believed.
-    claimed = verified.document.serial
-    plausible = claimed - verified.serial <= REGISTRY_MAX_SERIAL_GAP
-    return 1 + (max(claimed, verified.serial) if plausible else verified.serial)
-
-
 class _Pen:
     """Writes the records of one change into copies of the document's tables."""
 
@@ -113,7 +105,8 @@ class _Pen:
         self._registry: Registry = verified.registry
         self._author = author
         self._now = now
-        self._serial = _next_serial(verified)
+        # Not the document's own serial: nobody signed that, and a store could use the numbers up.
+        self._serial = verified.last_serial + 1
         self._models = dict(document.models)
         self._aliases = dict(document.aliases)
         self._wrote = False

@@ -14,7 +14,7 @@ one that can be read but not believed stays, for whoever has a better clock or n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ FORMAT = "dreamer-room/1"
 Chain = list[Any]
 """A membership chain in its JSON form; only the rooms' own code looks inside."""
 
+AnyRecord = Record[ModelEntry] | Record[AliasMove] | Record[TagChange]
+
 
 @dataclass(frozen=True)
 class Published:
@@ -67,6 +69,14 @@ class Document:
     aliases: Mapping[str, tuple[Record[AliasMove], ...]] = field(default_factory=dict)
     extra: Json = field(default_factory=dict)
     malformed: tuple[Report, ...] = field(default=(), compare=False)
+
+    def records(self) -> Iterator[AnyRecord]:
+        """Yield every record, whatever it is about."""
+        for published in self.models.values():
+            yield published.entry
+            yield from published.tags.values()
+        for moves in self.aliases.values():
+            yield from moves
 
     def encode(self) -> bytes:
         """Return the canonical bytes.

@@ -17,6 +17,7 @@ class Fault(Enum):
     NOT_A_MEMBER = "its author is not a member"
     NO_RIGHT = "its author's role does not allow it"
     FROM_THE_FUTURE = "dated in the future: check the clocks"
+    SERIAL_JUMP = "its number is far ahead of all others"
     DANGLING = "names a model that is not in the room"
     SERIAL = "the document's serial is not the one of its newest signed change"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from dreamer.protocol.errors import DreamerError
@@ -88,17 +88,7 @@ class Standings:
 def _spans(document: Document) -> dict[NodeId, tuple[float, float]]:
     """Return when each author first and last said something, as they themselves claim."""
     spans: dict[NodeId, tuple[float, float]] = {}
-    for author, at in _claims(document):
-        first, last = spans.get(author, (at, at))
-        spans[author] = (min(first, at), max(last, at))
+    for record in document.records():
+        first, last = spans.get(record.by, (record.at, record.at))
+        spans[record.by] = (min(first, record.at), max(last, record.at))
     return spans
-
-
-def _claims(document: Document) -> Iterator[tuple[NodeId, float]]:
-    for published in document.models.values():
-        yield published.entry.by, published.entry.at
-        for change in published.tags.values():
-            yield change.by, change.at
-    for moves in document.aliases.values():
-        for move in moves:
-            yield move.by, move.at

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.limits import CLOCK_SKEW_S
-from dreamer.protocol.registry.document import Document, Published
+from dreamer.protocol.limits import CLOCK_SKEW_S, REGISTRY_MAX_SERIAL_GAP
+from dreamer.protocol.registry.document import AnyRecord, Document, Published
 from dreamer.protocol.registry.records import Record
 from dreamer.protocol.registry.reports import Fault, Report
 from dreamer.protocol.registry.standing import Standings, VerifyMember
-from dreamer.protocol.registry.statements import AliasMove, ModelEntry, TagChange
+from dreamer.protocol.registry.statements import AliasMove
 from dreamer.protocol.registry.view import Model, Registry, Verified
 
 
@@ -34,7 +34,8 @@ def verify(document: Document, verify_member: VerifyMember, now: float) -> Verif
     if document.serial != judge.serial:
         judge.reports.append(Report("room document", Fault.SERIAL))
     registry = Registry(_with_aliases(believed, aliases), aliases, history)
-    return Verified(document, registry, judge.serial, (*document.malformed, *judge.reports))
+    reports = (*document.malformed, *judge.reports)
+    return Verified(document, registry, judge.serial, judge.last_serial, reports)
 
 
 def accept_newer(old: Verified | None, new: Verified) -> Verified:
@@ -59,6 +60,7 @@ class _Judge:
         self._document = document
         self._now = now
         self._standings = Standings(document, verify_member)
+        self.last_serial = _last_plausible(document)
         self.serial = 0
         self.reports: list[Report] = []
 
@@ -92,9 +94,7 @@ class _Judge:
         # By their signed serials, since whoever stores the list could reorder it.
         return tuple(sorted(kept, key=lambda move: move.serial))
 
-    def _holds(
-        self, record: Record[ModelEntry] | Record[AliasMove] | Record[TagChange], in_place: bool
-    ) -> bool:
+    def _holds(self, record: AnyRecord, in_place: bool) -> bool:
         fault, detail = self._fault(record, in_place)
         if fault is not None:
             where = f"{record.said.subject} by {record.by.hex()[:8]}"
@@ -103,18 +103,31 @@ class _Judge:
         self.serial = max(self.serial, record.serial)
         return True
 
-    def _fault(
-        self, record: Record[ModelEntry] | Record[AliasMove] | Record[TagChange], in_place: bool
-    ) -> tuple[Fault | None, str]:
+    def _fault(self, record: AnyRecord, in_place: bool) -> tuple[Fault | None, str]:
         if not in_place or record.room != self._document.room:
             return Fault.MISPLACED, ""
         try:
             record.check_signature()
         except ForbiddenError:
             return Fault.WRONG_SIGNATURE, ""
+        if record.serial > self.last_serial:
+            return Fault.SERIAL_JUMP, ""
         if record.at > self._now + CLOCK_SKEW_S:
             return Fault.FROM_THE_FUTURE, ""
         return self._standings.fault(record.by, record.at)
+
+
+def _last_plausible(document: Document) -> int:
+    """Return the last serial that is no leap from the one before it.
+
+    A single member could otherwise sign the largest number there is, and no change could follow.
+    """
+    last = 0
+    for serial in sorted(record.serial for record in document.records()):
+        if serial - last > REGISTRY_MAX_SERIAL_GAP:
+            break
+        last = serial
+    return last
 
 
 def _targets(

@@ -43,10 +43,13 @@ class Registry:
 class Verified:
     """A document, what is to be believed of it, and what was ignored.
 
-    ``serial`` is the highest serial that a member signed, whatever the document itself claims.
+    ``serial`` is the highest serial that a member signed, whatever the document itself claims;
+    ``last_serial`` the highest plausible one of any record, believed or not: a change takes the
+    next.
     """
 
     document: Document
     registry: Registry
     serial: int
+    last_serial: int
     reports: tuple[Report, ...] = ()

@@ -100,8 +100,12 @@ class MemoryNode:
     async def leave_room(self, room):
         self.calls.append(("leave_room", room))
 
-    async def push(self, path: Path, room, aliases, tags, name):
-        self.calls.append(("push", path, room, aliases, tags, name))
+    async def remove_member(self, room, node):
+        self.calls.append(("remove_member", room, node))
+        return node.ljust(64, "0")
+
+    async def push(self, path: Path, room, aliases, tags, name, allow_pickle):
+        self.calls.append(("push", path, room, aliases, tags, name, allow_pickle))
         yield Progress("hash", 1, 2)
         yield PushReceipt(
             MODEL_ID, MODEL_ID[:8], name or path.name, room, 2, 1, tuple(aliases), tuple(tags),

@@ -66,6 +66,9 @@ def test_relative_paths_are_those_of_the_client(dreamer, served, tmp_path, monke
     receipt = dreamer.push("tiny", "lab", aliases=["a"], tags=["t"])
     assert served.node.calls[-1][1] == tmp_path / "tiny"
     assert (receipt.name, receipt.aliases, receipt.tags) == ("tiny", ("a",), ("t",))
+    assert served.node.calls[-1][-1] is False
+    dreamer.push("tiny", "lab", allow_pickle=True)
+    assert served.node.calls[-1][-1] is True
 
 
 def test_events_of_a_pull_end_with_the_receipt(dreamer):
@@ -106,9 +109,11 @@ def test_rooms_are_made_joined_and_left(dreamer, served):
     assert dreamer.create_room("new room", ["http://t"], "s3://b").origin == "s3://b"
     assert dreamer.invite("new room", uses=2) == "dreamer1-token"
     assert dreamer.join_room("dreamer1-token").name == "lab"
+    assert dreamer.remove_member("new room", "1a2b3c4d") == "1a2b3c4d" + "0" * 56
     dreamer.leave_room("new room")
     assert served.node.calls[1] == ("invite", "new room", ["member", "publisher"], 86400.0, 2)
-    assert served.node.calls[2] == ("leave_room", "new room")
+    assert served.node.calls[2] == ("remove_member", "new room", "1a2b3c4d")
+    assert served.node.calls[3] == ("leave_room", "new room")
 
 
 def test_names_change(dreamer, served):
@@ -177,9 +182,18 @@ def test_failure_without_json_points_to_the_log(answering):
 
 def test_silent_daemon_is_given_up(dreamer, served, monkeypatch):
     monkeypatch.setattr(caller, "CLIENT_SILENCE_TIMEOUT_S", 0.5)
-    with pytest.raises(LocalError, match="went away"):
+    with pytest.raises(LocalError, match="runs but has said nothing"):
         dreamer.pull("slow")
     assert served.node.cancelled.wait(WAIT_S)
+
+
+def test_daemon_that_accepts_and_never_answers_is_not_said_to_be_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(caller, "CLIENT_REQUEST_TIMEOUT_S", 0.2)
+    with (
+        listen(tmp_path / "run" / "dreamerd.sock", 0o600),
+        pytest.raises(LocalError, match="runs but has said nothing"),
+    ):
+        Dreamer(tmp_path).status()
 
 
 def test_home_comes_from_the_environment(served, monkeypatch):

@@ -34,6 +34,13 @@ def test_values_are_read_from_the_file():
     assert config.inference.idle_timeout_s == 60.0
 
 
+def test_tracker_may_be_limited_to_rooms_and_names():
+    room = "ab" * 32
+    config = parse_config(f'[tracker]\nrooms = ["{room}"]\nnames = ["t.lab:8470"]\n', {})
+    assert (config.tracker.rooms, config.tracker.names) == ((room,), ("t.lab:8470",))
+    assert parse_config("", {"DREAMER_TRACKER_ROOMS": room}).tracker.rooms == (room,)
+
+
 def test_environment_wins_over_the_file():
     environ = {
         "DREAMER_NODE_NAME": "gpu1",
@@ -68,6 +75,7 @@ def test_models_dir_of_the_environment_wins_over_the_file_but_not_over_its_own_v
         ("[inference]\nmax_models = true\n", r"max_models must be a whole number"),
         ("[inference]\nmax_models = 0\n", r"max_models must be between 1 and 64, not 0"),
         ("[inference]\nidle_timeout_s = nan\n", r"idle_timeout_s must be a number"),
+        ("[inference]\nmax_memory_mib = -1\n", r"max_memory_mib must be between 0 and"),
         ('[network]\nrelay = "always"\n', r'relay must be one of "never", "fallback", "only"'),
         ('[network]\nstun = "stun:a"\n', r"stun must be a list of strings"),
         ('[network]\nturn = ["http://a"]\n', r"turn must be a list of URLs that start with turn"),
@@ -77,6 +85,8 @@ def test_models_dir_of_the_environment_wins_over_the_file_but_not_over_its_own_v
         ('[api]\nsocket_mode = "600"\n', r"socket_mode must be an octal mode"),
         ('[tracker]\nlisten = "8470"\n', r"listen must be HOST:PORT"),
         ('[tracker]\nlisten = "a:70000"\n', r"listen must be HOST:PORT"),
+        ('[tracker]\nrooms = ["lab"]\n', r"rooms must be a list of room ids"),
+        ('[tracker]\nrooms = "lab"\n', r"rooms must be a list of strings"),
     ],
 )
 def test_mistake_in_the_file_is_named_with_the_way_out(text, message):

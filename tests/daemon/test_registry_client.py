@@ -6,7 +6,13 @@ from random import Random
 import pytest
 
 from dreamer.daemon.registry import RegistryClient
-from dreamer.protocol.errors import ConflictError, ForbiddenError, RemoteError
+from dreamer.protocol.errors import (
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    LocalError,
+    RemoteError,
+)
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.limits import REGISTRY_CAS_ATTEMPTS
 from dreamer.protocol.registry.changes import Author, MoveAlias, Publish, RemoveAlias
@@ -68,11 +74,10 @@ def client(store, number=1, pauses=None, **options):
         ROOM,
         store,
         Author(key, [key.public.hex()]),
-        trusting,
-        clock=lambda: NOW,
+        options.pop("verify_member", trusting),
         rng=Random(number),
         sleep=note,
-        **options,
+        **{"clock": lambda: NOW, **options},
     )
 
 
@@ -130,9 +135,80 @@ async def test_store_that_goes_back_in_time_is_refused():
     store.versions.pop()
     with pytest.raises(ForbiddenError, match="old registry"):
         await one.refresh()
-    with pytest.raises(ForbiddenError, match="old registry"):
-        await one.change(Publish(entry(3)))
-    assert len(store.versions) == 1
+    assert len((await one.recall()).registry.models) == 2
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"[]", b'{"format":"dreamer-room/2"}', None])
+async def test_change_puts_back_what_was_seen_where_a_document_is_unusable(damage, caplog):
+    store = MemoryStore()
+    one = client(store)
+    await one.change(Publish(entry(1)), MoveAlias("prod", entry(1).manifest_id))
+    older = store.versions[0]
+    await one.change(Publish(entry(2)))
+    store.versions.append(older if damage is None else damage)
+    with pytest.raises((InputError, ForbiddenError)):
+        await one.refresh()
+    after = await one.change(Publish(entry(3)))
+    assert len(after.registry.models) == 3
+    # Another node, which saw nothing before, reads what it wrote.
+    assert (await client(store, 2).refresh()).registry.aliases == {"prod": entry(1).manifest_id}
+    assert "putting back" in caplog.text
+
+
+async def test_change_that_was_made_before_still_repairs_what_the_store_holds():
+    store = MemoryStore()
+    one = client(store)
+    await one.change(Publish(entry(1)), MoveAlias("prod", entry(1).manifest_id))
+    store.versions.append(b"{}")
+    await one.change(MoveAlias("prod", entry(1).manifest_id))
+    assert store.versions[-1] == store.versions[0]
+
+
+async def test_unusable_document_is_not_kept_as_the_newest_one_seen():
+    store, kept = MemoryStore(), []
+    one = client(store, keep=lambda data, etag: kept.append((data, etag)))
+    await one.change(Publish(entry(1)))
+    store.versions.append(b"{}")
+    with pytest.raises(InputError):
+        await one.refresh()
+    assert kept == [(store.versions[0], "1")]
+
+
+async def test_change_counts_even_if_no_copy_of_it_can_be_kept(caplog):
+    def full(data, etag):
+        raise LocalError("the disk is full")
+
+    after = await client(MemoryStore(), keep=full).change(Publish(entry(1)))
+    assert len(after.registry.models) == 1
+    assert "the disk is full" in caplog.text
+
+
+async def test_unchanged_document_is_verified_once_until_a_membership_ends():
+    store, checks = MemoryStore(), []
+    await client(store).change(Publish(entry(1)))
+
+    def counting(room, chain, now):
+        checks.append(now)
+        if len(checks) > 2:
+            raise ForbiddenError("it was revoked meanwhile")
+        return trusting(room, chain, now)
+
+    one = client(store, verify_member=counting)
+    first = await one.refresh()
+    assert await one.refresh() is first
+    assert await one.recall() is first
+    assert len(checks) == 2
+    one.doubt()
+    assert (await one.refresh()).registry.models == {}
+
+
+async def test_record_that_was_too_early_is_believed_once_its_time_has_come():
+    store, now = MemoryStore(), [NOW]
+    await client(store, clock=lambda: NOW + 1000.0).change(Publish(entry(1)))
+    one = client(store, clock=lambda: now[0])
+    assert (await one.refresh()).registry.models == {}
+    now[0] += 1000.0
+    assert len((await one.refresh()).registry.models) == 1
 
 
 async def test_document_seen_before_a_restart_guards_against_an_older_one():

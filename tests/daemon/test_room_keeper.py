@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +12,17 @@ from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.room_keeper import RoomKeeper
 from dreamer.daemon.rooms import RoomBook
 from dreamer.daemon.tasks import TaskSet
-from dreamer.protocol.errors import AmbiguousError, ForbiddenError, InputError, NoMatchError
+from dreamer.protocol.errors import (
+    AmbiguousError,
+    ForbiddenError,
+    InputError,
+    NoMatchError,
+    RemoteError,
+)
+from dreamer.protocol.limits import ROOM_RESTART_MAX_S
 
 TRACKER = "http://127.0.0.1:1"
+DEADLINE_S = 10.0
 
 
 class Session:
@@ -27,13 +36,17 @@ class Session:
         self.connected = True
         self.closed = False
         self.ends_with: Exception | None = None
+        self.begun = 0
+        self.breaks = asyncio.Event()
         self.models = {}
         self.links = SimpleNamespace(owns=lambda number: number == 7, transport_event=print)
 
     async def run(self) -> None:
+        self.begun += 1
         try:
-            await asyncio.Event().wait()
+            await self.breaks.wait()
         finally:
+            self.breaks.clear()
             if self.ends_with:
                 raise self.ends_with
 
@@ -44,6 +57,8 @@ class Session:
     async def resolve(self, ref):
         if ref not in self.models:
             raise NoMatchError(f"{ref} is nothing here")
+        if isinstance(self.models[ref], Exception):
+            raise self.models[ref]
         return self.models[ref]
 
     def close(self) -> None:
@@ -56,13 +71,20 @@ class Nodes:
     def __init__(self, root) -> None:
         self.root = root
         self.keepers = []
+        self.pauses: list[float] = []
+        self.origin = None
+        self.forgotten = []
 
     def node(self, name: str) -> RoomKeeper:
         home = self.root / name
         book = RoomBook(home, NodeIdentity.load_or_create(home))
-        origins = SimpleNamespace(of=lambda card: None, forget=lambda card: None)
-        self.keepers.append(RoomKeeper(book, Session, origins, TaskSet()))
+        origins = SimpleNamespace(of=lambda card: self.origin, forget=self.forgotten.append)
+        self.keepers.append(RoomKeeper(book, Session, origins, TaskSet(), self._sleep))
         return self.keepers[-1]
+
+    async def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -137,6 +159,74 @@ async def test_a_room_left_is_closed_even_if_its_session_had_failed(nodes) -> No
     assert session.closed
     with pytest.raises(NoMatchError, match="in no room"):
         keeper.get(None)
+
+
+async def test_a_room_that_fails_starts_again_after_ever_longer_pauses(nodes, caplog) -> None:
+    keeper = nodes.node("a")
+    await made(keeper)
+    session = keeper.get("team")
+    session.ends_with = ExceptionGroup("of the room", [RuntimeError("a bug")])
+    async with asyncio.timeout(DEADLINE_S):
+        for begun in range(1, 9):
+            while session.begun < begun:
+                await asyncio.sleep(0)
+            session.breaks.set()
+        while len(nodes.pauses) < 8:
+            await asyncio.sleep(0)
+    assert nodes.pauses[:3] == [1.0, 2.0, 4.0]
+    assert nodes.pauses[-1] == ROOM_RESTART_MAX_S
+    assert "a bug" in caplog.text
+    assert keeper.get("team") is session
+    await keeper.leave("team")
+    assert session.closed
+
+
+async def test_origin_is_forgotten_with_its_room_and_after_a_join_that_failed(
+    nodes, monkeypatch
+) -> None:
+    a, b = nodes.node("a"), nodes.node("b")
+    info = await made(a)
+    token = a.invite("team", ["member"], 60.0, 1)
+    monkeypatch.setattr(Session, "refusal", ForbiddenError("no"))
+    with pytest.raises(ForbiddenError):
+        await b.join(token)
+    await a.leave("team")
+    assert [card.room_id.hex() for card in nodes.forgotten] == [info.room_id] * 2
+
+
+async def test_check_of_an_origin_ends_with_the_command_that_asked_for_it(nodes) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    class HangingOrigin:
+        def check(self, stop: threading.Event) -> None:
+            begun.set()
+            if stop.wait(DEADLINE_S):
+                ended.set()
+
+    nodes.origin = HangingOrigin()
+    making = asyncio.create_task(made(nodes.node("a")))
+    assert await asyncio.to_thread(begun.wait, DEADLINE_S)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert await asyncio.to_thread(ended.wait, DEADLINE_S)
+
+
+async def test_a_room_that_can_not_be_asked_spoils_no_other(nodes, caplog) -> None:
+    keeper = nodes.node("a")
+    for name in ("one", "two"):
+        await made(keeper, name)
+    one, two = keeper.sessions
+    one.models["best"] = RemoteError("the tracker of one is away")
+    two.models["best"] = SimpleNamespace(manifest_id=b"2")
+    assert (await keeper.find("best", None))[0] is two
+    assert "the tracker of one is away" in caplog.text
+    del two.models["best"]
+    with pytest.raises(RemoteError, match="away"):
+        await keeper.find("best", None)
+    one.models["best"] = AmbiguousError("it names 2 models")
+    with pytest.raises(AmbiguousError):
+        await keeper.find("best", None)
 
 
 async def test_a_room_that_is_being_made_is_not_found_yet(nodes, monkeypatch) -> None:

@@ -70,6 +70,35 @@ def test_registry_cache_is_forgotten_with_its_room(state: State) -> None:
     assert state.models() == []
 
 
+def test_revocations_outlive_the_process_but_not_their_room(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    first = State(path)
+    first.put_revocation(ROOM, b"sig1", b"one")
+    first.put_revocation(ROOM, b"sig1", b"one")
+    first.put_revocation(ROOM_2, b"sig2", b"two")
+    first.close()
+    second = State(path)
+    assert (second.revocations(ROOM), second.revocations(ROOM_2)) == ([b"one"], [b"two"])
+    second.drop_room(ROOM)
+    assert (second.revocations(ROOM), second.revocations(ROOM_2)) == ([], [b"two"])
+    second.close()
+
+
+def test_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    state = State(path)
+    state.put_stamp(DIGEST, Stamp(5, 6))
+    state.close()
+    database = sqlite3.connect(path)
+    database.executescript("DROP TABLE revocations; PRAGMA user_version = 1;")
+    database.close()
+    again = State(path)
+    again.put_revocation(ROOM, b"sig", b"statement")
+    assert again.stamp(DIGEST) == Stamp(5, 6)
+    assert again.revocations(ROOM) == [b"statement"]
+    again.close()
+
+
 def test_ledger_sums_bytes_by_lane(state: State) -> None:
     for at, lane, size in ((1.0, "origin", 5), (2.0, "webrtc", 7), (3.0, "webrtc", 1)):
         state.add_transfer(Transfer(at, MODEL, lane, size, 0.5))

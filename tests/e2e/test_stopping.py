@@ -237,12 +237,6 @@ def test_ctrl_c_while_a_tracker_says_nothing(lab, black_hole):
     until(lambda: "void" not in str(a.dreamer("room", "list")), "its end", WAIT_S)
 
 
-def test_room_whose_tracker_says_nothing_is_not_made(lab, black_hole, watch):
-    answer = lab[0].try_dreamer("room", "create", "void", "--tracker", black_hole)
-    watch.one_line(answer, black_hole, "check that dreamer-tracker runs")
-    assert "void" not in str(lab[0].dreamer("room", "list"))
-
-
 def test_daemon_that_is_in_no_room_has_no_connection(tmp_path):
     with Node(tmp_path / "N") as node:
         parent = psutil.Process(node.process.pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.limits import JSON_MAX_ITEMS
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text
@@ -67,6 +69,20 @@ def test_the_bytes_are_these() -> None:
 def test_what_is_not_canonical_is_refused(data: bytes) -> None:
     with pytest.raises(InputError):
         canonical.loads(data)
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'""'])
+def test_more_values_than_anything_needs_are_refused_before_they_are_parsed(value) -> None:
+    few = b'{"a":[' + b",".join([value] * (JSON_MAX_ITEMS // 3)) + b"]}"
+    assert len(canonical.loads(few)["a"]) == JSON_MAX_ITEMS // 3
+    many = b'{"a":[' + b",".join([value] * (JSON_MAX_ITEMS + 1)) + b"]}"
+    for read in (canonical.loads, canonical.loads_lenient):
+        tracemalloc.start()
+        with pytest.raises(InputError, match="values"):
+            read(many)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 10_000
 
 
 @pytest.mark.parametrize("value", [{"a": float("nan")}, {"a": b"x"}, {"a": "\ud800"}, {"a": {1}}])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from dreamer.daemon.store import stopping
 from dreamer.protocol import errors
-from dreamer.protocol.errors import DreamerError, error_from_code
+from dreamer.protocol.errors import DreamerError, StoppedError, error_from_code
 
 CODES = {
     "error": "DreamerError",
@@ -28,6 +31,14 @@ def test_an_error_crosses_the_wire_as_its_code(code: str, name: str) -> None:
     rebuilt = error_from_code(code, "what to do")
     assert type(rebuilt) is getattr(errors, name)
     assert (rebuilt.code, str(rebuilt)) == (code, "what to do")
+
+
+def test_work_that_was_stopped_is_told_from_other_failures() -> None:
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(StoppedError) as caught:
+        stopping.check(stopped)
+    assert type(error_from_code(caught.value.code, str(caught.value))) is StoppedError
 
 
 def test_a_code_that_nobody_knows_is_still_one_of_ours() -> None:

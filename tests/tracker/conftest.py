@@ -17,6 +17,7 @@ from dreamer.protocol.rooms.keys import Purpose, SigningKey
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.documents import Documents
+from dreamer.tracker.terms import Terms
 
 DEADLINE_S = 5.0
 NOW = 1_800_000_000.0
@@ -80,8 +81,8 @@ class Running:
 
 
 @asynccontextmanager
-async def serve(documents: Documents, http: aiohttp.ClientSession):
-    tracker = Tracker(documents, random.Random(7))
+async def serve(documents: Documents, http: aiohttp.ClientSession, terms: Terms | None = None):
+    tracker = Tracker(documents, random.Random(7), terms)
     runner = web.AppRunner(tracker.web_app(), access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -130,17 +131,20 @@ class Insider:
         self.chain = (upper, own)
         return self
 
-    async def knock(self, running: Running, **changes) -> Talker:
+    async def knock(self, running: Running, dialled: str = "", **changes) -> Talker:
         """Log in, perhaps with something wrong; the reply is still to be heard."""
+        dialled = dialled or running.url.removeprefix("http://")
         talker = await running.open("/room")
         nonce = bytes.fromhex((await talker.hear())["nonce"])
         said = {
             "type": "login",
             "room": self.room_id.hex(),
             "node": self.hex,
+            "tracker": dialled,
             "chain": chain_to_json(self.chain),
             "sig": self.key.sign(
-                Purpose.TRACKER_LOGIN, nonce + self.room_id + self.key.public
+                Purpose.TRACKER_LOGIN,
+                nonce + self.room_id + self.key.public + dialled.encode(),
             ).hex(),
         }
         await talker.say(**{**said, **changes})
@@ -161,6 +165,20 @@ def insiders() -> list[Insider]:
 @pytest.fixture
 def insider_of():
     return Insider
+
+
+@pytest.fixture
+def refusal():
+    """Knock at a tracker, and return the refusal that must come."""
+
+    async def refused(insider: Insider, running: Running, **changes) -> dict:
+        talker = await insider.knock(running, **changes)
+        said = await talker.hear()
+        assert said["type"] == "refused", said
+        assert await talker.closed()
+        return said
+
+    return refused
 
 
 @pytest.fixture

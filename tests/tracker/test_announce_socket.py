@@ -154,18 +154,37 @@ async def test_pings_are_answered(running):
     assert (heard.type, heard.data) == (aiohttp.WSMsgType.PONG, b"there?")
 
 
-async def test_client_that_never_reads_is_cut_off_and_delays_nobody(running):
-    """The deaf one's kernel buffers fill, then the outbox, then it is dropped."""
+async def test_client_that_never_reads_delays_nobody_nor_can_others_have_it_cut_off(running):
+    """Once the deaf one's buffers are full, what others send it is dropped, not its connection."""
     deaf = await _deaf_client(running.url)
     talker = await running.open()
     await running.stats_become(leechers=1)
     try:
         async with asyncio.timeout(20):
-            while (await running.stats())["sockets"] == 2:
+            for _ in range(200):  # 12 MB: more than the kernel and the outbox take
                 await talker.announce(TWO, offers=offers("x" * 60_000))
+        assert (await running.stats())["offers"] == 200
+        assert (await running.stats())["sockets"] == 2
     finally:
         deaf.close()
-    assert (await talker.announce(TWO))["incomplete"] == 1
+
+
+async def test_scrape_of_everything_looks_at_no_more_than_it_tells(running, monkeypatch):
+    monkeypatch.setattr("dreamer.tracker.announce.TRACKER_SCRAPE_MAX_SWARMS", 2)
+    seen = []
+
+    def walk(swarms):
+        for swarm in swarms._swarms.values():
+            seen.append(swarm.info_hash)
+            yield swarm
+
+    monkeypatch.setattr("dreamer.tracker.swarms.Swarms.__iter__", walk)
+    talker = await running.open()
+    for name in "abcd":
+        await talker.announce(ONE, info_hash=name * 20)
+    await talker.say(action="scrape")
+    assert len((await talker.hear())["files"]) == 2
+    assert len(seen) == 2
 
 
 async def _deaf_client(url: str) -> socket.socket:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from dreamer.protocol.limits import REGISTRY_MAX_BYTES, TRACKER_SESSION_GRACE_S
+from dreamer.protocol.limits import TRACKER_REGISTRY_MAX_BYTES, TRACKER_SESSION_GRACE_S
 
 
 class Clerk:
@@ -115,6 +115,6 @@ async def test_what_is_no_json_object_is_refused(running, insiders, body):
 
 async def test_too_large_a_registry_is_refused(running, insiders):
     _, clerk = await enter(running, insiders[0])
-    body = b'{"n":"' + b"x" * REGISTRY_MAX_BYTES + b'"}'
+    body = b'{"n":"' + b"x" * TRACKER_REGISTRY_MAX_BYTES + b'"}'
     assert (await clerk.put(body, If_None_Match="*"))[0] == 413
     assert (await clerk.get())[0] == 404

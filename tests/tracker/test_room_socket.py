@@ -13,20 +13,10 @@ from dreamer.protocol.rooms.revocations import Revocation
 SWARM = "ab" * 20
 
 
-async def refusal(insider, running, **changes) -> dict:
-    talker = await insider.knock(running, **changes)
-    said = await talker.hear()
-    assert said["type"] == "refused", said
-    assert await talker.closed()
-    return said
-
-
 async def test_transcript_of_two_members_meeting(running, insiders):
     one, two = insiders[:2]
     first, welcome = await one.enter(running)
     assert welcome["members"] == []
-    assert welcome["interval"] == 30
-    assert welcome["address"] == "127.0.0.1"
     await first.say(type="presence", capabilities={"name": "one"})
     second, welcome = await two.enter(running)
     assert welcome["members"] == [{"node": one.hex, "capabilities": {"name": "one"}}]
@@ -90,7 +80,7 @@ async def test_newer_socket_of_a_node_replaces_the_older(running, insiders):
     assert (await newer.hear_type("signal"))["body"] == {"n": 1}
 
 
-async def test_signature_by_another_key_is_refused(running, insiders):
+async def test_signature_by_another_key_is_refused(running, insiders, refusal):
     one, two = insiders[:2]
     said = await refusal(one, running, node=two.hex)
     assert (said["code"], "wrong signature" in said["message"]) == ("forbidden", True)
@@ -100,29 +90,32 @@ async def test_signature_made_for_another_purpose_is_refused(running, insiders):
     one = insiders[0]
     talker = await running.open("/room")
     nonce = bytes.fromhex((await talker.hear())["nonce"])
-    message = nonce + one.room_id + one.key.public
+    name = running.url.removeprefix("http://")
+    message = nonce + one.room_id + one.key.public + name.encode()
     await talker.say(
         type="login",
         room=one.room_id.hex(),
         node=one.hex,
+        tracker=name,
         chain=chain_to_json(one.chain),
         sig=one.key.sign(Purpose.LINK, message).hex(),
     )
     assert (await talker.hear())["code"] == "forbidden"
 
 
-async def test_replayed_login_is_refused(running, insiders):
+async def test_replayed_login_is_refused(running, insiders, refusal):
     one = insiders[0]
-    old = one.key.sign(Purpose.TRACKER_LOGIN, bytes(32) + one.room_id + one.key.public)
+    name = running.url.removeprefix("http://").encode()
+    old = one.key.sign(Purpose.TRACKER_LOGIN, bytes(32) + one.room_id + one.key.public + name)
     assert (await refusal(one, running, sig=old.hex()))["code"] == "forbidden"
 
 
-async def test_chain_of_somebody_else_is_refused(running, insiders):
+async def test_chain_of_somebody_else_is_refused(running, insiders, refusal):
     said = await refusal(insiders[0], running, chain=chain_to_json(insiders[1].chain))
     assert "another node's" in said["message"]
 
 
-async def test_chain_from_another_room_is_refused(running, insider_of):
+async def test_chain_from_another_room_is_refused(running, insider_of, refusal):
     foreign = insider_of(1, room_seed=101)
     said = await refusal(insider_of(1), running, chain=chain_to_json(foreign.chain))
     assert said["code"] == "forbidden"
@@ -132,12 +125,12 @@ async def test_chain_from_another_room_is_refused(running, insider_of):
     "change",
     [{"type": "presence"}, {"room": "x"}, {"chain": []}, {"chain": [{}]}, {"sig": None}],
 )
-async def test_malformed_login_is_refused(running, insiders, change):
+async def test_malformed_login_is_refused(running, insiders, change, refusal):
     said = await refusal(insiders[0], running, **change)
     assert said["code"] == "bad_input"
 
 
-async def test_single_use_invitation_lets_one_node_in_for_good(running, insider_of):
+async def test_single_use_invitation_lets_one_node_in_for_good(running, insider_of, refusal):
     one, two = insider_of(1).invited(), insider_of(2).invited()
     talker, _ = await one.enter(running)
     said = await refusal(two, running)
@@ -146,7 +139,7 @@ async def test_single_use_invitation_lets_one_node_in_for_good(running, insider_
     await one.enter(running)
 
 
-async def test_invitation_for_two_lets_two_in(running, insider_of):
+async def test_invitation_for_two_lets_two_in(running, insider_of, refusal):
     nodes = [insider_of(number).invited(uses=2) for number in (1, 2, 3)]
     await nodes[0].enter(running)
     await nodes[1].enter(running)
@@ -161,7 +154,7 @@ async def test_simultaneous_logins_cannot_share_one_use(running, insider_of):
 
 
 async def test_expired_invitation_is_refused_but_who_was_in_before_stays_in(
-    running, documents, insider_of
+    running, documents, insider_of, refusal
 ):
     early, late = (insider_of(n).invited(uses=9, lasts_s=1000.0) for n in (1, 2))
     use = _admissions(early)
@@ -175,7 +168,7 @@ def _admissions(insider):
     return verify_chain(insider.room_id, insider.chain, issued_at).admissions
 
 
-async def test_spent_admin_invitation_cannot_make_paper_admins(running, insider_of):
+async def test_spent_admin_invitation_cannot_make_paper_admins(running, insider_of, refusal):
     """A second holder of a used invitation invites a friend from a membership nobody checked."""
     admin = insider_of(1).invited(("admin",))
     await admin.enter(running)
@@ -192,7 +185,7 @@ def revocation(admin, of, number=1) -> dict:
     return unsigned.signed_by(admin.key).to_json()
 
 
-async def test_revoked_member_is_cut_and_stays_out(running, insider_of):
+async def test_revoked_member_is_cut_and_stays_out(running, insider_of, refusal):
     admin, guest = insider_of(1), insider_of(2).invited()
     boss, _ = await admin.enter(running)
     talker, welcome = await guest.enter(running)
@@ -273,7 +266,7 @@ async def test_who_does_not_log_in_is_cut_off(running, monkeypatch):
     assert await talker.closed()
 
 
-async def test_full_room_refuses_for_now(running, insiders, monkeypatch):
+async def test_full_room_refuses_for_now(running, insiders, monkeypatch, refusal):
     monkeypatch.setattr("dreamer.tracker.rooms.TRACKER_ROOM_MAX_MEMBERS", 1)
     first = await insiders[0].enter(running)
     assert (await refusal(insiders[1], running))["code"] == "full"

@@ -48,11 +48,16 @@ def test_push_takes_several_aliases_and_tags(dreamer, served, tmp_path, monkeypa
     status, out, err = dreamer("push", "tiny", "--room", "lab", *words)
     assert (status, served.node.calls) == (
         0,
-        [("push", tmp_path / "tiny", "lab", ["a", "b"], ["t"], "n")],
+        [("push", tmp_path / "tiny", "lab", ["a", "b"], ["t"], "n", False)],
     )
     assert "ab" * 32 in out
     assert "published n to lab: abababab" in out
     assert "push: hash 1 B of 2 B" in err
+
+
+def test_pickles_are_pushed_only_when_asked_for(dreamer, served):
+    assert dreamer("push", "tiny", "--room", "lab", "--allow-pickle")[0] == 0
+    assert served.node.calls[0][-1] is True
 
 
 def test_run_streams_text_to_stdout_and_who_ran_it_to_stderr(dreamer, served):
@@ -92,7 +97,10 @@ def test_invitation_is_the_token_alone(dreamer, served):
 def test_rooms_are_made_joined_listed_and_left(dreamer, served):
     words = ["--tracker", "http://t", "--tracker", "http://u", "--origin", "s3://b/p"]
     status, out, _ = dreamer("room", "create", "new", *words, "--endpoint-url", "http://s3")
-    assert (status, out) == (0, "created room new (cdcdcdcd)\n")
+    assert status == 0
+    assert out == (
+        "created room new (cdcdcdcd)\nmembers meet at http://t\nmembers meet at http://u\n"
+    )
     assert served.node.calls == [
         ("create_room", "new", ["http://t", "http://u"], "s3://b/p", "http://s3")
     ]
@@ -100,6 +108,21 @@ def test_rooms_are_made_joined_listed_and_left(dreamer, served):
     assert "connected" in dreamer("room", "list")[1]
     assert json.loads(dreamer("room", "list", "--json")[1])["rooms"][0]["name"] == "lab"
     assert dreamer("room", "leave", "lab")[1] == "left room lab\n"
+
+
+def test_a_member_is_removed_from_a_room(dreamer, served):
+    assert (
+        dreamer("room", "remove", "lab", "1a2b3c4d")[1] == "removed node 1a2b3c4d from room lab\n"
+    )
+    assert served.node.calls == [("remove_member", "lab", "1a2b3c4d")]
+    out = dreamer("room", "remove", "lab", "1a2b3c4d", "--json")[1]
+    assert json.loads(out) == {"removed": "1a2b3c4d" + "0" * 56}
+
+
+def test_room_at_the_daemons_own_tracker_asks_to_check_its_address(dreamer):
+    _, out, _ = dreamer("room", "create", "new")
+    assert "check that other machines reach this address" in out
+    assert "--tracker URL" in out
 
 
 def test_models_and_peers_are_tables_or_json(dreamer):

@@ -24,8 +24,12 @@ from dreamer.protocol.errors import (
     RemoteError,
 )
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.limits import GENERATE_MAX_TOKENS, GENERATIONS_MAX_PER_LINK
-from dreamer.protocol.link.messages import Failed, Generate, StopGenerating, decode
+from dreamer.protocol.limits import (
+    GENERATE_MAX_TOKENS,
+    GENERATIONS_MAX_PER_LINK,
+    PROMPT_MAX_BYTES,
+)
+from dreamer.protocol.link.messages import Failed, Generate, StopGenerating, Working, decode
 from dreamer.protocol.link.messages import Text as TextMessage
 from dreamer.protocol.swarm.vocabulary import Lane
 
@@ -159,18 +163,38 @@ async def test_a_node_that_does_not_serve_says_so(wired) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [NoMatchError("pull it first"), LocalError("out of memory"), RemoteError("worker")]
+    ("error", "seen_as"),
+    [
+        (RemoteError("its worker died"), RemoteError),
+        (NoMatchError("pull it first"), RemoteError),
+        (LocalError("out of memory"), RemoteError),
+        (InputError("the prompt does not fit"), InputError),
+        (ForbiddenError("not for you"), ForbiddenError),
+    ],
 )
-async def test_what_goes_wrong_there_is_raised_here_with_its_kind(wired, error) -> None:
+async def test_what_goes_wrong_there_is_told_as_it_is_seen_from_here(wired, error, seen_as) -> None:
     wired.generator.error = error
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(seen_as, match=str(error)) as raised:
         await wired.all()
+    assert type(raised.value) is seen_as
     assert wired.asking._waiting == {}
+
+
+async def test_a_peer_that_is_at_it_says_so_before_it_has_text(wired) -> None:
+    wired.generator.hold = True
+    answer = wired.run()
+    await anext(answer)
+    assert {type(message) for message in wired.sent} == {Generate, Working, TextMessage}
+    await answer.aclose()
 
 
 @pytest.mark.parametrize(
     "request_",
-    [{"max_tokens": 0}, {"max_tokens": GENERATE_MAX_TOKENS + 1}, {"prompt": "x" * 300_000}],
+    [
+        {"max_tokens": 0},
+        {"max_tokens": GENERATE_MAX_TOKENS + 1},
+        {"prompt": "x" * (PROMPT_MAX_BYTES + 1)},
+    ],
 )
 async def test_a_request_out_of_bounds_never_reaches_the_model(wired, request_) -> None:
     with pytest.raises(InputError):
@@ -183,7 +207,7 @@ async def test_more_requests_than_a_link_may_have_are_refused(wired) -> None:
     running = [wired.run() for _ in range(GENERATIONS_MAX_PER_LINK)]
     for answer in running:
         await anext(answer)
-    with pytest.raises(LocalError, match="try later"):
+    with pytest.raises(RemoteError, match="try later"):
         await wired.all()
     await running.pop().aclose()
     await wired.until(lambda: len(wired.serving._running) < GENERATIONS_MAX_PER_LINK)
@@ -224,6 +248,6 @@ async def test_a_silent_peer_is_given_up(wired, monkeypatch) -> None:
 
 async def test_a_long_complaint_of_a_peer_is_cut(wired) -> None:
     wired.generator.error = LocalError("x" * 100_000)
-    with pytest.raises(LocalError) as raised:
+    with pytest.raises(RemoteError) as raised:
         await wired.all()
     assert len(str(raised.value)) < 600

@@ -107,7 +107,6 @@ async def test_the_nearest_peer_answers(where, held) -> None:
         RemoteError("lost the link"),
         LocalError("it runs as many requests as it takes"),
         ForbiddenError("it does not run models for others"),
-        NoMatchError("it is not on this node"),
     ],
 )
 async def test_a_peer_that_can_not_is_passed_over(error) -> None:
@@ -115,6 +114,13 @@ async def test_a_peer_that_can_not_is_passed_over(error) -> None:
     started, *answer = await run(peers)
     assert started.node_name == "far"
     assert answer == ANSWER
+
+
+async def test_a_request_that_is_wrong_everywhere_is_not_tried_elsewhere() -> None:
+    peers = Peers(near=[InputError("the prompt does not fit")], far=ANSWER)
+    with pytest.raises(InputError):
+        await run(peers)
+    assert peers.asked == ["near"]
 
 
 async def test_when_no_peer_can_the_last_reason_is_told() -> None:

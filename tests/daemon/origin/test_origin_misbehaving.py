@@ -13,7 +13,7 @@ from dreamer.daemon.origin.faults import (
 )
 from dreamer.daemon.origin.fetch import fetch_blocks
 from dreamer.daemon.origin.origin import Origin
-from dreamer.daemon.store.stopping import StoppedError
+from dreamer.protocol.errors import StoppedError
 from dreamer.protocol.ids import Digest
 from dreamer.protocol.limits import BLOCK_BYTES, ORIGIN_ATTEMPTS
 

@@ -15,9 +15,8 @@ from dreamer.daemon.origin.faults import (
 from dreamer.daemon.origin.fetch import fetch_blocks
 from dreamer.daemon.origin.origin import Origin
 from dreamer.daemon.origin.upload import part_bytes
-from dreamer.daemon.store.stopping import StoppedError
 from dreamer.protocol.content import manifest as manifests
-from dreamer.protocol.errors import InputError, LocalError
+from dreamer.protocol.errors import InputError, LocalError, StoppedError
 from dreamer.protocol.ids import Digest
 from dreamer.protocol.limits import GIB, MIB, ORIGIN_MAX_PARTS, ORIGIN_PART_BYTES
 

@@ -24,9 +24,7 @@ def unused_url() -> str:
 async def welcome(ws) -> None:
     await ws.send_json({"type": "challenge", "nonce": "00" * 32})
     assert (await ws.receive_json(timeout=5))["type"] == "login"
-    await ws.send_json(
-        {"type": "welcome", "session": "token", "members": [], "interval": 30, "address": "::1"}
-    )
+    await ws.send_json({"type": "welcome", "session": "token", "members": []})
 
 
 async def test_tracker_that_is_not_there_says_what_to_check(node_at):
@@ -144,6 +142,48 @@ async def test_junk_is_ignored_until_it_is_too_much(node_at, scripted):
         async with node.running():
             assert (await node.next(SignalReceived)).body == {"n": 1}
             assert "no tracker sends" in (await node.next(TrackerDown)).reason
+
+
+async def test_owner_that_fails_at_an_event_goes_on_hearing_of_others(node_at, scripted, caplog):
+    async def script(ws) -> None:
+        await welcome(ws)
+        for number in (1, 2):
+            await ws.send_json({"type": "signal", "from": "ab" * 32, "body": {"n": number}})
+        await ws.receive()
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        hear = node.session._on_event
+
+        def fail(event) -> None:
+            hear(event)
+            raise KeyError(type(event).__name__)
+
+        node.session._on_event = fail
+        async with node.running():
+            assert isinstance(await node.next(TrackerUp), TrackerUp)
+            assert [(await node.next(SignalReceived)).body["n"] for _ in (1, 2)] == [1, 2]
+            assert node.session.connected
+    assert "can't handle SignalReceived" in caplog.text
+
+
+@pytest.mark.parametrize("size", [4096, 4097])
+async def test_members_capabilities_are_bounded(node_at, scripted, size):
+    capabilities = {"x": "y" * (size - len('{"x":""}'))}
+
+    async def script(ws) -> None:
+        await welcome(ws)
+        said = {"type": "joined", "node": "cd" * 32, "capabilities": capabilities}
+        await ws.send_json(said)
+        await ws.send_json({"type": "signal", "from": "ab" * 32, "body": {}})
+        await ws.receive()
+
+    async with scripted(script) as url:
+        node = node_at(url)
+        async with node.running():
+            await node.next(TrackerUp)
+            first = await asyncio.wait_for(node.events.get(), 10)
+    assert isinstance(first, MemberPresent if size == 4096 else SignalReceived)
 
 
 async def test_message_beyond_all_bounds_ends_the_connection(node_at, scripted, monkeypatch):

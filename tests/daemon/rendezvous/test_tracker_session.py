@@ -22,7 +22,7 @@ from dreamer.daemon.rendezvous.events import (
 )
 from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, RemoteError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import REGISTRY_MAX_BYTES, TRACKER_CAPABILITIES_MAX_BYTES
+from dreamer.protocol.limits import TRACKER_CAPABILITIES_MAX_BYTES, TRACKER_REGISTRY_MAX_BYTES
 from dreamer.protocol.rooms.revocations import Revocation
 
 COMMAND = [sys.executable, "-m", "dreamer.tracker.main"]
@@ -42,7 +42,6 @@ async def test_two_nodes_meet_and_signal(make_node):
     one.session.present({"name": "one"})
     async with one.running():
         assert one.session.connected
-        assert one.session.observed_address == "127.0.0.1"
         async with two.running():
             assert (await one.next(MemberPresent)).node == two.node_id
             event = await two.next(MemberPresent)
@@ -93,7 +92,7 @@ async def test_registry_is_written_read_and_defended(make_node):
 
 async def test_large_registry_goes_through_and_a_larger_one_is_refused(make_node):
     async with make_node(1).running() as one:
-        body = b'{"n":"' + b"x" * (REGISTRY_MAX_BYTES - 10) + b'"}'
+        body = b'{"n":"' + b"x" * (TRACKER_REGISTRY_MAX_BYTES - 10) + b'"}'
         etag = await one.session.write_registry(body, None)
         with pytest.raises(InputError, match="can't take this registry"):
             await one.session.write_registry(body + b" " * 100, etag)
@@ -139,6 +138,27 @@ async def test_revoked_member_hears_of_it_and_is_cut(make_node):
         assert (await admin.next(MemberGone)).node == guest.node_id
         with pytest.raises(ForbiddenError, match="revoked"):
             await guest.session.wait_connected(10)
+
+
+async def test_member_that_was_away_hears_of_revocations_when_it_comes(make_node):
+    admin, late, gone = make_node(1), make_node(3), make_node(2)
+    async with admin.running():
+        ended = Revocation(admin.room_id, 1, gone.node_id, 1, admin.chain).signed_by(admin.key)
+        await admin.session.revoke(ended)
+        await admin.next(RevocationReceived)
+        async with late.running():
+            assert (await late.next(RevocationReceived)).revocation == ended
+
+
+async def test_capabilities_that_fit_here_fit_at_the_tracker(make_node):
+    """Both count the same bytes, however many escapes another spelling would need."""
+    one, two = make_node(1), make_node(2)
+    name = {"name": "é" * ((TRACKER_CAPABILITIES_MAX_BYTES - len('{"name":""}')) // 2)}
+    async with one.running(), two.running():
+        two.session.present(name)
+        async with asyncio.timeout(10):
+            while (await one.next(MemberPresent)).capabilities != name:
+                pass
 
 
 async def test_too_large_a_signal_or_capabilities_are_refused_here(make_node):

@@ -39,6 +39,14 @@ def test_room_is_left(served):
     assert served.json("DELETE", "/rooms/lab") == (200, {"left": "lab"})
 
 
+def test_member_is_removed(served):
+    assert served.json("DELETE", "/rooms/lab/members/1a2b3c4d") == (
+        200,
+        {"removed": "1a2b3c4d" + "0" * 56},
+    )
+    assert served.node.calls == [("remove_member", "lab", "1a2b3c4d")]
+
+
 def test_alias_is_set_and_removed(served):
     status, model = served.json("PUT", "/rooms/lab/aliases/next", {"ref": "prod"})
     assert (status, model["aliases"]) == (200, ["prod", "next"])

@@ -15,6 +15,22 @@ def test_socket_is_for_its_owner_only(served):
     assert stat.S_IMODE(served.socket.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize(("mode", "directory"), [(0o660, 0o750), (0o620, 0o750), (0o600, 0o700)])
+def test_directory_of_the_socket_opens_to_whom_the_socket_does(tmp_path, mode, directory):
+    path = tmp_path / "run" / "dreamerd.sock"
+    path.parent.mkdir(mode=0o700)
+    listen(path, mode).close()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == directory
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_directory_of_the_socket_closes_again_with_the_setting(tmp_path):
+    path = tmp_path / "run" / "dreamerd.sock"
+    listen(path, 0o660).close()
+    listen(path, 0o600).close()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
 def test_socket_file_is_gone_after_stopping(tmp_path, served):
     served.stop()
     served.stop = lambda: None

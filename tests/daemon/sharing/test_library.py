@@ -62,6 +62,23 @@ def test_a_model_can_be_withdrawn_from_every_room(library, told) -> None:
     assert list(library.in_room(ROOM)) == []
 
 
+def test_a_room_that_is_left_offers_nothing_and_others_do(library) -> None:
+    for room in (ROOM, OTHER):
+        library.offer(room, MODEL.id, MODEL, 0b111)
+    library.withdraw_room(ROOM)
+    assert list(library.in_room(ROOM)) == []
+    assert library.holds(OTHER, MODEL.id)
+
+
+def test_whoever_stopped_listening_hears_nothing(library) -> None:
+    heard = []
+    library.listen(heard.append)
+    for _ in range(2):
+        library.stop_listening(heard.append)
+    library.offer(ROOM, MODEL.id, MODEL, 0b111)
+    assert heard == []
+
+
 def test_a_lanes_seconds_are_those_in_which_it_was_busy() -> None:
     clock = LaneClock(0.0)
     clock.note([Lane.WEBRTC], 10.0)

@@ -4,10 +4,12 @@ import pytest
 
 from dreamer.protocol.canonical import dumps, loads
 from dreamer.protocol.errors import ForbiddenError, InputError
-from dreamer.protocol.ids import ManifestId, RoomId
-from dreamer.protocol.limits import CLOCK_SKEW_S
+from dreamer.protocol.ids import ManifestId, NodeId, RoomId
+from dreamer.protocol.limits import CLOCK_SKEW_S, REGISTRY_MAX_BYTES, REGISTRY_MAX_SERIAL_GAP
 from dreamer.protocol.registry.changes import ChangeTags, MoveAlias, Publish
-from dreamer.protocol.registry.document import parse
+from dreamer.protocol.registry.document import Published, parse
+from dreamer.protocol.registry.reading import INTEGER_MAX
+from dreamer.protocol.registry.records import sign
 from dreamer.protocol.registry.reports import Fault
 from dreamer.protocol.registry.verify import accept_newer, verify
 
@@ -202,3 +204,55 @@ def test_chain_is_not_checked_for_every_record(room, stored):
 
     assert verify(stored.document, counting, room.now).reports == ()
     assert len(checks) == 2
+
+
+def signed_with_serial(room, document, number, serial):
+    """The document with one more model, which a publisher signed as that change."""
+    author = room.author(7)
+    record = sign(room.entry(number), room.id, author.key, room.now, serial)
+    return replace(
+        document,
+        serial=serial,
+        members={**document.members, NodeId(author.key.public): (author.chain,)},
+        models={**document.models, record.said.manifest_id: Published(record)},
+    )
+
+
+def test_publisher_that_signs_the_largest_serial_does_not_end_the_changes(room, stored):
+    poisoned = room.verify(signed_with_serial(room, stored.document, 9, INTEGER_MAX))
+    assert Fault.SERIAL_JUMP in faults(poisoned)
+    assert list(poisoned.registry.models) == [A, B]
+    after = room.change(poisoned, Publish(room.entry(9)))
+    assert (after.serial, after.reports) == (4, ())
+    assert parse(after.document.encode(), room.id) == after.document
+
+
+def test_serials_climb_in_steps_only_and_what_follows_a_step_is_believed(room, stored):
+    climbing = stored.document
+    for step in range(1, 4):
+        climbing = signed_with_serial(room, climbing, 10 + step, step * REGISTRY_MAX_SERIAL_GAP)
+    after = room.change(room.verify(climbing), MoveAlias("prod", A))
+    assert (after.serial, after.reports) == (3 * REGISTRY_MAX_SERIAL_GAP + 1, ())
+    # Whoever climbed may be thrown out later: the changes of others still stand.
+    thrown_out = replace(
+        after.document,
+        members={
+            node: chains
+            for node, chains in after.document.members.items()
+            if node != room.author(7).key.public
+        },
+    )
+    assert room.verify(thrown_out).registry.aliases == {"prod": A}
+
+
+def test_no_document_is_large_enough_to_climb_to_the_last_serial():
+    smallest_record_bytes = 400
+    steps = REGISTRY_MAX_BYTES // smallest_record_bytes
+    assert steps * REGISTRY_MAX_SERIAL_GAP < INTEGER_MAX / 100
+
+
+def test_change_follows_on_a_record_that_is_not_believed_yet(room, stored):
+    ahead = room.change(stored, MoveAlias("prod", A), now=room.now + CLOCK_SKEW_S + 60)
+    seen_now = room.verify(ahead.document)
+    assert (seen_now.serial, seen_now.last_serial) == (3, 4)
+    assert room.change(seen_now, MoveAlias("best", A)).serial == 5

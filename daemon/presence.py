@@ -1,0 +1,37 @@
+"""Which members of a room its trackers report, and what each says that it can do."""
+
+from __future__ import annotations
+
+from dreamer.protocol.canonical import Json
+from dreamer.protocol.ids import NodeId
+
+
+class Presence:
+    """The members at any of a room's trackers; a tracker is named by its URL.
+
+    ``members`` maps each to the capabilities it told last: not checked, anyone's word.
+    """
+
+    def __init__(self) -> None:
+        self.members: dict[NodeId, Json] = {}
+        self._at: dict[NodeId, dict[str, Json]] = {}
+
+    def arrived(self, tracker: str, node: NodeId, capabilities: Json) -> None:
+        """Note that a member is at a tracker, or told it something new."""
+        self._at.setdefault(node, {})[tracker] = capabilities
+        self.members[node] = capabilities
+
+    def left(self, tracker: str, node: NodeId) -> None:
+        """Note that a member left a tracker; it may still be at another."""
+        places = self._at.get(node, {})
+        places.pop(tracker, None)
+        if places:
+            self.members[node] = next(iter(places.values()))
+        else:
+            self._at.pop(node, None)
+            self.members.pop(node, None)
+
+    def lost(self, tracker: str) -> None:
+        """Forget whom a tracker saw: it can't be asked any more."""
+        for node in list(self._at):
+            self.left(tracker, node)

@@ -1,0 +1,96 @@
+"""Pushing into a room that has no origin: what may be published and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dreamer.daemon.origins import Origins
+from dreamer.daemon.ports import Progress, PushEvent, PushReceipt
+from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.pusher import Pusher, PusherParts, PushRequest
+from dreamer.daemon.state import State
+from dreamer.daemon.store.store import Store
+from dreamer.protocol.errors import ForbiddenError, InputError
+from dreamer.protocol.ids import ManifestId, RoomId
+
+ROOM = RoomId(b"r" * 32)
+PATIENCE_S = 20.0
+
+
+class Registry:
+    """A room's registry that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.changes: list[Any] = []
+
+    async def reach(self) -> None:
+        """Be there."""
+
+    async def change(self, *changes: Any) -> None:
+        self.changes += changes
+
+
+class Room:
+    """A room in which this node has the given roles."""
+
+    def __init__(self, *roles: str) -> None:
+        self.room_id = ROOM
+        self.registry = Registry()
+        self.membership = SimpleNamespace(roles=roles)
+        self.card = SimpleNamespace(name="lab", origin=None)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[PusherParts]:
+    state = State(tmp_path / "state.db")
+    store = Store(tmp_path / "models", state)
+    yield PusherParts(store, state, Library(), Origins())
+    store.close()
+    state.close()
+
+
+@pytest.fixture
+def pickled(tmp_path: Path) -> Path:
+    """A model directory with a pickle in it."""
+    directory = tmp_path / "tiny"
+    directory.mkdir()
+    (directory / "config.json").write_text("{}")
+    (directory / "weights.pkl").write_bytes(pickle.dumps({"layer": [1.0, 2.0]}))
+    return directory
+
+
+async def push(parts: PusherParts, room: Room, request: PushRequest) -> list[PushEvent]:
+    async with asyncio.timeout(PATIENCE_S):
+        return [event async for event in Pusher(parts).push(room, request)]  # type: ignore[arg-type]
+
+
+async def test_pickle_is_refused_and_the_way_out_is_named(
+    parts: PusherParts, pickled: Path
+) -> None:
+    room = Room("publisher")
+    with pytest.raises(InputError, match=r"weights\.pkl is a pickle.*--allow-pickle"):
+        await push(parts, room, PushRequest(pickled, (), (), "tiny"))
+    assert room.registry.changes == []
+
+
+async def test_pickle_that_is_allowed_is_published(parts: PusherParts, pickled: Path) -> None:
+    room = Room("publisher")
+    request = PushRequest(pickled, ("prod",), ("old",), "tiny", allow_pickle=True)
+    *progress, receipt = await push(parts, room, request)
+    assert isinstance(receipt, PushReceipt)
+    assert (receipt.files, receipt.aliases, receipt.tags) == (2, ("prod",), ("old",))
+    assert all(isinstance(event, Progress) for event in progress)
+    assert len(room.registry.changes) == 3
+    assert parts.library.holds(ROOM, ManifestId(bytes.fromhex(receipt.manifest_id)))
+
+
+async def test_member_without_the_role_may_not_publish(parts: PusherParts, pickled: Path) -> None:
+    with pytest.raises(ForbiddenError, match="role publisher"):
+        await push(parts, Room("member"), PushRequest(pickled, (), (), "tiny", True))

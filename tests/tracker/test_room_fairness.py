@@ -1,0 +1,97 @@
+"""What one member can't do to another by way of the tracker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dreamer.protocol.limits import TRACKER_FORWARDED_MAX_BYTES
+
+SWARM = "ab" * 20
+
+
+class Deaf:
+    """Keeps the tracker from sending to a member, as one whose connection is stuck."""
+
+    def __init__(self, running, monkeypatch) -> None:
+        self._handler = running.tracker._room
+        self._gate = asyncio.Event()
+        self._monkeypatch = monkeypatch
+
+    def stuff(self) -> None:
+        """Nothing more goes out to the members that are there now."""
+        for socket in self._handler._sockets.values():
+            send = socket.response.send_str
+
+            async def wait(text, send=send):
+                await self._gate.wait()
+                await send(text)
+
+            self._monkeypatch.setattr(socket.response, "send_str", wait)
+
+    def heal(self) -> None:
+        self._gate.set()
+
+
+@pytest.fixture
+def deaf(running, monkeypatch):
+    return Deaf(running, monkeypatch)
+
+
+async def test_bursting_sender_does_not_have_its_target_cut_off(running, insiders, deaf):
+    one, two, three = insiders[:3]
+    target, _ = await one.enter(running)
+    deaf.stuff()
+    burst, _ = await two.enter(running)
+    modest, _ = await three.enter(running)
+    await burst.hear_type("joined")
+    large = {"sdp": "x" * 60_000}
+    for _ in range(400):  # 24 MB: more than the outbox of a member takes
+        await burst.say(type="signal", to=one.hex, body=large)
+    for _ in range(400 - TRACKER_FORWARDED_MAX_BYTES // 60_000):
+        assert await burst.hear() == {"type": "unreachable", "node": one.hex}
+    await modest.say(type="signal", to=one.hex, body={"n": 1})
+    await modest.say(type="seek", swarm=SWARM)
+    assert (await modest.hear())["type"] == "holders"
+    deaf.heal()
+    while (said := await target.hear_type("signal"))["from"] != three.hex:
+        assert said["body"] == large
+    assert said["body"] == {"n": 1}
+
+
+async def test_presence_is_told_at_once_and_then_its_last_state(running, insiders, monkeypatch):
+    monkeypatch.setattr("dreamer.tracker.presence.TRACKER_PRESENCE_INTERVAL_S", 0.2)
+    watcher, _ = await insiders[0].enter(running)
+    restless, _ = await insiders[1].enter(running)
+    await watcher.hear_type("joined")
+    for number in range(500):
+        await restless.say(type="presence", capabilities={"n": number})
+    heard = []
+    while not heard or heard[-1] < 499:
+        heard.append((await watcher.hear_type("joined"))["capabilities"]["n"])
+    assert heard[0] == 0
+    assert len(heard) < 20
+
+
+async def test_member_that_leaves_in_its_rest_is_told_of_no_more(running, insiders):
+    watcher, _ = await insiders[0].enter(running)
+    restless, _ = await insiders[1].enter(running)
+    for number in range(3):
+        await restless.say(type="presence", capabilities={"n": number})
+    await restless.close()
+    await watcher.hear_type("left")
+    pace = running.tracker._room._presence
+    assert (pace._resting, pace._late) == ({}, {})
+
+
+async def test_nesting_that_is_hard_to_write_harms_its_sender_alone(running, insiders):
+    """Just below the interpreter's bound, what could be read may not be written once more."""
+    sender, _ = await insiders[0].enter(running)
+    for depth in range(900, 990):
+        capabilities = '{"a":' + "[" * depth + "]" * depth + "}"
+        await sender.socket.send_str(f'{{"type":"presence","capabilities":{capabilities}}}')
+        await sender.say(type="seek", swarm=SWARM)
+        assert (await sender.hear_type("holders"))["nodes"] == []
+        talker = await insiders[1].knock(running)
+        assert '"welcome"' in (await talker.socket.receive_str(timeout=5))

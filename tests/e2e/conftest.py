@@ -131,7 +131,22 @@ class Watch:
     @contextmanager
     def frozen(node: Node) -> Iterator[None]:
         """Halt every process of a node: it hangs, but its connections stand."""
-        parent = psutil.Process(node.process.pid)
+        with Watch.halted(psutil.Process(node.process.pid)):
+            yield
+
+    @staticmethod
+    @contextmanager
+    def origin_frozen() -> Iterator[None]:
+        """Halt the S3 server, which answers nobody meanwhile."""
+        servers = psutil.Process().children()
+        (server,) = (one for one in servers if any("moto_server" in w for w in one.cmdline()))
+        with Watch.halted(server):
+            yield
+
+    @staticmethod
+    @contextmanager
+    def halted(parent: psutil.Process) -> Iterator[None]:
+        """Halt a process and its children for a while."""
         family = [parent, *parent.children(recursive=True)]
         for process in family:
             process.send_signal(signal.SIGSTOP)

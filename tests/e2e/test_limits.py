@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import re
 import stat
@@ -57,6 +58,9 @@ def spy(team, lab):
 class Stranger:
     """A peer connection that A believes to come from the spy, with none of our code on it."""
 
+    # A takes an attempt that it has seen before for an echo.
+    _attempts = itertools.count(1)
+
     def __init__(self) -> None:
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.control = self.pc.createDataChannel("control")
@@ -72,10 +76,11 @@ class Stranger:
     async def call(self, session: TrackerSession, signals: asyncio.Queue, peer: bytes) -> None:
         """Offer through the tracker, and wait until the channels are open."""
         await self.pc.setLocalDescription(await self.pc.createOffer())
-        await session.signal(peer, signal("offer", 1, self.pc.localDescription.sdp))
+        attempt = next(self._attempts)
+        await session.signal(peer, signal("offer", attempt, self.pc.localDescription.sdp))
         async with asyncio.timeout(WAIT_S):
             body = await signals.get()
-            assert (body["kind"], body["attempt"]) == ("answer", 1)
+            assert (body["kind"], body["attempt"]) == ("answer", attempt)
             await self.pc.setRemoteDescription(RTCSessionDescription(body["sdp"], "answer"))
             await self.opened.wait()
 

@@ -125,16 +125,22 @@ def test_origin_gives_what_no_peer_has(team, lab, large, watch):
     lab[0].process.stop()
     try:
         watch.without(rest, lab[0])
-        # Both are on their way, so each gives the other what it has.
-        with half.begin("pull", "large", "--room", "depot", "--json") as first:
-            receipts = [rest.dreamer("pull", "large", "--room", "depot"), finish(first)]
+        # While the origin is silent, the one has nothing but what the other holds.
+        with watch.origin_frozen():
+            first = half.begin("pull", "large", "--room", "depot", "--json")
+            holders = Dreamer(rest.home)
+            until(lambda: holders.models("depot")[0].on_nodes == 1, "the offer", WAIT_S)
+            second = rest.begin("pull", "large", "--room", "depot", "--json")
+            watch.pulling(rest, MIB)
+        with first, second:
+            receipts = [finish(first), finish(second)]
     finally:
         lab[0].start()
     for receipt in receipts:
         counted_once(receipt)
         assert receipt["bytes"]["origin"] > 0
         assert watch.content(Path(receipt["path"])) == watch.content(large)
-    assert sum(receipt["bytes"]["webrtc"] for receipt in receipts) > 0
+    assert receipts[1]["bytes"]["webrtc"] >= MIB
     half.process.stop()
     rest.process.stop()
 

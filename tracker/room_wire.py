@@ -142,8 +142,8 @@ def _tracker(value: object) -> str:
 def _object_text(value: object, what: str) -> str:
     if not isinstance(value, dict):
         raise InputError(f"{what} must be a JSON object")
-    # Written once, here: nesting that is just shallow enough to be read may be too deep to write,
-    # and that must be the sender's failure, not that of everybody who is to hear of it.
+    # Written once, here: what nodes refuse to read (NaN, half a surrogate pair) must be its
+    # sender's failure, not that of everybody who is to hear of it.
     return canonical.dumps(value).decode()
 
 

@@ -221,8 +221,10 @@ class TrackerSession:
             return False, self._refuse(refusal)
         finally:
             self._depart()
-            await _end(sender)
-            await socket.close()
+            try:
+                await _end(sender)
+            finally:
+                await socket.close()
 
     def _refuse(self, refusal: TrackerRefusedError) -> str:
         self._refusal = None if refusal.passing else str(refusal)

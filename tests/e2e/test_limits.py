@@ -8,7 +8,7 @@ import random
 import re
 import stat
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -21,7 +21,7 @@ from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.daemon.rooms import RoomBook
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import ForbiddenError
-from dreamer.protocol.limits import LINK_HANDSHAKE_TIMEOUT_S
+from dreamer.protocol.limits import LINK_HANDSHAKE_TIMEOUT_S, LINK_RETRY_MIN_S
 from dreamer.protocol.link.handshake import Fingerprints, Party, hello
 from dreamer.protocol.link.messages import Follow, GetObject, Hello, Want, decode, encode
 from dreamer.protocol.link.negotiation import signal
@@ -58,7 +58,6 @@ def spy(team, lab):
 class Stranger:
     """A peer connection that A believes to come from the spy, with none of our code on it."""
 
-    # A takes an attempt that it has seen before for an echo.
     _attempts = itertools.count(1)
 
     def __init__(self) -> None:
@@ -76,13 +75,20 @@ class Stranger:
     async def call(self, session: TrackerSession, signals: asyncio.Queue, peer: bytes) -> None:
         """Offer through the tracker, and wait until the channels are open."""
         await self.pc.setLocalDescription(await self.pc.createOffer())
-        attempt = next(self._attempts)
-        await session.signal(peer, signal("offer", attempt, self.pc.localDescription.sdp))
         async with asyncio.timeout(WAIT_S):
-            body = await signals.get()
-            assert (body["kind"], body["attempt"]) == ("answer", attempt)
+            body = await self._offer(session, signals, peer)
+            assert body["kind"] == "answer"
             await self.pc.setRemoteDescription(RTCSessionDescription(body["sdp"], "answer"))
             await self.opened.wait()
+
+    async def _offer(self, session: TrackerSession, signals: asyncio.Queue, peer: bytes) -> dict:
+        # A does not listen to a peer that tries more than once in a moment.
+        while True:
+            sdp = self.pc.localDescription.sdp
+            await session.signal(peer, signal("offer", next(self._attempts), sdp))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.5 * LINK_RETRY_MIN_S):
+                    return await signals.get()
 
     def seen(self) -> Fingerprints:
         """Return the fingerprints that an honest peer would sign."""

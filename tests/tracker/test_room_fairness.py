@@ -85,13 +85,11 @@ async def test_member_that_leaves_in_its_rest_is_told_of_no_more(running, inside
     assert (pace._resting, pace._late) == ({}, {})
 
 
-async def test_nesting_that_is_hard_to_write_harms_its_sender_alone(running, insiders):
-    """Just below the interpreter's bound, what could be read may not be written once more."""
+@pytest.mark.parametrize("value", ["NaN", '"\\ud800"', "[" * 980 + "]" * 980])
+async def test_what_others_could_not_read_is_refused_to_its_sender(running, insiders, value):
+    """In a welcome it would keep every newcomer out, however sound the rest of it is."""
     sender, _ = await insiders[0].enter(running)
-    for depth in range(900, 990):
-        capabilities = '{"a":' + "[" * depth + "]" * depth + "}"
-        await sender.socket.send_str(f'{{"type":"presence","capabilities":{capabilities}}}')
-        await sender.say(type="seek", swarm=SWARM)
-        assert (await sender.hear_type("holders"))["nodes"] == []
-        talker = await insiders[1].knock(running)
-        assert '"welcome"' in (await talker.socket.receive_str(timeout=5))
+    await sender.socket.send_str(f'{{"type":"presence","capabilities":{{"x":{value}}}}}')
+    assert (await sender.hear())["type"] == "error"
+    _, welcome = await insiders[1].enter(running)
+    assert welcome["members"] == [{"node": insiders[0].hex, "capabilities": {}}]

@@ -101,6 +101,14 @@ def test_stopping_ends_the_pause_between_tries(misbehaviour: Any, stop: threadin
     origin.close()
 
 
+def test_check_that_was_stopped_asks_no_more(misbehaviour: Any, stop: threading.Event) -> None:
+    origin = Origin("s3://team/p", misbehaviour.url, retry_base_s=1000.0)
+    stop.set()
+    with pytest.raises(StoppedError):
+        origin.check(stop)
+    origin.close()
+
+
 def test_blocks_before_a_failure_are_kept(
     bad_origin: Origin, misbehaviour: Any, puller: Any, stop: threading.Event
 ) -> None:

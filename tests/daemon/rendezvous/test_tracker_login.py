@@ -59,3 +59,9 @@ async def test_login_passed_on_by_another_tracker_is_refused(node_at, make_node,
         async with node.running(wait=False):
             reason = (await node.next(TrackerDown)).reason
     assert f"this login is for tracker {evil.removeprefix('http://')}" in reason
+
+
+async def test_name_written_unusually_is_signed_as_it_is_sent(node_at, tracker_url):
+    """HTTP clients may tidy a name up (here: the port's zero) on its way into the header."""
+    async with node_at(tracker_url.replace("0.0.1:", "0.0.1:0")).running() as node:
+        assert node.session.connected

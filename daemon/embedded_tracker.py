@@ -53,6 +53,10 @@ class EmbeddedTracker:
     def __init__(self, settings: TrackerSection, data: str) -> None:
         self._listen = settings.listen
         self._data = data
+        self._terms = [
+            *(("--rooms", ",".join(settings.rooms)) if settings.rooms else ()),
+            *(("--names", ",".join(settings.names)) if settings.names else ()),
+        ]
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> str:
@@ -65,6 +69,7 @@ class EmbeddedTracker:
             sys.executable, "-m", "dreamer.tracker.main",
             "--listen", self._listen,
             "--data", self._data,
+            *self._terms,
             "--until-stdin-closes",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

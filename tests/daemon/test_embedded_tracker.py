@@ -99,3 +99,14 @@ async def test_tracker_that_can_not_start_is_a_clear_error(tmp_path):
             async with beside(tmp_path / "other", listen=taken):
                 pass
     assert processes(tmp_path / "other") == []
+
+
+async def test_the_nodes_settings_reach_its_tracker(tmp_path, http):
+    rooms, names = ("ab" * 32, "cd" * 32), ("tracker.lab:8470",)
+    settings = TrackerSection(listen="127.0.0.1:0", rooms=rooms, names=names)
+    async with embedded_tracker(settings, find_places(tmp_path, "")) as url:
+        assert await healthy(http, url)
+        (process,) = processes(tmp_path)
+        words = process.cmdline()
+        assert words[words.index("--rooms") + 1] == ",".join(rooms)
+        assert words[words.index("--names") + 1] == ",".join(names)

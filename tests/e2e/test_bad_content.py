@@ -176,22 +176,26 @@ async def test_registry_changed_by_one_who_did_not_sign(team, lab, other, watch,
     assert watch.content(Path(receipt["path"])) == watch.content(source)
 
 
-async def test_old_registry_passed_off_as_new(team, lab, other, watch, at_tracker):
-    lab[0].dreamer("push", str(team.model("v1", 100)), "--room", "lab", "--alias", "version")
+async def test_old_registry_is_not_passed_off_as_new(team, lab, other, at_tracker):
+    def push(name):
+        source = team.model(name, 100)
+        return lab[0].dreamer("push", str(source), "--room", "lab", "--alias", "version")
+
+    def pulled():
+        return lab[1].dreamer("pull", "version", "--room", "lab")["short_id"]
+
+    push("v1")
     other.process.stop()
     async with at_tracker(other, "lab") as hand:
         old, _ = await hand.read()
-        new = lab[0].dreamer(
-            "push", str(team.model("v2", 101)), "--room", "lab", "--alias", "version"
-        )
-        newest, _ = await hand.read()
-        assert lab[1].dreamer("pull", "version", "--room", "lab")["short_id"] == new["short_id"]
+        second = push("v2")
+        assert pulled() == second["short_id"]
         await hand.replace(old)
-        watch.one_line(
-            lab[1].try_dreamer("pull", "version", "--room", "lab"), "old registry", "newest copy"
-        )
-        await hand.replace(newest)
-    assert lab[1].dreamer("pull", "version", "--room", "lab")["short_id"] == new["short_id"]
+    assert pulled() == second["short_id"]
+    # The next change stands on the newest registry, not on the old one.
+    third = push("v3")
+    assert pulled() == third["short_id"]
+    assert lab[1].dreamer("pull", second["short_id"], "--room", "lab")["name"] == "v2"
 
 
 # Bytes

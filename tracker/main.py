@@ -23,6 +23,9 @@ from dreamer.tracker.config import DEFAULT_LISTEN, Given, TrackerConfig, resolve
 from dreamer.tracker.documents import Documents
 
 
+STDIN = 0
+
+
 def main() -> None:
     """Run the tracker; exit 1 with one line on stderr when it can't."""
     given = _arguments().parse_args()
@@ -126,7 +129,8 @@ def _stop_with_stdin(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
 
     def wait_for_end() -> None:
-        while sys.stdin.buffer.read(1):
+        # Not through sys.stdin: its lock, held here, would break the interpreter's shutdown.
+        while os.read(STDIN, 1):
             pass
         # The loop may have ended before the input did.
         with contextlib.suppress(RuntimeError):

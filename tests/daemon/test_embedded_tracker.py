@@ -34,7 +34,8 @@ def processes(home):
     return [
         one
         for one in psutil.Process().children()
-        if str(find_places(home, "").tracker) in one.cmdline()
+        if one.status() != psutil.STATUS_ZOMBIE
+        and str(find_places(home, "").tracker) in one.cmdline()
     ]
 
 

@@ -19,7 +19,12 @@ def start(*words, home):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=WAIT_S)
+    try:
+        out, err = process.communicate(timeout=WAIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     return process.returncode, out, err
 
 

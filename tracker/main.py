@@ -22,8 +22,7 @@ from dreamer.tracker.app import Tracker
 from dreamer.tracker.config import DEFAULT_LISTEN, Given, TrackerConfig, resolve
 from dreamer.tracker.documents import Documents
 
-
-STDIN = 0
+STDIN_FD = 0
 
 
 def main() -> None:
@@ -130,7 +129,7 @@ def _stop_with_stdin(stop: asyncio.Event) -> None:
 
     def wait_for_end() -> None:
         # Not through sys.stdin: its lock, held here, would break the interpreter's shutdown.
-        while os.read(STDIN, 1):
+        while os.read(STDIN_FD, 1):
             pass
         # The loop may have ended before the input did.
         with contextlib.suppress(RuntimeError):

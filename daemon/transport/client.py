@@ -17,7 +17,7 @@ from dreamer.daemon.transport.vocabulary import (
     Offer,
     ToTransport,
     encode,
-    read,
+    read_event,
 )
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,10 @@ class Transport:
         try:
             while True:
                 reader = await self._start()
-                while (event := await read(reader)) is not None:
+                while (event := await read_event(reader)) is not None:
                     if isinstance(event, LinkClosed):
                         self._links.discard(event.link)
-                    self._tell(event)  # type: ignore[arg-type]
+                    self._tell(event)
                 await self._lost()
         finally:
             await self._stop()

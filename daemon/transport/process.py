@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
 from dreamer.daemon.transport.connection import Connection, configuration
@@ -24,7 +25,7 @@ from dreamer.daemon.transport.vocabulary import (
     TakeAnswer,
     ToTransport,
     encode,
-    read,
+    read_command,
 )
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ class TransportProcess:
     async def run(self) -> None:
         """Serve until the daemon's end of the socket closes."""
         reporting = asyncio.create_task(self._report_traffic())
-        while (command := await read(self._reader)) is not None:
-            self._attempt(command)  # type: ignore[arg-type]
+        while (command := await read_command(self._reader)) is not None:
+            self._attempt(command)
         reporting.cancel()
         closing = [connection.close() for connection in self._connections.values()]
         # A connection that is stuck must not keep the process alive.
@@ -115,10 +116,10 @@ class TransportProcess:
             connection.report_traffic()
             self._keep(asyncio.ensure_future(connection.close()))
 
-    def _spawn(self, link: int, work: object) -> None:
+    def _spawn(self, link: int, work: Coroutine[object, object, None]) -> None:
         async def guarded() -> None:
             try:
-                await work  # type: ignore[misc]
+                await work
             except Exception as error:
                 # A description that a peer made up can raise nearly anything in aiortc's parser.
                 self._emit(LinkClosed(link, f"can't negotiate: {error}", False))

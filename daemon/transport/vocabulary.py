@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from dataclasses import dataclass, fields
-from typing import get_args
+from typing import TypeVar, get_args
 
 import msgpack
 
@@ -200,9 +200,10 @@ FromTransport = (
     | ServeDone
 )
 
-_BY_NAME: dict[str, type[ToTransport | FromTransport]] = {
-    cls.__name__: cls for cls in (*get_args(ToTransport), *get_args(FromTransport))
-}
+_COMMANDS: dict[str, type[ToTransport]] = {cls.__name__: cls for cls in get_args(ToTransport)}
+_EVENTS: dict[str, type[FromTransport]] = {cls.__name__: cls for cls in get_args(FromTransport)}
+
+Message = TypeVar("Message")
 
 VERIFIED = "verified"
 REJECTED = "rejected"
@@ -215,11 +216,20 @@ def encode(message: ToTransport | FromTransport) -> bytes:
     return FRAME_LENGTH.pack(len(data)) + data
 
 
-async def read(reader: asyncio.StreamReader) -> ToTransport | FromTransport | None:
-    """Return the next message, or None when the other end has gone."""
+async def read_command(reader: asyncio.StreamReader) -> ToTransport | None:
+    """Return the daemon's next command, or None when the daemon has gone."""
+    return await _read(reader, _COMMANDS)
+
+
+async def read_event(reader: asyncio.StreamReader) -> FromTransport | None:
+    """Return the transport process's next event, or None when the process has gone."""
+    return await _read(reader, _EVENTS)
+
+
+async def _read(reader: asyncio.StreamReader, kinds: dict[str, type[Message]]) -> Message | None:
     try:
         (length,) = FRAME_LENGTH.unpack(await reader.readexactly(FRAME_LENGTH.size))
         name, *values = msgpack.unpackb(await reader.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    return _BY_NAME[name](*values)
+    return kinds[name](*values)

@@ -9,6 +9,7 @@ from dreamer.daemon.origin.faults import (
     OriginBusyError,
     OriginError,
     OriginMissingError,
+    OriginRangeError,
     OriginRefusedError,
 )
 from dreamer.daemon.origin.fetch import fetch_blocks
@@ -63,7 +64,12 @@ def test_server_that_brings_a_block_each_time_is_slow_not_broken(
 
 @pytest.mark.parametrize(
     ("word", "error"),
-    [("403", OriginRefusedError), ("401", OriginRefusedError), ("404", OriginMissingError)],
+    [
+        ("401", OriginRefusedError),
+        ("403", OriginRefusedError),
+        ("404", OriginMissingError),
+        ("416", OriginRangeError),
+    ],
 )
 def test_refusal_is_not_tried_again(
     bad_origin: Origin, misbehaviour: Any, word: str, error: type[OriginError]

@@ -9,7 +9,12 @@ import sys
 import pytest
 
 from dreamer.protocol.content.layout import Layout
-from dreamer.protocol.limits import MIB, REQUEST_TIMEOUT_S
+from dreamer.protocol.limits import (
+    MIB,
+    PULL_NO_SOURCE_TIMEOUT_S,
+    PULL_STALL_TIMEOUT_S,
+    REQUEST_TIMEOUT_S,
+)
 from dreamer.protocol.swarm.vocabulary import Lane
 from dreamer.simulations.virtual_swarm import Machine, VirtualSwarm
 
@@ -61,6 +66,18 @@ def test_a_liar_among_five_sources_is_blamed_and_the_pull_finishes() -> None:
     assert outcomes["leecher"].blamed == ["liar"]
     assert outcomes["leecher"].finished_at is not None
     assert outcomes["leecher"].by_lane[Lane.WEBRTC] == SIZE
+
+
+def test_the_only_source_hanging_ends_the_pull_with_a_reason_and_keeps_what_came() -> None:
+    swarm = VirtualSwarm(
+        MODEL, [Machine("only", has_all=True, hangs_at=1.0), Machine("leecher")], 1
+    )
+    leecher = swarm.run()["leecher"]
+    assert leecher.finished_at is None
+    assert leecher.gave_up is not None
+    assert "missing blocks" in leecher.gave_up
+    assert 0 < leecher.by_lane[Lane.WEBRTC] < SIZE
+    assert swarm.now < PULL_STALL_TIMEOUT_S + PULL_NO_SOURCE_TIMEOUT_S
 
 
 def test_a_source_that_hangs_costs_seconds_not_the_pull() -> None:

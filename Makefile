@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CACHE := .cache
 GGUF := $(CACHE)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: install demo test lint types unit e2e interop fresh models bench clean
+.PHONY: install demo test lint types outside unit e2e interop fresh models bench bench-tracker clean
 
 install: $(VENV)/.installed
 
@@ -23,7 +23,7 @@ $(GGUF): simulations/demo/model.txt | install
 demo: install models
 	$(BIN)/python -m dreamer.simulations.demo.main --gguf $(GGUF)
 
-test: lint types unit e2e interop fresh
+test: lint types outside unit e2e interop fresh
 
 lint: install
 	$(BIN)/ruff check
@@ -32,6 +32,10 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+# What others wrote and the tests run; as root it installs Debian packages too.
+outside:
+	$(PYTHON) tests/outside.py
 
 unit: install
 	$(BIN)/pytest -m 'not e2e and not interop and not model'
@@ -47,6 +51,9 @@ fresh: install
 
 bench: install models
 	$(BIN)/python -m dreamer.simulations.bench.webrtc
+
+bench-tracker: install outside
+	$(BIN)/python -m dreamer.simulations.bench.tracker --npm
 
 clean:
 	rm -rf $(VENV) $(CACHE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,17 @@ S3_CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "loopback-secret",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
+
+NO_S3_CREDENTIALS = {
+    # Empty counts as absent to boto3; none of this machine's own are found either.
+    "AWS_ACCESS_KEY_ID": "",
+    "AWS_SECRET_ACCESS_KEY": "",
+    "AWS_SESSION_TOKEN": "",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""For the environment of a ``Node`` that shall have no S3 credentials."""
 
 
 class LoopbackError(RuntimeError):
@@ -132,12 +144,40 @@ class Process:
             self.stop()
 
 
+def free_port() -> int:
+    """Return a port that was free on 127.0.0.1 a moment ago, for programs that must be told one."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
 @contextmanager
-def tracker(data: Path, listen: str = "127.0.0.1:0") -> Iterator[str]:
+def tracker(
+    data: Path, listen: str = "127.0.0.1:0", env: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Run ``dreamer-tracker``; yields its URL."""
     argv = [program("dreamer-tracker"), "--listen", listen, "--data", str(data)]
-    with Process(argv, data.parent / f"{data.name}.log") as process:
+    with Process(argv, data.parent / f"{data.name}.log", env or {}) as process:
         yield process.start(r"(?m)^(https?://\S+)$").group(1)
+
+
+@contextmanager
+def turn_server(binary: str, log: Path, secret: str) -> Iterator[str]:
+    """Run coturn with credentials by shared secret; yields the URI of its TURN server.
+
+    Between machines on loopback it must relay to loopback, which no other coturn ever should.
+    """
+    port = free_port()
+    argv = [
+        *(binary, "-n", "--realm=dreamer", "--use-auth-secret", f"--static-auth-secret={secret}"),
+        *("--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--listening-port={port}"),
+        *("--no-tls", "--no-dtls", "--no-cli", "--allow-loopback-peers", "--verbose"),
+        *("--log-file=stdout", f"--pidfile={log}.pid", f"--userdb={log}.db"),
+    ]
+    with Process(argv, log) as process:
+        process.start(rf"IPv4\. UDP listener opened on: 127\.0\.0\.1:{port}")
+        yield f"turn:127.0.0.1:{port}?transport=udp"
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The parts of the tracker's bench: clients that announce, trackers to serve them, measures."""

@@ -7,6 +7,7 @@ missing, but never in CI. ``make outside`` installs them.
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def program():
     """``program("turnserver")`` returns the path of an installed program."""
-    return lambda name: _or_skip(shutil.which(name), name)
+    # Some come as Python packages: their programs lie beside this interpreter.
+    own = str(Path(sys.executable).parent)
+    return lambda name: _or_skip(shutil.which(name) or shutil.which(name, path=own), name)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dreamer.protocol.errors import ConflictError, ForbiddenError
+from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.limits import TRACKER_ROOM_KEY_REVOCATIONS, TRACKER_ROOM_MAX_REVOCATIONS
 from dreamer.protocol.rooms.keys import Purpose, verify
@@ -48,24 +48,26 @@ def admit(documents: Documents, room_id: RoomId, member: Member, now: float) -> 
 
 def revoke(
     documents: Documents, room_id: RoomId, revocation: Revocation, now: float
-) -> RevocationSet:
+) -> RevocationSet | None:
     """Verify a revocation and keep it; return all that are in force now. Blocks.
+
+    None: this very one is kept already. Any member may pass on one that was made at another
+    tracker, whatever its number: an admin here may have used the same one.
 
     Raises:
         ForbiddenError: whoever signed it may not revoke, or too much was revoked.
-        ConflictError: its number isn't the next.
     """
+    kept = documents.revoked(room_id)
+    if kept.holds(revocation):
+        return None
     # A copy: what is refused below must leave no trace in the one that others read.
-    known = RevocationSet(room_id, documents.revoked(room_id).log)
-    expected = known.next_number
+    known = RevocationSet(room_id, kept.log)
     known.add(revocation, now)
-    if revocation.number != expected:
-        raise ConflictError(f"the next revocation of this room has number {expected}")
     # The room's own key keeps some for itself: an admin who goes bad could use up all the others.
     kept_back = TRACKER_ROOM_KEY_REVOCATIONS if revocation.chain else 0
-    if expected > TRACKER_ROOM_MAX_REVOCATIONS - kept_back:
+    if len(kept.log) >= TRACKER_ROOM_MAX_REVOCATIONS - kept_back:
         raise ForbiddenError(
-            f"this room has {expected - 1} revocations, and its tracker keeps no more: "
+            f"this room has {len(kept.log)} revocations, and its tracker keeps no more: "
             "make a new room, and invite those who are to stay"
         )
     documents.add_revocation(revocation)

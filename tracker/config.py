@@ -10,24 +10,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreamer.protocol import canonical
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import RoomId, from_hex
+from dreamer.protocol.limits import TRACKER_SOCKETS_PER_ADDRESS, WORKERS_MAX
+from dreamer.tracker.lends import Lends, read_lends
 from dreamer.tracker.terms import Terms
 
 DEFAULT_LISTEN = "0.0.0.0:8470"
-_KEYS = ("listen", "data", "rooms", "names")
-_LISTS = ("rooms", "names")
+_LISTS = ("rooms", "names", "turn_urls")
+_NUMBERS = ("turn_ttl_s", "sockets_per_address", "workers")
+_TABLES = ("origins",)
+_KEYS = ("listen", "data", "turn_secret_file", "redis", *_LISTS, *_NUMBERS, *_TABLES)
 _SECTIONS = ("node", "api", "network", "tracker", "inference", "log")
 
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """Where the tracker listens (port 0: any free one), keeps its store, and whom it serves."""
+    """Where the tracker listens (port 0: any free one), its store, whom it serves, with what."""
 
     host: str
     port: int
     data: Path
     terms: Terms
+    lends: Lends
+    sockets_per_address: int = TRACKER_SOCKETS_PER_ADDRESS
+    redis: str = ""
+    """The URL of what joins several processes; empty: this one is alone."""
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,9 @@ class Given:
     rooms: str | None = None
     names: str | None = None
     config: Path | None = None
+    sockets_per_address: str | None = None
+    redis: str | None = None
+    workers: str | None = None
 
 
 def resolve(given: Given, environ: Mapping[str, str]) -> TrackerConfig:
@@ -49,7 +62,8 @@ def resolve(given: Given, environ: Mapping[str, str]) -> TrackerConfig:
     """
     file = _read(given.config) if given.config else {}
 
-    def setting(key: str, said: str | None) -> str:
+    # What only the file and the environment say is too secret or too long for a command line.
+    def setting(key: str, said: str | None = None) -> str:
         return said or environ.get(f"DREAMER_TRACKER_{key.upper()}") or file.get(key, "")
 
     data = setting("data", given.data)
@@ -60,7 +74,14 @@ def resolve(given: Given, environ: Mapping[str, str]) -> TrackerConfig:
         frozenset(_room(each) for each in _listed(setting("rooms", given.rooms))),
         frozenset(each.lower() for each in _listed(setting("names", given.names))),
     )
-    return TrackerConfig(host, port, Path(data), terms)
+    most = _count("sockets_per_address", setting("sockets_per_address", given.sockets_per_address))
+    redis, workers = setting("redis", given.redis), _workers(setting("workers", given.workers))
+    if workers > 1 and not redis:
+        raise InputError(
+            f"{workers} workers find one another's peers through Redis: start a redis-server and "
+            "give its URL, as --redis redis://127.0.0.1:6379, or leave --workers out"
+        )
+    return TrackerConfig(host, port, Path(data), terms, read_lends(setting), most, redis, workers)
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -83,6 +104,14 @@ def _text(path: Path, key: str, value: object) -> str:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return ",".join(value)
         raise InputError(f"{path}: [tracker] {key} must be a list of strings")
+    if key in _NUMBERS:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        raise InputError(f"{path}: [tracker] {key} must be a whole number")
+    if key in _TABLES:
+        if isinstance(value, dict):
+            return canonical.dumps(value).decode()
+        raise InputError(f"{path}: [tracker.{key}] must be a table")
     if not isinstance(value, str):
         raise InputError(f"{path}: [tracker] {key} must be a string")
     return value
@@ -90,6 +119,22 @@ def _text(path: Path, key: str, value: object) -> str:
 
 def _listed(text: str) -> list[str]:
     return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _count(key: str, text: str) -> int:
+    if not text:
+        return TRACKER_SOCKETS_PER_ADDRESS
+    if not text.isascii() or not text.isdigit():
+        raise InputError(f"{key} must be a whole number, 0 for no limit, not {text!r:.40}")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text:
+        return 1
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= WORKERS_MAX:
+        raise InputError(f"workers must be from 1 to {WORKERS_MAX}, not {text!r:.40}")
+    return int(text)
 
 
 def _room(text: str) -> RoomId:

@@ -61,7 +61,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Revoked:
-    """A room's revocations by number, as JSON text and parsed, and the nodes that they are of.
+    """A room's revocations as they came in, as JSON text and parsed, and the nodes they are of.
 
     Shared by all who read it: ``nodes`` is never added to.
     """
@@ -69,6 +69,10 @@ class Revoked:
     bodies: tuple[str, ...]
     log: tuple[Revocation, ...]
     nodes: RevocationSet
+
+    def holds(self, revocation: Revocation) -> bool:
+        """Return whether this very revocation is kept already."""
+        return any(revocation == each for each in self.log)
 
 
 class Documents:
@@ -187,21 +191,17 @@ class Documents:
             return self._revoked[room]
 
     def add_revocation(self, revocation: Revocation) -> None:
-        """Keep a revocation that the caller has verified.
-
-        Raises:
-            ConflictError: the room has another revocation of that number.
-        """
+        """Keep a revocation that the caller has verified, after all others of its room."""
         body = canonical.dumps(revocation.to_json()).decode()
-        try:
-            with self._writing() as database:
-                database.execute(
-                    "INSERT INTO revocation VALUES (?, ?, ?)",
-                    (revocation.room_id, revocation.number, body),
-                )
-                self._revoked.pop(revocation.room_id, None)
-        except sqlite3.IntegrityError as error:
-            raise ConflictError(f"revocation {revocation.number} exists: take the next") from error
+        with self._writing() as database:
+            # Our own count, not the revocation's number: two admins at two trackers may both have
+            # used that one, and each of theirs reaches the other tracker in the end.
+            database.execute(
+                "INSERT INTO revocation SELECT ?1, 1 + coalesce(max(number), 0), ?2"
+                " FROM revocation WHERE room = ?1",
+                (revocation.room_id, body),
+            )
+            self._revoked.pop(revocation.room_id, None)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

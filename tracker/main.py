@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -12,15 +13,20 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
-from dreamer.protocol.errors import DreamerError, LocalError
-from dreamer.protocol.limits import TRACKER_STOP_TIMEOUT_S
+from dreamer.protocol.errors import DreamerError, InputError, LocalError
+from dreamer.protocol.limits import TRACKER_SOCKETS_PER_ADDRESS
+from dreamer.tracker import descriptors
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.config import DEFAULT_LISTEN, Given, TrackerConfig, resolve
 from dreamer.tracker.documents import Documents
+from dreamer.tracker.elsewhere import Elsewhere
+from dreamer.tracker.workers.channel import SUPPORTED
+from dreamer.tracker.workers.crew import Crew
 
 STDIN_FD = 0
 
@@ -28,9 +34,20 @@ STDIN_FD = 0
 def main() -> None:
     """Run the tracker; exit 1 with one line on stderr when it can't."""
     given = _arguments().parse_args()
+    _log_plainly()
     try:
-        said = Given(given.listen, given.data, given.rooms, given.names, given.config)
+        said = Given(
+            given.listen,
+            given.data,
+            given.rooms,
+            given.names,
+            given.config,
+            given.sockets_per_address,
+            given.redis,
+            given.workers,
+        )
         config = resolve(said, os.environ)
+        descriptors.allow_all()
         documents = Documents(config.data)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -63,7 +80,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--config",
         metavar="FILE",
         type=Path,
-        help="the TOML file of settings; [tracker] has listen, data, rooms and names",
+        help="the TOML file of settings; docs/tracker.md says what [tracker] has",
     )
     parser.add_argument(
         "--rooms",
@@ -75,6 +92,24 @@ def _arguments() -> argparse.ArgumentParser:
         metavar="HOST:PORT,…",
         help="what nodes dial to reach this tracker: logins made for another are refused "
         "(default: what the Host header says; DREAMER_TRACKER_NAMES)",
+    )
+    parser.add_argument(
+        "--sockets-per-address",
+        metavar="N",
+        help="how many connections one address may have, 0 for any number (default "
+        f"{TRACKER_SOCKETS_PER_ADDRESS}; DREAMER_TRACKER_SOCKETS_PER_ADDRESS)",
+    )
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="the Redis through which several trackers share their swarms, as "
+        "redis://HOST:6379; one with a password belongs in DREAMER_TRACKER_REDIS",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="how many processes serve public clients; more than one need --redis (default 1; "
+        "DREAMER_TRACKER_WORKERS)",
     )
     parser.add_argument(
         "--until-stdin-closes",
@@ -97,23 +132,50 @@ async def _serve(config: TrackerConfig, documents: Documents, until_stdin_closes
     _stop_on_signals(stop)
     if until_stdin_closes:
         _stop_with_stdin(stop)
-    tracker = Tracker(documents, random.SystemRandom(), config.terms)
-    runner = web.AppRunner(
-        tracker.web_app(), access_log=None, shutdown_timeout=TRACKER_STOP_TIMEOUT_S
+    # Drawn often: the system's own source would be a system call each time.
+    rng = random.Random(random.SystemRandom().getrandbits(256))  # noqa: S311
+    tracker = Tracker(
+        documents,
+        rng,
+        config.terms,
+        config.lends,
+        config.sockets_per_address,
+        _elsewhere(config, rng),
+        Crew(config.workers, config.redis) if config.workers > 1 else None,
     )
-    await runner.setup()
-    try:
+    async with AsyncExitStack() as stack:
         try:
-            await web.TCPSite(runner, config.host, config.port).start()
+            port = await stack.enter_async_context(tracker.listening(config.host, config.port))
         except OSError as error:
             raise LocalError(
                 f"can't listen on {config.host}:{config.port} ({error.strerror}): "
                 "choose another --listen"
             ) from error
-        _announce_url(config.host, runner.addresses[0][1])
+        _announce_url(config.host, port)
         await stop.wait()
-    finally:
-        await runner.cleanup()
+
+
+def _elsewhere(config: TrackerConfig, rng: random.Random) -> Elsewhere | None:
+    if config.workers > 1 and not SUPPORTED:
+        raise InputError("workers take connections over as only Linux lets them: use one here")
+    if not config.redis:
+        return None
+    # A tracker that runs alone has no use for any of it.
+    from dreamer.tracker.cluster.join import join
+
+    return join(config.redis, rng)
+
+
+def _log_plainly() -> None:
+    logging.basicConfig(format="dreamer-tracker: %(message)s", level=logging.WARNING)
+    logging.getLogger("dreamer").setLevel(logging.INFO)
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    # aiohttp logs each malformed request with a traceback: any stranger could fill the disk.
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 def _announce_url(host: str, port: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import deque
 
-from dreamer.protocol.limits import TRACKER_NEW_ROOMS_PER_ADDRESS, TRACKER_NEW_ROOMS_WINDOW_S
+from dreamer.protocol.limits import (
+    TRACKER_NEW_ROOMS_PER_ADDRESS,
+    TRACKER_NEW_ROOMS_WINDOW_S,
+    TRACKER_PACES_KEPT,
+)
 from dreamer.tracker.refusal import Reason, RefusedError
-
-_IPV6_SITE_BITS = 64
+from dreamer.tracker.sites import site_of
 
 
 class NewRooms:
@@ -23,13 +25,16 @@ class NewRooms:
         Raises:
             RefusedError: too many came from there lately.
         """
-        times = self._times.setdefault(_site(address), deque())
+        times = self._times.setdefault(site_of(address), deque())
         _forget(times, now)
         if len(times) >= TRACKER_NEW_ROOMS_PER_ADDRESS:
             raise RefusedError(
                 Reason.FORBIDDEN, "too many new rooms came from this address: try in an hour"
             )
         times.append(now)
+        # A provider's customer may have thousands of sites: what is remembered must have an end.
+        if len(self._times) > TRACKER_PACES_KEPT:
+            del self._times[next(iter(self._times))]
 
     def prune(self, now: float) -> None:
         """Forget addresses that brought nothing lately."""
@@ -42,15 +47,3 @@ class NewRooms:
 def _forget(times: deque[float], now: float) -> None:
     while times and times[0] <= now - TRACKER_NEW_ROOMS_WINDOW_S:
         times.popleft()
-
-
-def _site(address: str) -> str:
-    try:
-        parsed = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    # Whoever has one address of IPv6 has some 2^64 of them.
-    site = ipaddress.IPv6Network((int(parsed), _IPV6_SITE_BITS), strict=False)
-    return str(site.network_address)

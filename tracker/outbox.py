@@ -10,16 +10,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from typing import AnyStr, Generic
 
 from dreamer.protocol.limits import TRACKER_FORWARDED_MAX_BYTES
 
 
-class Outbox:
-    """Messages in the order in which they are to be sent; ``max_bytes`` bounds all of them."""
+class Outbox(Generic[AnyStr]):
+    """Messages in the order in which they are to be sent; ``max_bytes`` bounds all of them.
+
+    Texts count by their characters, frames by their bytes.
+    """
+
+    __slots__ = ("_bytes", "_max_bytes", "_shares", "_waiting")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._waiting: deque[tuple[str, Hashable]] = deque()
+        self._waiting: deque[tuple[AnyStr, Hashable]] = deque()
         self._bytes = 0
         self._shares: dict[Hashable, int] = {}
 
@@ -31,31 +37,31 @@ class Outbox:
         """Whether more is waiting than any client that reads would let wait."""
         return self._bytes > self._max_bytes
 
-    def put(self, text: str) -> None:
+    def put(self, message: AnyStr) -> None:
         """Take a message of the tracker's own; ``overfull`` tells whether that was too much."""
-        self._waiting.append((text, None))
-        self._bytes += len(text)
+        self._waiting.append((message, None))
+        self._bytes += len(message)
 
-    def forward(self, sender: Hashable, text: str) -> bool:
+    def forward(self, sender: Hashable, message: AnyStr) -> bool:
         """Take a message that ``sender`` has handed on; False when it is dropped."""
-        share = self._shares.get(sender, 0) + len(text)
-        if share > TRACKER_FORWARDED_MAX_BYTES or self._bytes + len(text) > self._max_bytes // 2:
+        share = self._shares.get(sender, 0) + len(message)
+        if share > TRACKER_FORWARDED_MAX_BYTES or self._bytes + len(message) > self._max_bytes // 2:
             return False
         self._shares[sender] = share
-        self._waiting.append((text, sender))
-        self._bytes += len(text)
+        self._waiting.append((message, sender))
+        self._bytes += len(message)
         return True
 
-    def first(self) -> str:
+    def first(self) -> AnyStr:
         """Return the message to send next; it stays until ``sent``."""
         return self._waiting[0][0]
 
     def sent(self) -> None:
         """Forget the first message: the client's connection has taken it."""
-        text, sender = self._waiting.popleft()
-        self._bytes -= len(text)
+        message, sender = self._waiting.popleft()
+        self._bytes -= len(message)
         if sender in self._shares:
-            self._shares[sender] -= len(text)
+            self._shares[sender] -= len(message)
             if not self._shares[sender]:
                 del self._shares[sender]
 

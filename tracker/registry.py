@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 
 from aiohttp import web
 
-from dreamer.protocol.errors import ConflictError, InputError, LocalError
-from dreamer.protocol.ids import RoomId, from_hex
-from dreamer.protocol.limits import TRACKER_REGISTRY_MAX_BYTES
+from dreamer.protocol.errors import ConflictError, LocalError
+from dreamer.protocol.limits import (
+    TRACKER_REGISTRY_MAX_BYTES,
+    TRACKER_REGISTRY_REQUESTS_BURST,
+    TRACKER_REGISTRY_REQUESTS_PER_S,
+)
 from dreamer.protocol.rooms.certificate import Role
 from dreamer.tracker import room_wire
 from dreamer.tracker.documents import Documents
+from dreamer.tracker.paces import Paces
 from dreamer.tracker.rooms import Rooms
-from dreamer.tracker.sessions import Session, Sessions
+from dreamer.tracker.session_auth import SessionAuth
+from dreamer.tracker.sessions import Session
 
 
 class RegistryHandler:
@@ -24,18 +27,17 @@ class RegistryHandler:
     def __init__(
         self,
         rooms: Rooms,
-        sessions: Sessions,
+        auth: SessionAuth,
         documents: Documents,
-        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rooms = rooms
-        self._sessions = sessions
+        self._auth = auth
         self._documents = documents
-        self._steady = steady
+        self._paces = Paces(TRACKER_REGISTRY_REQUESTS_PER_S, TRACKER_REGISTRY_REQUESTS_BURST)
 
     async def get(self, request: web.Request) -> web.Response:
         """Return the registry, 304 when the caller has it already, 404 when there is none yet."""
-        session = self._session(request)
+        session = self._paced(request)
         document = await asyncio.to_thread(self._documents.registry, session.room_id)
         if document is None:
             raise web.HTTPNotFound(text="this room has no registry yet")
@@ -46,11 +48,13 @@ class RegistryHandler:
 
     async def put(self, request: web.Request) -> web.Response:
         """Replace the registry if it is what the caller's precondition says, else 412."""
-        session = self._session(request)
+        session = self._paced(request)
         if not session.member.may(Role.PUBLISHER, Role.ADMIN):
             raise web.HTTPForbidden(text="only publishers and admins may change the registry")
         expected = _expected(request)
         body = await _body(request)
+        # A body may come slowly, and its sender may have been removed from the room meanwhile.
+        session = self._auth.session(request)
         try:
             etag = await asyncio.to_thread(
                 self._documents.write_registry, session.room_id, body, expected
@@ -63,19 +67,14 @@ class RegistryHandler:
             guest.post(room_wire.registry_changed(etag))
         return web.Response(status=201 if expected is None else 204, headers={"ETag": etag})
 
-    def _session(self, request: web.Request) -> Session:
-        # Always the same answer: a stranger can't tell a room that exists from one that doesn't.
-        stranger = web.HTTPUnauthorized(
-            text="log in at /room first", headers={"WWW-Authenticate": "Bearer"}
-        )
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        try:
-            room_id = RoomId(from_hex(request.match_info["room"], "room"))
-        except InputError as error:
-            raise stranger from error
-        session = self._sessions.find(token.strip(), room_id, self._steady())
-        if scheme.lower() != "bearer" or session is None:
-            raise stranger
+    def _paced(self, request: web.Request) -> Session:
+        session = self._auth.session(request)
+        member = (session.room_id, session.member.node_id)
+        if not self._paces.allows(member, self._auth.steady()):
+            raise web.HTTPTooManyRequests(
+                text="too many requests for this registry: wait a second",
+                headers={"Retry-After": "1"},
+            )
         return session
 
 

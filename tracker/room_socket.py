@@ -18,13 +18,19 @@ from dreamer.protocol.ids import RoomId
 from dreamer.protocol.limits import (
     TRACKER_AUTH_TIMEOUT_S,
     TRACKER_BAD_MESSAGES_PER_SOCKET,
+    TRACKER_ENTRIES_BURST,
+    TRACKER_ENTRIES_PER_S,
+    TRACKER_MESSAGES_BURST,
+    TRACKER_MESSAGES_PER_S,
     TRACKER_ROOM_OUTBOX_MAX_BYTES,
 )
 from dreamer.protocol.rooms.membership import Member
 from dreamer.protocol.rooms.revocations import REVOKED_MESSAGE, Revocation
 from dreamer.tracker import admission, room_wire
 from dreamer.tracker.documents import Documents, Revoked
+from dreamer.tracker.knocks import Knock, Knocks
 from dreamer.tracker.new_rooms import NewRooms
+from dreamer.tracker.paces import Paces
 from dreamer.tracker.presence import PresencePace
 from dreamer.tracker.refusal import Reason, RefusedError
 from dreamer.tracker.room_wire import Claim, Login, Presence, Revoke, Said, Seek, Signal
@@ -52,10 +58,14 @@ class RoomHandler:
         documents: Documents,
         rng: Random,
         terms: Terms,
+        by_address: bool = True,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``wall`` is the clock that certificates are dated by, ``steady`` that of sessions."""
+        """``wall`` is the clock that certificates are dated by, ``steady`` that of sessions.
+
+        ``by_address`` is False behind a proxy, where all seem to come from one.
+        """
         self._rooms = rooms
         self._sessions = sessions
         self._documents = documents
@@ -65,23 +75,36 @@ class RoomHandler:
         self._sockets: dict[int, ClientSocket] = {}
         self._terms = terms
         self._new_rooms = NewRooms()
+        self._knocks = Knocks(by_address)
+        # By member, not by socket: whoever connects again goes on where it was.
+        self._entries = Paces(TRACKER_ENTRIES_PER_S, TRACKER_ENTRIES_BURST)
+        self._messages = Paces(TRACKER_MESSAGES_PER_S, TRACKER_MESSAGES_BURST)
         self._presence = PresencePace(self._tell_presence)
         self._gates: WeakValueDictionary[RoomId, asyncio.Lock] = WeakValueDictionary()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Serve one websocket until it closes."""
+        """Serve one websocket until it closes; 429 when too many come from its address."""
         socket = ClientSocket(request, TRACKER_ROOM_OUTBOX_MAX_BYTES)
+        try:
+            knock = self._knocks.begin(socket.address, socket.cut, self._steady())
+        except RefusedError as refusal:
+            # Before the upgrade: whom we have no place for shouldn't cost us a websocket.
+            raise web.HTTPTooManyRequests(text=str(refusal)) from refusal
+        with knock:
+            await self._attend(socket, knock)
+        return socket.response
+
+    async def _attend(self, socket: ClientSocket, knock: Knock) -> None:
         await socket.open()
         self._sockets[socket.number] = socket
         try:
             async with aclosing(socket.messages()) as messages:
-                await self._meet(socket, messages)
+                await self._meet(socket, messages, knock)
         except RefusedError as refusal:
             socket.post(room_wire.refused(refusal))
         finally:
             del self._sockets[socket.number]
             await socket.close()
-        return socket.response
 
     async def close(self) -> None:
         """Say goodbye to every member."""
@@ -94,10 +117,13 @@ class RoomHandler:
         for guest in self._rooms.expired(self._wall()):
             self._cut(guest, _EXPIRED)
 
-    async def _meet(self, socket: ClientSocket, messages: AsyncIterator[str | bytes]) -> None:
+    async def _meet(
+        self, socket: ClientSocket, messages: AsyncIterator[str | bytes], knock: Knock
+    ) -> None:
         entered = await self._log_in(socket, messages)
         if entered is None:
             return
+        knock.end()
         guest, revoked = entered
         session = self._sessions.open(guest.room_id, guest.member)
         self._introduce(guest, session, revoked)
@@ -144,9 +170,13 @@ class RoomHandler:
     ) -> tuple[Guest, Revoked]:
         login = room_wire.parse_login(message)
         self._terms.check_name(login.tracker, socket.host)
-        self._terms.check_room(login.room_id)
         # Outside the gate: strangers with false signatures mustn't keep members waiting.
         member = await asyncio.to_thread(admission.prove, login, nonce, self._wall())
+        # After the proof: which rooms are served here is no stranger's business.
+        self._terms.check_room(login.room_id)
+        # After it, too: nobody but the node itself may use up its chances.
+        if not self._entries.allows((login.room_id, member.node_id), self._steady()):
+            raise RefusedError(Reason.FULL, "this node logs in too often: wait some seconds")
 
         def cut(refusal: RefusedError) -> None:
             socket.post(room_wire.refused(refusal))
@@ -184,6 +214,9 @@ class RoomHandler:
                 guest.post(room_wire.error(error))
             if bad >= TRACKER_BAD_MESSAGES_PER_SOCKET or self._rooms.room_of(guest) is None:
                 return
+            member = (guest.room_id, guest.node_id)
+            if delay_s := self._messages.delay_s(member, self._steady()):
+                await asyncio.sleep(delay_s)
 
     async def _take(self, guest: Guest, said: Said) -> None:
         room = self._rooms.room_of(guest)
@@ -203,7 +236,7 @@ class RoomHandler:
             case Signal():
                 self._signal(guest, said)
             case Revoke():
-                await self._revoke(guest.room_id, said.revocation)
+                await self._revoke(guest, said.revocation)
 
     def _tell_presence(self, guest: Guest) -> None:
         if room := self._rooms.room_of(guest):
@@ -218,12 +251,17 @@ class RoomHandler:
         if target is None or not target.forward(guest.node_id, text):
             guest.post(room_wire.unreachable(said.to))
 
-    async def _revoke(self, room_id: RoomId, revocation: Revocation) -> None:
+    async def _revoke(self, sender: Guest, revocation: Revocation) -> None:
+        room_id = sender.room_id
         news = room_wire.revoked(canonical.dumps(revocation.to_json()).decode())
         async with self._gate(room_id):
             revoked = await asyncio.to_thread(
                 admission.revoke, self._documents, room_id, revocation, self._wall()
             )
+            if revoked is None:
+                # All the others have heard it when it came first.
+                sender.post(news)
+                return
             for guest in self._rooms.guests(room_id):
                 guest.post(news)
                 if revoked.holds_against(guest.member):

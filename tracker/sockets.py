@@ -1,4 +1,4 @@
-"""One client's websocket: bounded, paced, and never waited for by the others.
+"""One member's websocket at ``/room``: bounded, paced, and never waited for by the others.
 
 What is sent waits in an outbox of the socket's own, so a client that doesn't read delays nobody
 and is cut off when what the tracker has to tell it doesn't fit any more. What is read is paced by
@@ -18,31 +18,13 @@ from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 from dreamer.protocol.limits import (
     TRACKER_HEARTBEAT_S,
     TRACKER_MESSAGE_MAX_BYTES,
-    TRACKER_MESSAGES_BURST,
-    TRACKER_MESSAGES_PER_S,
     TRACKER_MESSAGES_PER_TURN,
     TRACKER_STOP_TIMEOUT_S,
 )
 from dreamer.tracker.outbox import Outbox
+from dreamer.tracker.pace import Pace
 
 _numbers = itertools.count(1)
-
-
-class Pace:
-    """A token bucket: how long a client's next message must wait."""
-
-    __slots__ = ("_at", "_tokens")
-
-    def __init__(self, now: float) -> None:
-        self._at = now
-        self._tokens = TRACKER_MESSAGES_BURST
-
-    def delay_s(self, now: float) -> float:
-        """Take one token and return the seconds until it is really there."""
-        refilled = self._tokens + (now - self._at) * TRACKER_MESSAGES_PER_S
-        self._tokens = min(TRACKER_MESSAGES_BURST, refilled) - 1
-        self._at = now
-        return max(0.0, -self._tokens / TRACKER_MESSAGES_PER_S)
 
 
 class ClientSocket:
@@ -53,7 +35,7 @@ class ClientSocket:
         self.address = request.remote or ""
         self.host = request.headers.get("Host", "")
         self._request = request
-        self._outbox = Outbox(outbox_max_bytes)
+        self._outbox: Outbox[str] = Outbox(outbox_max_bytes)
         self._gone = False
         self._sender: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -81,7 +63,7 @@ class ClientSocket:
                 await self.response.pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 return
-            delay_s = pace.delay_s(time.monotonic())
+            delay_s = max(0.0, pace.delay_s(time.monotonic()))
             # Messages that are in the buffer already come without a pause: let others have a turn.
             if delay_s or turn % TRACKER_MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(delay_s)

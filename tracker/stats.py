@@ -7,10 +7,15 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from aiohttp import web
 
+from dreamer.tracker.company import Company
+from dreamer.tracker.stats_page import HEADERS, page, wants_page
 from dreamer.tracker.swarms import Swarms
+
+VERSION = version("dreamer")
 
 
 @dataclass
@@ -23,6 +28,16 @@ class Tally:
     offers: int = 0
     answers: int = 0
     refused: int = 0
+
+
+def counts_of(swarms: Swarms, tally: Tally) -> dict[str, int]:
+    """Return everything that is counted, by name."""
+    return {
+        "swarms": len(swarms),
+        "seeders": sum(len(each.seeds) for each in swarms),
+        "leechers": sum(len(each.leechers) for each in swarms),
+        **vars(tally),
+    }
 
 
 _METRICS = (
@@ -41,16 +56,31 @@ _METRICS = (
 class StatsHandler:
     """Answers ``/stats``, ``/metrics``, ``/health`` and ``/ready``."""
 
-    def __init__(self, swarms: Swarms, tally: Tally, probe: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        swarms: Swarms,
+        tally: Tally,
+        probe: Callable[[], None],
+        company: Company | None = None,
+    ) -> None:
         """``probe`` touches the store and raises ``sqlite3.Error`` when it can't be used."""
+        self._company = company or Company()
         self._swarms = swarms
         self._tally = tally
         self._probe = probe
         self._started = time.monotonic()
 
-    async def stats(self, _request: web.Request) -> web.Response:
-        """Return the counts as JSON."""
-        return web.json_response({**self._counts(), "uptime_s": time.monotonic() - self._started})
+    async def stats(self, request: web.Request) -> web.Response:
+        """Return the counts: a page for browsers, JSON for everybody else."""
+        counts, uptime_s = self._counts(), time.monotonic() - self._started
+        if wants_page(request.headers.get("Accept", "")):
+            return web.Response(
+                text=page(counts, uptime_s, VERSION),
+                content_type="text/html",
+                headers={**HEADERS, "Vary": "Accept"},
+            )
+        said = {**counts, "uptime_s": uptime_s, "version": VERSION}
+        return web.json_response(said, headers={"Vary": "Accept"})
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Return the counts in Prometheus' text format."""
@@ -59,6 +89,7 @@ class StatsHandler:
         for name, kind, about in _METRICS:
             full = f"dreamer_tracker_{name}" + ("_total" if kind == "counter" else "")
             lines += [f"# HELP {full} {about}", f"# TYPE {full} {kind}", f"{full} {counts[name]}"]
+        lines += self._company.metrics()
         return web.Response(text="\n".join(lines) + "\n")
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -71,13 +102,7 @@ class StatsHandler:
             await asyncio.to_thread(self._probe)
         except sqlite3.Error as error:
             return web.json_response({"status": "unready", "reason": str(error)}, status=503)
-        return web.json_response({"status": "ready"})
+        return web.json_response({"status": "ready", **self._company.words()})
 
     def _counts(self) -> dict[str, int]:
-        counts = [swarm.counts() for swarm in self._swarms]
-        return {
-            "swarms": len(counts),
-            "seeders": sum(each.complete for each in counts),
-            "leechers": sum(each.incomplete for each in counts),
-            **vars(self._tally),
-        }
+        return self._company.added_to(counts_of(self._swarms, self._tally))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.rooms.certificate import ALL_ROLES, invitation, node_certificate
@@ -20,6 +21,7 @@ from dreamer.tracker.documents import Documents
 from dreamer.tracker.terms import Terms
 
 DEADLINE_S = 5.0
+PROGRAM_DEADLINE_S = 20.0
 NOW = 1_800_000_000.0
 A_HASH, B_HASH = "a" * 20, "\xff" * 20
 
@@ -81,15 +83,16 @@ class Running:
 
 
 @asynccontextmanager
-async def serve(documents: Documents, http: aiohttp.ClientSession, terms: Terms | None = None):
-    tracker = Tracker(documents, random.Random(7), terms)
-    runner = web.AppRunner(tracker.web_app(), access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield Running(f"http://127.0.0.1:{runner.addresses[0][1]}", tracker, http)
-    finally:
-        await runner.cleanup()
+async def serve(
+    documents: Documents,
+    http: aiohttp.ClientSession,
+    terms: Terms | None = None,
+    port: int = 0,
+    **options,
+):
+    tracker = Tracker(documents, random.Random(7), terms, **options)
+    async with tracker.listening("127.0.0.1", port) as taken:
+        yield Running(f"http://127.0.0.1:{taken}", tracker, http)
 
 
 @pytest.fixture
@@ -184,3 +187,106 @@ def refusal():
 @pytest.fixture
 def serving():
     return serve
+
+
+@pytest.fixture
+def at_url():
+    """Speak to a tracker that runs elsewhere: ``at_url(url, http)``."""
+    return lambda url, http: Running(url, None, http)
+
+
+class RealRedis:
+    """A redis-server on a socket in a folder; it can be killed and started again, empty."""
+
+    def __init__(self, program: str, folder) -> None:
+        self._program = program
+        self._path = folder / "redis.sock"
+        self.url = f"unix://{self._path}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [self._program, "--port", "0", "--unixsocket", str(self._path), "--save", "",
+             "--appendonly", "no", "--dir", str(self._path.parent)],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        async with asyncio.timeout(PROGRAM_DEADLINE_S):
+            while not await self._answers():
+                pass
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    async def _answers(self) -> bool:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_unix_connection(str(self._path))
+            writer.write(b"PING\r\n")
+            reply = await reader.readline()
+            writer.close()
+            await writer.wait_closed()
+            return reply == b"+PONG\r\n"
+        return False
+
+
+@pytest.fixture
+async def redis(program, tmp_path):
+    server = RealRedis(program("redis-server"), tmp_path)
+    await server.start()
+    yield server
+    server.kill()
+
+
+class TrackerProcess:
+    """``dreamer-tracker`` as a process, and the sockets opened to it."""
+
+    def __init__(self, folder, http: aiohttp.ClientSession, arguments: tuple[str, ...]) -> None:
+        self._http = http
+        self._errors = (folder / "stderr").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dreamer.tracker.main", "--listen", "127.0.0.1:0",
+             "--data", str(folder / "data"), *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+        )  # fmt: skip
+        self.url = self.process.stdout.readline().rstrip("\n")
+        assert self.url, self.errors()
+
+    def errors(self) -> str:
+        """What it has said on stderr so far."""
+        self._errors.seek(0)
+        return self._errors.read()
+
+    async def open(self) -> Talker:
+        return Talker(await self._http.ws_connect(self.url + "/announce"))
+
+    async def get(self, path: str) -> str:
+        async with self._http.get(self.url + path) as response:
+            return await response.text()
+
+    async def get_json(self, path: str) -> dict:
+        return json.loads(await self.get(path))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self._errors.close()
+
+
+@pytest.fixture
+async def tracker_process(tmp_path):
+    """``tracker_process("--redis", url)`` starts one more; all are gone afterwards."""
+    started = []
+    async with aiohttp.ClientSession() as http:
+
+        async def start(*arguments: str) -> TrackerProcess:
+            folder = tmp_path / f"tracker-{len(started)}"
+            folder.mkdir()
+            started.append(await asyncio.to_thread(TrackerProcess, folder, http, arguments))
+            return started[-1]
+
+        yield start
+    for each in started:
+        each.kill()

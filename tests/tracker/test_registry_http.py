@@ -101,8 +101,8 @@ async def test_session_outlives_its_socket_by_a_minute(running, insiders):
     await talker.close()
     await other.hear_type("left")
     assert (await clerk.get())[0] == 404
-    clock = running.tracker._registry._steady
-    running.tracker._registry._steady = lambda: clock() + TRACKER_SESSION_GRACE_S + 1
+    clock = running.tracker._registry._auth.steady
+    running.tracker._registry._auth.steady = lambda: clock() + TRACKER_SESSION_GRACE_S + 1
     assert (await clerk.get())[0] == 401
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from dreamer.protocol.limits import TRACKER_FORWARDED_MAX_BYTES
+from dreamer.tracker import room_wire
 
 SWARM = "ab" * 20
 
@@ -34,6 +36,16 @@ class Deaf:
         self._gate.set()
 
 
+class Counting:
+    """The messages of rooms, with one of them counted."""
+
+    def __init__(self, holders) -> None:
+        self.holders = holders
+
+    def __getattr__(self, name: str):
+        return getattr(room_wire, name)
+
+
 @pytest.fixture
 def deaf(running, monkeypatch):
     return Deaf(running, monkeypatch)
@@ -58,6 +70,39 @@ async def test_bursting_sender_does_not_have_its_target_cut_off(running, insider
     while (said := await target.hear_type("signal"))["from"] != three.hex:
         assert said["body"] == large
     assert said["body"] == {"n": 1}
+
+
+async def test_members_messages_in_one_piece_give_others_their_turn(running, insiders, monkeypatch):
+    taken = []
+
+    def holders(*said) -> str:
+        taken.append(said)
+        return room_wire.holders(*said)
+
+    talkative, _ = await insiders[0].enter(running)
+    other, _ = await insiders[1].enter(running)
+    monkeypatch.setattr("dreamer.tracker.room_socket.room_wire", Counting(holders))
+    for _ in range(500):  # so little that the loop isn't given up meanwhile
+        await talkative.say(type="seek", swarm=SWARM)
+    await other.say(type="seek", swarm=SWARM)
+    await other.hear_type("holders")
+    assert len(taken) < 500
+    for _ in range(500):
+        await talkative.hear_type("holders")
+
+
+async def test_member_that_does_not_read_the_trackers_own_news_is_cut_off(
+    running, insiders, deaf, monkeypatch
+):
+    monkeypatch.setattr("dreamer.tracker.room_socket.TRACKER_ROOM_OUTBOX_MAX_BYTES", 20_000)
+    stuck, _ = await insiders[0].enter(running)
+    deaf.stuff()
+    other, _ = await insiders[1].enter(running)
+    for _ in range(400):  # each is answered with a hundred bytes
+        await stuck.say(type="seek", swarm=SWARM)
+    assert (await other.hear_type("left"))["node"] == insiders[0].hex
+    deaf.heal()
+    assert (await stuck.socket.receive(timeout=5)).type is not aiohttp.WSMsgType.CLOSE
 
 
 async def test_presence_is_told_at_once_and_then_its_last_state(running, insiders, monkeypatch):

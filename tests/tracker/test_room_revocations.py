@@ -49,6 +49,41 @@ async def test_revocations_are_repeated_after_a_restart_of_the_tracker(
     assert (await talker.hear())["revocation"]["number"] == 1
 
 
+async def test_any_member_brings_revocations_that_the_tracker_missed_whatever_their_numbers(
+    running, documents, insider_of
+):
+    admin, gone = insider_of(1), insider_of(2).invited()
+    here = revocation(admin, b"x" * 32, 1)
+    admission.revoke(documents, admin.room_id, here, NOW)
+    elsewhere = [revocation(admin, gone.key.public, 1), revocation(admin, b"y" * 32, 7)]
+    courier, _ = await insider_of(3).enter(running)
+    leaving, _ = await gone.enter(running)
+    assert parse_revocation((await courier.hear_type("revoked"))["revocation"]) == here
+    for missed in elsewhere:
+        await courier.say(type="revoke", revocation=missed.to_json())
+        assert parse_revocation((await courier.hear_type("revoked"))["revocation"]) == missed
+    assert (await leaving.hear_type("refused"))["code"] == "revoked"
+    assert documents.revoked(admin.room_id).log == (here, *elsewhere)
+
+
+async def test_revocation_that_is_known_is_told_only_to_who_brings_it_again(
+    running, documents, insider_of
+):
+    admin = insider_of(1)
+    known = revocation(admin, b"x" * 32, 1)
+    admission.revoke(documents, admin.room_id, known, NOW)
+    courier, _ = await insider_of(2).enter(running)
+    other, _ = await insider_of(3).enter(running)
+    for talker in (courier, other):
+        await talker.hear_type("revoked")
+    for _ in range(3):
+        await courier.say(type="revoke", revocation=known.to_json())
+        await courier.hear_type("revoked")
+    await other.say(type="seek", swarm="00" * 20)
+    assert (await other.hear())["type"] == "holders"
+    assert len(documents.revoked(admin.room_id).log) == 1
+
+
 async def test_other_rooms_hear_nothing_of_it(running, documents, insider_of):
     admin, other = insider_of(1), insider_of(1, room_seed=101)
     admission.revoke(documents, admin.room_id, revocation(admin, b"x" * 32, 1), NOW)

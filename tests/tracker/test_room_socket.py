@@ -209,13 +209,6 @@ async def test_member_without_the_role_cannot_revoke(running, insider_of):
     assert (said["code"], "admins" in said["message"]) == ("forbidden", True)
 
 
-async def test_revocation_number_that_exists_is_a_conflict(running, insiders):
-    boss, _ = await insiders[0].enter(running)
-    await boss.say(type="revoke", revocation=revocation(insiders[0], insiders[1], number=5))
-    said = await boss.hear_type("error")
-    assert (said["code"], "number 1" in said["message"]) == ("conflict", True)
-
-
 async def test_membership_that_ends_is_cut_by_the_sweep(running, insider_of):
     insider = insider_of(1)
     talker, _ = await insider.enter(running)

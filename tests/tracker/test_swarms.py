@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from msgspec import Raw
 
 from dreamer.protocol.ids import InfoHash
 from dreamer.protocol.limits import (
@@ -22,7 +23,7 @@ def name(number: int) -> PeerId:
 
 
 def offer(number: int) -> Offer:
-    return Offer(f"offer-{number}", {"type": "offer", "sdp": "v=0"})
+    return Offer(f"offer-{number}", Raw(b'{"type":"offer","sdp":"v=0"}'))
 
 
 @pytest.fixture
@@ -144,7 +145,9 @@ def test_every_peer_is_drawn_sooner_or_later(swarms):
 
 
 def answer(of: int, to: int, number: int) -> Answer:
-    return Answer(HASH, name(of), name(to), f"offer-{number}", {"type": "answer", "sdp": "v=0"})
+    return Answer(
+        HASH, name(of), name(to), f"offer-{number}", Raw(b'{"type":"answer","sdp":"v=0"}')
+    )
 
 
 def test_answer_finds_the_peer_that_offered_and_only_once(swarms):
@@ -184,7 +187,20 @@ def test_pending_offers_of_a_peer_are_bounded(swarms):
     first, second = join(swarms, 1), join(swarms, 2)
     for number in range(3 * TRACKER_PENDING_OFFERS_PER_PEER):
         swarms.route(first, (offer(number),), 0.0)
-    assert len(second.offered) == TRACKER_PENDING_OFFERS_PER_PEER
+    with pytest.raises(AnnounceError, match="no such offer"):
+        swarms.route_answer(2, answer(2, 1, 2 * TRACKER_PENDING_OFFERS_PER_PEER - 1), 0.0)
+    for number in range(2 * TRACKER_PENDING_OFFERS_PER_PEER, 3 * TRACKER_PENDING_OFFERS_PER_PEER):
+        assert swarms.route_answer(2, answer(2, 1, number), 0.0) is first
+    assert not second.offered
+
+
+def test_offers_that_are_too_old_are_forgotten_with_the_next_announce(swarms):
+    first, second = join(swarms, 1), join(swarms, 2)
+    swarms.route(first, (offer(5),), 0.0)
+    join(swarms, 2, now=TRACKER_OFFER_AGE_S)
+    assert second.offered
+    join(swarms, 2, now=TRACKER_OFFER_AGE_S + 1)
+    assert not second.offered
 
 
 def test_swarms_of_one_socket_are_bounded(swarms):

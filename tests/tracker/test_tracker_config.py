@@ -6,6 +6,7 @@ import pytest
 
 from dreamer.daemon.config_file import default_config_text
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.limits import TRACKER_SOCKETS_PER_ADDRESS
 from dreamer.tracker.config import Given, resolve
 
 
@@ -38,6 +39,19 @@ def test_rooms_and_names_are_lists_with_commas_outside_the_file(tmp_path):
     assert resolve(given, {}).terms == terms
     with pytest.raises(InputError, match="a room in rooms must be 64 lower-case hex"):
         resolve(Given(data="d", rooms="lab"), {})
+
+
+def test_sockets_per_address_is_a_number_wherever_it_is_set(tmp_path):
+    file = tmp_path / "tracker.toml"
+    file.write_text("[tracker]\nsockets_per_address = 7\n")
+    environ = {"DREAMER_TRACKER_SOCKETS_PER_ADDRESS": "8"}
+    assert resolve(Given(data="d"), {}).sockets_per_address == TRACKER_SOCKETS_PER_ADDRESS
+    assert resolve(Given(data="d", config=file), {}).sockets_per_address == 7
+    assert resolve(Given(data="d", config=file), environ).sockets_per_address == 8
+    assert resolve(Given(data="d", sockets_per_address="0"), environ).sockets_per_address == 0
+    for wrong in ("-1", "many"):
+        with pytest.raises(InputError, match="0 for no limit"):
+            resolve(Given(data="d", sockets_per_address=wrong), {})
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -82,3 +85,22 @@ def test_missing_data_is_one_clear_line():
     assert error == (
         "dreamer-tracker: where to keep the store? give --data DIR or set DREAMER_TRACKER_DATA\n"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_tracker_may_open_as_many_files_as_the_system_lets_it(tmp_path):
+    """The soft limit of a shell would end it at some thousand clients."""
+
+    def low() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))
+
+    arguments = [*COMMAND, "--listen", "127.0.0.1:0", "--data", str(tmp_path / "d")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, preexec_fn=low)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        assert re.search(r"Max open files +512 +512 ", limits)
+    finally:
+        process.kill()
+        process.communicate()

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -21,7 +22,7 @@ from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.inference.memory import worker_memory_bytes
 from dreamer.daemon.inference.pool import Pool, PoolSettings
 from dreamer.daemon.inference.requests import Event, GenerateRequest
-from dreamer.daemon.links.room_links import IceSettings
+from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.node import DreamerNode
 from dreamer.daemon.offload.asking import OffloadAsking
 from dreamer.daemon.offload.running import Runs
@@ -29,6 +30,7 @@ from dreamer.daemon.offload.serving import OffloadServing
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.places import Places
 from dreamer.daemon.process_lock import ProcessLock
+from dreamer.daemon.rendezvous.signing import TrackerSigning
 from dreamer.daemon.rest.app import make_app
 from dreamer.daemon.rest.serve import load_token, serving
 from dreamer.daemon.room_keeper import RoomKeeper
@@ -48,6 +50,7 @@ from dreamer.daemon.version import VERSION
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.ids import ManifestId, RoomId
+from dreamer.protocol.rooms.card import RoomCard
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,7 @@ class Assembly:
         self.state = State(places.state)
         self.store = Store(places.models_dir, self.state)
         self.library = Library()
-        self.origins = Origins()
+        self.origins = Origins(self._signing)
         self.tasks = TaskSet()
         self.transport = Transport(self._transport_event)
         self.pool = Pool(_pool_settings(config))
@@ -114,6 +117,10 @@ class Assembly:
     def _transport_event(self, event: FromTransport) -> None:
         self.keeper.transport_event(event)
 
+    def _signing(self, card: RoomCard) -> TrackerSigning:
+        trackers = partial(self.keeper.trackers, card.room_id)
+        return TrackerSigning(card, trackers, asyncio.get_running_loop())
+
     def _capabilities(self) -> Json:
         return {
             "name": self.name,
@@ -135,6 +142,7 @@ class Assembly:
             numbers=self.numbers,
             rng=self.rng,
             tasks=self.tasks,
+            mesh_links=self.config.network.mesh_links,
         )
         session = RoomSession(membership, parts)
         room = session.room_id
@@ -192,7 +200,9 @@ def _ice(config: Config) -> IceSettings:
             {"urls": url, "username": network.turn_username, "credential": network.turn_password}
             for url in network.turn
         ]
-    return IceSettings(tuple(servers), relay_only=network.relay == "only")
+    return IceSettings(
+        tuple(servers), relay_only=network.relay == "only", relays=network.relay != "never"
+    )
 
 
 @asynccontextmanager
@@ -218,6 +228,8 @@ async def running_node(
         transport = group.create_task(parts.transport.run())
         stack.push_async_callback(_cancelled, transport)
         stack.push_async_callback(parts.close)
+        # The first command may be to offer a link, which can't wait for a process to start.
+        await parts.transport.ready.wait()
         parts.keeper.start()
         node = parts.node(tracker_url)
         listen = config.api.listen

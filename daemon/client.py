@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from dreamer.daemon.places import find_home
 from dreamer.daemon.ports import (
+    MeetingText,
     ModelInfo,
     PeerInfo,
     Progress,
@@ -69,13 +70,18 @@ class Dreamer:
         trackers: Sequence[str],
         origin: str | None = None,
         endpoint_url: str | None = None,
+        no_tracker: bool = False,
     ) -> RoomInfo:
-        """Make a room; ``origin`` is ``s3://BUCKET/PREFIX``."""
+        """Make a room; ``origin`` is ``s3://BUCKET/PREFIX``.
+
+        With ``no_tracker`` its nodes meet by ``offer_link`` and ``take_meeting_text`` alone.
+        """
         body = {
             "name": name,
             "trackers": list(trackers),
             "origin": origin,
             "endpoint_url": endpoint_url,
+            "no_tracker": no_tracker,
         }
         return from_json(RoomInfo, self._caller.request("POST", "/rooms", body))
 
@@ -104,6 +110,19 @@ class Dreamer:
         """End a node's membership of a room, by its id or the start of it; return the whole id."""
         path = f"/rooms/{_part(room)}/members/{_part(node)}"
         return str(self._caller.request("DELETE", path)["removed"])
+
+    def offer_link(self, room: str | None = None) -> MeetingText:
+        """Return a text that lets a node of the room link to this one with no tracker."""
+        return from_json(
+            MeetingText, self._caller.request("POST", "/connect/offer", {"room": room})
+        )
+
+    def take_meeting_text(self, text: str) -> MeetingText | PeerInfo:
+        """Answer another node's offer, or take its answer: then wait for the link."""
+        found = self._caller.request("POST", "/connect/answer", {"text": text})
+        if "linked" in found:
+            return from_json(PeerInfo, found["linked"])
+        return from_json(MeetingText, found["answer"])
 
     def models(self, room: str | None = None) -> list[ModelInfo]:
         """Return the models of one room, or of all."""

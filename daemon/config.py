@@ -10,11 +10,18 @@ from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, cast
 
+from dreamer.daemon.field_types import TableText
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import from_hex
 from dreamer.protocol.limits import (
     INFERENCE_IDLE_TIMEOUT_S,
     INFERENCE_MAX_MODELS,
+    LINKS_MAX_PER_NODE,
+    LINKS_MESH_MIN,
+    TURN_TTL_MAX_S,
+    TURN_TTL_MIN_S,
+    TURN_TTL_S,
+    WORKERS_MAX,
 )
 
 Check = Callable[[Any], str | None]
@@ -122,6 +129,12 @@ class NetworkSection:
         "fallback",
         "Use TURN never, as a fallback, or only (private networks that allow nothing else).",
     )
+    mesh_links: int = _key(
+        LINKS_MESH_MIN,
+        "Links to other members that a node keeps up in each room, though nothing is exchanged: "
+        "over them members find one another when every tracker is away.",
+        _between(0, LINKS_MAX_PER_NODE),
+    )
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,35 @@ class TrackerSection:
         "What nodes dial to reach it, as HOST:PORT (HOST alone where the port is the scheme's "
         "own); a login made for another tracker is refused. Empty: what the Host header says, "
         "which another tracker of the same room could forge.",
+    )
+    turn_urls: tuple[str, ...] = _key(
+        (),
+        "TURN servers that it makes credentials for, as turn:HOST:PORT (docs/turn.md).",
+        _schemes("turn", "turns"),
+    )
+    turn_secret_file: str = _key(
+        "", "Holds the secret shared with them (static-auth-secret of coturn); mode 0600."
+    )
+    turn_ttl_s: int = _key(
+        TURN_TTL_S,
+        "Seconds for which TURN credentials are good.",
+        _between(TURN_TTL_MIN_S, TURN_TTL_MAX_S),
+    )
+    origins: TableText = _key(  # noqa: RUF009 - a field of text, like the others
+        TableText("{}"),
+        "Rooms for which it signs S3 URLs, so that nodes need no S3 credentials: a section "
+        '[tracker.origins.ROOM-ID] with url = "s3://BUCKET/PREFIX" and, if it isn\'t AWS, '
+        "endpoint_url. The credentials are this daemon's.",
+    )
+    redis: str = _key(
+        "",
+        "The Redis through which several trackers share public swarms, as redis://HOST:6379 "
+        "(docs/tracker.md). Empty: this one is alone.",
+    )
+    workers: int = _key(
+        1,
+        "Processes that serve public clients; more than one need redis.",
+        _between(1, WORKERS_MAX),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from dreamer.daemon.config import SECTIONS, Config, check_range
-from dreamer.daemon.field_types import checked, described
+from dreamer.daemon.field_types import TableText, checked, described
 from dreamer.protocol.errors import InputError
 
 Values = dict[str, dict[str, Any]]
@@ -148,6 +148,9 @@ def default_config_text() -> str:
         hints = get_type_hints(kind)
         for key in fields(kind):
             lines += _comment(f"{key.metadata['doc']} ({described(hints[key.name])})")
+            # A table that is set, even to nothing, can't be added to further down.
+            if hints[key.name] is TableText:
+                continue
             # JSON's strings, numbers, booleans and lists are TOML's.
             lines.append(f"{key.name} = {json.dumps(key.default)}")
     return "\n".join(lines) + "\n"

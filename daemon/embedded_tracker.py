@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -57,6 +58,15 @@ class EmbeddedTracker:
             *(("--rooms", ",".join(settings.rooms)) if settings.rooms else ()),
             *(("--names", ",".join(settings.names)) if settings.names else ()),
         ]
+        # By the environment: a table is no word for a command line, which anyone can read, too.
+        self._lends = {
+            "DREAMER_TRACKER_TURN_URLS": ",".join(settings.turn_urls),
+            "DREAMER_TRACKER_TURN_SECRET_FILE": settings.turn_secret_file,
+            "DREAMER_TRACKER_TURN_TTL_S": str(settings.turn_ttl_s),
+            "DREAMER_TRACKER_ORIGINS": settings.origins,
+            "DREAMER_TRACKER_REDIS": settings.redis,
+            "DREAMER_TRACKER_WORKERS": str(settings.workers),
+        }
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> str:
@@ -74,6 +84,7 @@ class EmbeddedTracker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
+            env={**os.environ, **self._lends},
         )  # fmt: skip
         url = await _first_line(self._process)
         self._listen = _at_port_of(url, self._listen)

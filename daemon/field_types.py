@@ -1,16 +1,21 @@
 """Checks a value from outside (TOML, JSON, the environment) against a field's annotation.
 
-Understood: ``str``, ``bool``, ``int``, ``float``, ``tuple[str, ...]``, ``Literal`` of strings, and
-any of them ``| None``. A JSON integer is a good float; nothing else is converted.
+Understood: ``str``, ``bool``, ``int``, ``float``, ``tuple[str, ...]``, ``Literal`` of strings,
+``TableText``, and any of them ``| None``. A JSON integer is a good float, and a table becomes its
+JSON; nothing else is converted.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NewType, Union, get_args, get_origin
 
 from dreamer.protocol.errors import InputError
+
+TableText = NewType("TableText", str)
+"""A TOML table as the text of a JSON object: kept whole for whoever understands it."""
 
 _PLAIN = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
 
@@ -29,6 +34,9 @@ def checked(value: object, wanted: Any, where: str) -> Any:
         value = float(value)  # type: ignore[arg-type]
     if get_origin(wanted) is tuple and isinstance(value, (list, tuple)):
         value = tuple(value)
+    if wanted is TableText and isinstance(value, dict):
+        # TOML's dates and infinities have no JSON; as text they are refused by whoever reads it.
+        value = json.dumps(value, sort_keys=True, default=str)
     if not _fits(value, wanted):
         raise InputError(f"{where} must be {described(wanted)}, not {value!r:.80}")
     return value
@@ -40,6 +48,8 @@ def described(wanted: Any) -> str:
         return "one of " + ", ".join(f'"{choice}"' for choice in get_args(wanted))
     if get_origin(wanted) is tuple:
         return "a list of strings"
+    if wanted is TableText:
+        return "a table"
     return _PLAIN[wanted]
 
 
@@ -52,6 +62,8 @@ def _fits(value: object, wanted: Any) -> bool:
         return value in get_args(wanted)
     if get_origin(wanted) is tuple:
         return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    if wanted is TableText:
+        return isinstance(value, str) and value.startswith("{")
     if wanted is int:
         return _is_integer(value)
     if wanted is float:

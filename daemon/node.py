@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dreamer.daemon.connecting import make_offer, take_text
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.inference.pool import Pool
 from dreamer.daemon.offload.running import Runs
 from dreamer.daemon.ports import (
+    MeetingText,
     ModelInfo,
     PeerInfo,
     PullEvent,
@@ -81,12 +83,17 @@ class DreamerNode:
         return self.rooms_kept.infos()
 
     async def create_room(
-        self, name: str, trackers: list[str], origin: str | None, endpoint_url: str | None
+        self,
+        name: str,
+        trackers: list[str],
+        origin: str | None,
+        endpoint_url: str | None,
+        no_tracker: bool = False,
     ) -> RoomInfo:
-        """Make a room; without trackers, at the one that runs beside this node."""
-        if not trackers and self.tracker_url is not None:
+        """Make a room; where no trackers are given, at the one that runs beside this node."""
+        if not trackers and not no_tracker and self.tracker_url is not None:
             trackers = [self.tracker_url]
-        return await self.rooms_kept.create(name, trackers, origin, endpoint_url)
+        return await self.rooms_kept.create(name, trackers, origin, endpoint_url, no_tracker)
 
     async def invite(self, room: str, roles: list[str], expires_s: float, uses: int) -> str:
         """Return a join token."""
@@ -103,6 +110,15 @@ class DreamerNode:
     async def remove_member(self, room: str, node: str) -> str:
         """End a membership; return the id of the node that was a member."""
         return (await self.rooms_kept.get(room).remove_member(node)).hex()
+
+    async def offer_link(self, room: str | None) -> MeetingText:
+        """Return an offer for another machine."""
+        return await make_offer(self.rooms_kept, room)
+
+    async def take_meeting_text(self, text: str) -> MeetingText | PeerInfo:
+        """Answer an offer, or link to who answered ours."""
+        taken = await take_text(self.rooms_kept, self.identity.node_id, text)
+        return taken if isinstance(taken, MeetingText) else self._peer(*taken)
 
     async def push(
         self,

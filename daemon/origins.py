@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dreamer.daemon.origin.origin import Origin
+from dreamer.daemon.origin.urls import UrlSource
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.rooms.card import RoomCard
 
 
 class Origins:
-    """One origin a room; threads may use what is returned."""
+    """One origin a room; threads may use what is returned.
 
-    def __init__(self) -> None:
+    ``signing`` returns who signs URLs for a room when this node has no credentials.
+    """
+
+    def __init__(self, signing: Callable[[RoomCard], UrlSource] | None = None) -> None:
+        self._signing = signing
         self._origins: dict[RoomId, Origin] = {}
 
     def of(self, card: RoomCard) -> Origin | None:
@@ -18,7 +25,9 @@ class Origins:
         if card.origin is None:
             return None
         if card.room_id not in self._origins:
-            self._origins[card.room_id] = Origin(card.origin, card.endpoint_url)
+            source = self._signing(card) if self._signing else None
+            made = Origin(card.origin, card.endpoint_url, source=source)
+            self._origins[card.room_id] = made
         return self._origins[card.room_id]
 
     def forget(self, card: RoomCard) -> None:

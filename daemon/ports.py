@@ -18,8 +18,21 @@ Where = Literal["auto", "local", "peer"]
 
 
 @dataclass(frozen=True)
+class TrackerInfo:
+    """A tracker of a room; ``error`` says why this node is not connected to it, if it tried."""
+
+    url: str
+    connected: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class RoomInfo:
-    """A room this node belongs to. ``origin`` is ``s3://bucket/prefix`` or None."""
+    """A room this node belongs to. ``origin`` is ``s3://bucket/prefix`` or None.
+
+    ``connected`` says whether any tracker is; ``tracker_states`` how each of them stands.
+    ``advice`` is what has yet to be done before a room just made can be used in full; else empty.
+    """
 
     name: str
     room_id: str
@@ -28,6 +41,8 @@ class RoomInfo:
     origin: str | None
     endpoint_url: str | None
     connected: bool
+    tracker_states: tuple[TrackerInfo, ...] = ()
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,20 @@ class PeerInfo:
     bytes_up: int
     serves: tuple[str, ...]
     rtt_ms: float | None
+
+
+@dataclass(frozen=True)
+class MeetingText:
+    """A text to carry to another machine, by which two nodes link with no tracker.
+
+    ``node`` is for whom an answer is (hex); an offer is for anybody in the room, None.
+    """
+
+    kind: Literal["offer", "answer"]
+    text: str
+    room: str
+    node: str | None
+    expires_s: float
 
 
 @dataclass(frozen=True)
@@ -172,9 +201,14 @@ class Node(Protocol):
         ...
 
     async def create_room(
-        self, name: str, trackers: list[str], origin: str | None, endpoint_url: str | None
+        self,
+        name: str,
+        trackers: list[str],
+        origin: str | None,
+        endpoint_url: str | None,
+        no_tracker: bool = False,
     ) -> RoomInfo:
-        """Make a room whose key this node holds, and register it with its trackers."""
+        """Make a room whose key this node holds, and register it with its trackers, if any."""
         ...
 
     async def invite(self, room: str, roles: list[str], expires_s: float, uses: int) -> str:
@@ -191,6 +225,14 @@ class Node(Protocol):
 
     async def remove_member(self, room: str, node: str) -> str:
         """End the membership of a node, by its id or the start of it; return the whole id."""
+        ...
+
+    async def offer_link(self, room: str | None) -> MeetingText:
+        """Return an offer for another machine, and wait for its answer."""
+        ...
+
+    async def take_meeting_text(self, text: str) -> MeetingText | PeerInfo:
+        """Answer an offer; or link to the node that answered ours, and return who it is."""
         ...
 
     def push(

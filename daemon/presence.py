@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.ids import NodeId
 
@@ -15,6 +17,10 @@ class Presence:
     def __init__(self) -> None:
         self.members: dict[NodeId, Json] = {}
         self._at: dict[NodeId, dict[str, Json]] = {}
+
+    def trackers_of(self, node: NodeId) -> Collection[str]:
+        """Return the trackers at which a member is."""
+        return self._at.get(node, {}).keys()
 
     def arrived(self, tracker: str, node: NodeId, capabilities: Json) -> None:
         """Note that a member is at a tracker, or told it something new."""

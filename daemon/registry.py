@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol
 
-from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, LocalError
+from dreamer.protocol.errors import (
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    LocalError,
+    RemoteError,
+)
 from dreamer.protocol.ids import RoomId, short
 from dreamer.protocol.limits import (
     REGISTRY_CAS_ATTEMPTS,
@@ -21,12 +27,16 @@ from dreamer.protocol.limits import (
 )
 from dreamer.protocol.registry.changes import Author, Change, apply
 from dreamer.protocol.registry.document import Document, parse
+from dreamer.protocol.registry.merge import merge
 from dreamer.protocol.registry.reports import Fault
 from dreamer.protocol.registry.standing import VerifyMember
 from dreamer.protocol.registry.verify import accept_newer, verify
 from dreamer.protocol.registry.view import Verified
 
 log = logging.getLogger(__name__)
+
+UNSTORED = "unstored"
+"""The ETag of what no store holds yet."""
 
 
 class DocumentStore(Protocol):
@@ -133,6 +143,38 @@ class RegistryClient:
             "this command; run it again"
         )
 
+    async def learn(self, data: bytes) -> bool:
+        """Add what another member's copy of the document has newer; return whether it had any.
+
+        Where the store can't be reached it is known here only, until the store has it, too.
+
+        Raises:
+            InputError: it is not this room's document, or the room's is full.
+            ConflictError: others wrote first at every attempt.
+        """
+        theirs = await asyncio.to_thread(parse, data, self._room)
+        async with self._lock:
+            for attempt in range(REGISTRY_CAS_ATTEMPTS):
+                try:
+                    return await self._learn(theirs)
+                except ConflictError:
+                    await self._sleep(self._pause_s(attempt))
+        raise ConflictError(f"room {short(self._room)} is being changed by many at once")
+
+    async def _learn(self, theirs: Document) -> bool:
+        try:
+            data, etag = await self._store.read() or (None, None)
+            base = (await self._take(data, etag)).document
+        except RemoteError:
+            base, etag = self._newest, UNSTORED
+        merged = await asyncio.to_thread(merge, base, theirs, self._verify_member, self._clock())
+        if merged is base:
+            return False
+        encoded = await asyncio.to_thread(merged.encode)
+        written = etag if etag == UNSTORED else await self._store.write(encoded, etag)
+        await self._accept(merged, encoded, written)
+        return True
+
     async def _try(self, changes: tuple[Change, ...]) -> Verified:
         data, etag = await self._store.read() or (None, None)
         usable = True
@@ -141,13 +183,24 @@ class RegistryClient:
         except (InputError, ForbiddenError) as error:
             usable = False
             log.warning("putting back the registry of room %s: %s", short(self._room), error)
-            base = await self._judge_newest()
+            base = await self._newest_with(data)
         document = await asyncio.to_thread(apply, base, changes, self._author, self._clock())
         if document is base.document and usable:
             return base
         encoded = await asyncio.to_thread(document.encode)
         written = await self._store.write(encoded, etag)
         return await self._accept(document, encoded, written)
+
+    async def _newest_with(self, data: bytes | None) -> Verified:
+        """Return the newest document seen, with what the store's unusable one adds to it."""
+        # Ours may come from a member (``learn``), and others have changed the store's since.
+        try:
+            theirs = await asyncio.to_thread(parse, data or b"", self._room)
+        except InputError:
+            return await self._judge_newest()
+        now, newest = self._clock(), self._newest
+        merged = await asyncio.to_thread(merge, newest, theirs, self._verify_member, now)
+        return await asyncio.to_thread(verify, merged, self._verify_member, now)
 
     async def _take(self, data: bytes | None, etag: str | None) -> Verified:
         """Believe what the store returned, if it can be."""

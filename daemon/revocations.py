@@ -24,9 +24,18 @@ class Revocations:
     def __init__(self, room_id: RoomId, state: State) -> None:
         self._room_id = room_id
         self._state = state
-        known = [_read(statement) for statement in state.revocations(room_id)]
-        self.ended = RevocationSet(room_id, (one for one in known if one is not None))
-        self._signatures = {one.signature: None for one in known if one is not None}
+        read = (_read(statement) for statement in state.revocations(room_id))
+        # By their dates, since the store has no order: what an admin revoked before he was revoked
+        # himself must be passed on before that is.
+        known = sorted(
+            (one for one in read if one is not None), key=lambda one: (one.revoked_at, one.number)
+        )
+        self.ended = RevocationSet(room_id, known)
+        self._by_signature = {one.signature: one for one in known}
+
+    def known(self) -> list[Revocation]:
+        """Return all of them, in the order in which they came or, before a restart, were made."""
+        return list(self._by_signature.values())
 
     def take(self, revocation: Revocation, now: float) -> bool:
         """Verify and keep a revocation, at ``now`` (epoch seconds); return whether it was new.
@@ -35,16 +44,16 @@ class Revocations:
             ForbiddenError: it proves nothing, or an admin makes more of them than a room needs.
             LocalError: it can't be kept over a restart; it counts until then.
         """
-        if revocation.signature in self._signatures:
+        if revocation.signature in self._by_signature:
             return False
         # The room's own key is always heard.
-        if revocation.chain and len(self._signatures) >= ROOM_MAX_REVOCATIONS:
+        if revocation.chain and len(self._by_signature) >= ROOM_MAX_REVOCATIONS:
             raise ForbiddenError(
                 f"more than {ROOM_MAX_REVOCATIONS} members were removed from the room: "
                 "only the node that made it can remove more"
             )
         self.ended.add(revocation, now)
-        self._signatures[revocation.signature] = None
+        self._by_signature[revocation.signature] = revocation
         statement = canonical.dumps(revocation.to_json())
         self._state.put_revocation(self._room_id, revocation.signature, statement)
         return True

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from dreamer.daemon.origin.faults import OriginUnsignedError
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import RoomInfo
+from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.daemon.room_session import RoomSession
 from dreamer.daemon.rooms import Membership, RoomBook
 from dreamer.daemon.tasks import TaskSet
@@ -71,12 +73,22 @@ class RoomKeeper:
                 kept.session.links.transport_event(event)
                 return
 
+    def trackers(self, room_id: RoomId) -> Sequence[TrackerSession]:
+        """Return the connections to a room's trackers; none if this node isn't in the room."""
+        kept = self._kept.get(room_id)
+        return kept.session.sessions if kept else ()
+
     def infos(self) -> list[RoomInfo]:
         """Return the rooms for people."""
         return [_info(session) for session in self.sessions]
 
     async def create(
-        self, name: str, trackers: list[str], origin: str | None, endpoint_url: str | None
+        self,
+        name: str,
+        trackers: list[str],
+        origin: str | None,
+        endpoint_url: str | None,
+        no_tracker: bool = False,
     ) -> RoomInfo:
         """Make a room; nothing stays of one whose tracker or origin can't be reached.
 
@@ -84,19 +96,25 @@ class RoomKeeper:
             InputError: the name is taken, or a URL is malformed.
             RemoteError: a tracker or the origin can't be reached.
         """
-        if not trackers:
-            raise InputError("a room needs a tracker: give --tracker URL")
+        if trackers and no_tracker:
+            raise InputError("a room has trackers or none: leave out --tracker or --no-tracker")
+        if not trackers and not no_tracker:
+            raise InputError(
+                "a room needs a tracker: give --tracker URL; or --no-tracker, if its machines "
+                "are to be linked by 'dreamer connect' alone"
+            )
         membership = await asyncio.to_thread(
             self._book.create, name, trackers, origin, endpoint_url, time.time()
         )
         try:
-            await self._check_origin(membership)
             session = self._start(membership)
             await session.wait_connected()
+            # After the tracker: it may have to sign for the origin.
+            advice = await self._check_origin(membership)
         except BaseException:
             await self._undo(membership)
             raise
-        return _info(session)
+        return replace(_info(session), advice=advice)
 
     async def join(self, token: str) -> RoomInfo:
         """Redeem a token at the room's tracker; the membership is kept once it lets us in.
@@ -211,15 +229,20 @@ class RoomKeeper:
             log.error("room %s failed; it starts again in %.0f s", session.card.name, pause_s)
             await self._sleep(pause_s)
 
-    async def _check_origin(self, membership: Membership) -> None:
+    async def _check_origin(self, membership: Membership) -> str:
+        """Return what the room's maker has yet to do before its origin can be used."""
         storage = self._origins.of(membership.card)
         if storage is None:
-            return
+            return ""
         stop = threading.Event()
         try:
             await asyncio.to_thread(storage.check, stop)
+        except OriginUnsignedError as error:
+            # A tracker's owner can let the room in only by its id, so there must be a room first.
+            return str(error)
         finally:
             stop.set()
+        return ""
 
     async def _stop(self, room_id: RoomId) -> None:
         if kept := self._kept.pop(room_id, None):
@@ -246,4 +269,5 @@ def _info(session: RoomSession) -> RoomInfo:
         origin=card.origin,
         endpoint_url=card.endpoint_url,
         connected=session.connected,
+        tracker_states=session.trackers.infos(),
     )

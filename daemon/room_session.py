@@ -13,13 +13,14 @@ from random import Random
 import aiohttp
 
 from dreamer.daemon.identity import NodeIdentity
+from dreamer.daemon.links.attempt import TransportPort
+from dreamer.daemon.links.ice import IceSettings, RoomIce
 from dreamer.daemon.links.link import Fanout, Link
-from dreamer.daemon.links.room_links import IceSettings, RoomLinks, TransportPort
+from dreamer.daemon.links.neighbours import Neighbours
+from dreamer.daemon.links.room_links import RoomLinks
 from dreamer.daemon.members import Members, find_member
 from dreamer.daemon.presence import Presence
-from dreamer.daemon.registry import RegistryClient
 from dreamer.daemon.registry_documents import TrackerDocuments
-from dreamer.daemon.registry_view import RegistryView
 from dreamer.daemon.rendezvous.events import (
     MemberGone,
     MemberPresent,
@@ -31,31 +32,35 @@ from dreamer.daemon.rendezvous.events import (
     TrackerUp,
     Unreachable,
 )
+from dreamer.daemon.rendezvous.revocation_couriers import RevocationCourier
 from dreamer.daemon.rendezvous.session import TrackerSession
+from dreamer.daemon.rendezvous.signals import Signals
+from dreamer.daemon.rendezvous.trackers import Trackers
 from dreamer.daemon.revocations import sign_revocation
+from dreamer.daemon.room_registry import RoomRegistry
 from dreamer.daemon.rooms import Membership
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.objects import ObjectFetcher
 from dreamer.daemon.sharing.serving import BlockPlaces, Serving
-from dreamer.daemon.state import Ban, CachedRegistry, State
+from dreamer.daemon.state import Ban, State
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import (
-    DreamerError,
     ForbiddenError,
     InputError,
     LocalError,
     RemoteError,
 )
 from dreamer.protocol.ids import InfoHash, ManifestId, NodeId, RoomId, short
-from dreamer.protocol.limits import BAN_S, REMOVAL_TIMEOUT_S, TRACKER_CONNECT_TIMEOUT_S
+from dreamer.protocol.limits import BAN_S, LINKS_MESH_MIN, REMOVAL_TIMEOUT_S
+from dreamer.protocol.link.gossip import GOSSIP
 from dreamer.protocol.link.handshake import Party
 from dreamer.protocol.registry.changes import Author
-from dreamer.protocol.registry.document import parse as parse_document
 from dreamer.protocol.registry.membership import member_verifier
 from dreamer.protocol.registry.view import Model, Registry
 from dreamer.protocol.rooms.card import swarm_hash
+from dreamer.protocol.rooms.certificate import Role
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.protocol.rooms.revocations import Revocation
 
@@ -81,6 +86,7 @@ class RoomParts:
     numbers: Iterator[int]
     rng: Random
     tasks: TaskSet
+    mesh_links: int = LINKS_MESH_MIN
 
 
 class RoomSession:
@@ -98,14 +104,28 @@ class RoomSession:
         self._announcing = False
         self._removing: dict[bytes, asyncio.Future[None]] = {}
         self.sessions = [self._session(url) for url in self.card.trackers]
+        self.trackers = Trackers(self.card.name, self.sessions)
         self.links = self._make_links()
+        self.neighbours = self._make_neighbours()
+        self.fanout.add(self.neighbours)
+        self._signals = Signals(
+            *(self.sessions, self._presence, self.neighbours.pass_on),
+            give_up=self.links.unreachable,
+            tasks=parts.tasks,
+        )
+        self._couriers = {one.url: self._make_courier(one) for one in self.sessions}
         self.objects = ObjectFetcher(parts.numbers)
         self.fanout.add(self.objects)
-        serving = Serving(self.room_id, parts.library, parts.places, parts.damaged, parts.tasks)
+        self._documents = self._make_documents()
+        kept = self._make_registry()
+        self.registry, self._view = kept.client, kept.view
+        self.fanout.add(kept.exchange)
+        serving = Serving(
+            *(self.room_id, parts.library, parts.places, parts.damaged, parts.tasks),
+            own_object=kept.exchange.get,
+        )
         self.fanout.add(serving)
         self.at_close.append(serving.close)
-        self.registry = self._make_registry()
-        self._view = RegistryView(self.card.name, self.registry, parts.tasks)
         parts.library.listen(self._library_changed)
 
     @property
@@ -115,13 +135,13 @@ class RoomSession:
 
     @property
     def present(self) -> dict[NodeId, Json]:
-        """The members that a tracker reports, with what they say that they can do."""
-        return self._presence.members
+        """The members that trackers or neighbours report, with what they say that they can do."""
+        return {**self.neighbours.known, **self._presence.members}
 
     @property
     def connected(self) -> bool:
         """Whether at least one tracker is there."""
-        return any(session.connected for session in self.sessions)
+        return bool(self.trackers.connected)
 
     async def run(self) -> None:
         """Keep trackers, links and announcements going."""
@@ -132,45 +152,38 @@ class RoomSession:
             while True:
                 await asyncio.sleep(TICK_S)
                 self.links.tick()
+                self.neighbours.tick(self._others_present())
 
     async def wait_connected(self) -> None:
-        """Return once a tracker has let this node in.
+        """Return once a tracker has let this node in; see ``Trackers.wait_connected``.
 
-        Raises:
-            RemoteError: no tracker can be reached.
-            ForbiddenError: the tracker refuses this membership.
+        At once in a room without any: its members are judged by each other alone.
         """
-        last: DreamerError = RemoteError(f"room {self.card.name} has no tracker")
-        for session in self.sessions:
-            try:
-                await session.wait_connected(TRACKER_CONNECT_TIMEOUT_S)
-            except DreamerError as error:
-                last = error
-            else:
-                return
-        raise last
+        if self.card.trackers:
+            await self.trackers.wait_connected()
 
     # Who is here
 
     async def holders(self, manifest_id: ManifestId) -> list[NodeId]:
         """Return the present members that hold or are fetching a model."""
-        swarm = swarm_hash(self.card.swarm_secret, manifest_id)
-        found: dict[NodeId, None] = {}
-        for session in self.sessions:
-            if session.connected:
-                try:
-                    found |= dict.fromkeys(await session.seek(swarm))
-                except RemoteError as error:
-                    log.info("can't ask %s who holds a model: %s", self.card.name, error)
-        found.pop(self._parts.identity.node_id, None)
-        return list(found)
+        found = await self.trackers.seek(swarm_hash(self.card.swarm_secret, manifest_id))
+        if not found and not (self.connected and self.trackers.all_connected):
+            found = await self.neighbours.seek(manifest_id)
+        return [node for node in found if node != self._parts.identity.node_id]
+
+    def _others_present(self) -> list[NodeId]:
+        ours = self._parts.identity.node_id
+        return [node for node in self._presence.members if node != ours]
 
     def refresh_presence(self) -> None:
         """Tell trackers and peers what this node can do now."""
-        capabilities = self._parts.capabilities()
+        capabilities = self._capabilities()
         for session in self.sessions:
             session.present(capabilities)
         self.links.update_capabilities(canonical.dumps(capabilities))
+
+    def _capabilities(self) -> Json:
+        return {**self._parts.capabilities(), GOSSIP: 1}
 
     def name_of(self, node: NodeId) -> str:
         """Return what a member calls itself; empty when unknown."""
@@ -187,6 +200,11 @@ class RoomSession:
             InputError: it names no node, none that is known, or several; or this one.
             RemoteError: no tracker took note of it in time.
         """
+        if not self.card.trackers:
+            raise InputError(
+                f"room {self.card.name} has no tracker that could tell the others: make a new "
+                "room without that node"
+            )
         identity, ended = self._parts.identity, self._members.revocations.ended
         node = find_member(ref, self._known_members())
         if node == identity.node_id:
@@ -196,7 +214,7 @@ class RoomSession:
         noted = self._removing[made.signature] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(REMOVAL_TIMEOUT_S):
-                await self._tell_trackers(made)
+                await self.trackers.revoke(made)
                 await noted
         except TimeoutError:
             raise RemoteError(
@@ -206,18 +224,6 @@ class RoomSession:
         finally:
             del self._removing[made.signature]
         return node
-
-    async def _tell_trackers(self, revocation: Revocation) -> None:
-        last = RemoteError(f"room {self.card.name} has no tracker")
-        told = False
-        for session in self.sessions:
-            try:
-                await session.revoke(revocation)
-                told = True
-            except RemoteError as error:
-                last = error
-        if not told:
-            raise last
 
     def _known_members(self) -> Iterator[NodeId]:
         yield from self.present
@@ -258,36 +264,54 @@ class RoomSession:
             self.room_id,
             self._parts.identity.key,
             canonical.dumps({"chain": chain_to_json(self.membership.chain)}),
-            canonical.dumps(self._parts.capabilities()),
+            canonical.dumps(self._capabilities()),
         )
         return RoomLinks(
             party,
             self._parts.transport,
             self._members.verify,
             lambda node: self._parts.state.ban(node, time.time()) is not None,
-            self._send_signal,
+            lambda peer, body: self._signals.send(peer, body),
             self.fanout,
-            self._parts.ice,
+            RoomIce(self._parts.ice, self._lent_servers),
             self._parts.rng,
             time.monotonic,
         )
 
-    def _make_registry(self) -> RegistryClient:
-        cached = self._parts.state.registry(self.room_id)
-        seen = None
-        if cached is not None:
-            try:
-                seen = parse_document(cached.document, self.room_id)
-            except DreamerError as error:
-                log.warning("the cached registry of %s is damaged: %s", self.card.name, error)
-        author = Author(self._parts.identity.key, chain_to_json(self.membership.chain))
-        documents = TrackerDocuments(self.card, self.sessions)
-        judge = member_verifier(self._members.revocations.ended)
-        keep = self._keep_registry
-        return RegistryClient(self.room_id, documents, author, judge, seen=seen, keep=keep)
+    def _lent_servers(self) -> Iterator[dict[str, str]]:
+        for session in self.sessions:
+            yield from session.turn_servers
 
-    def _keep_registry(self, document: bytes, etag: str) -> None:
-        self._parts.state.put_registry(self.room_id, CachedRegistry(etag, document))
+    def _make_neighbours(self) -> Neighbours:
+        return Neighbours(
+            *(self._parts.identity.node_id, self.links),
+            holds=lambda manifest_id: (
+                self._parts.library.find(self.room_id, manifest_id) is not None
+            ),
+            deliver=self.links.signal_received,
+            wanted=self._parts.mesh_links,
+            rng=self._parts.rng,
+            clock=time.monotonic,
+        )
+
+    def _make_courier(self, session: TrackerSession) -> RevocationCourier:
+        known, parts = self._members.revocations.known, self._parts
+        return RevocationCourier(session, known, parts.rng, parts.tasks)
+
+    def _make_documents(self) -> TrackerDocuments:
+        publishes = any(role in self.membership.roles for role in (Role.PUBLISHER, Role.ADMIN))
+        parts = self._parts
+        return TrackerDocuments(self.card, self.sessions, publishes, parts.rng, parts.tasks)
+
+    def _make_registry(self) -> RoomRegistry:
+        parts = self._parts
+        author = Author(parts.identity.key, chain_to_json(self.membership.chain))
+        judge = member_verifier(self._members.revocations.ended)
+        return RoomRegistry(
+            *(self.card, parts.state, self._documents, author, judge, self.objects),
+            tracker_there=lambda: self.connected,
+            tasks=parts.tasks,
+        )
 
     # What trackers and the library report
 
@@ -299,14 +323,21 @@ class RoomSession:
                 self._presence.left(tracker, node)
             case TrackerDown():
                 self._presence.lost(tracker)
+                self._couriers[tracker].left()
             case SignalReceived(node, body):
                 self.links.signal_received(node, body)
             case Unreachable(node):
-                self.links.unreachable(node)
+                self._signals.unreachable(tracker, node)
             case RevocationReceived(revocation):
+                self._couriers[tracker].heard(revocation)
                 self._revoke(revocation)
-            case TrackerUp() | RegistryChanged():
+            case TrackerUp():
+                self._couriers[tracker].arrived()
+                self._documents.returned(tracker)
                 self._view.moved()
+            case RegistryChanged():
+                if self._documents.changed_at(tracker):
+                    self._view.moved()
 
     def _revoke(self, revocation: Revocation) -> None:
         try:
@@ -322,6 +353,8 @@ class RoomSession:
             noted.set_result(None)
         if is_new:
             self._drop_the_ended()
+            for courier in self._couriers.values():
+                courier.compare()
 
     def _drop_the_ended(self) -> None:
         """Part from everybody whose membership rests on a node that was removed."""
@@ -330,20 +363,6 @@ class RoomSession:
                 self.links.drop(link.peer, "its membership was ended")
         self.registry.doubt()
         self._view.moved()
-
-    def _send_signal(self, peer: NodeId, body: Json) -> None:
-        self._parts.tasks.start(self._signal(peer, body))
-
-    async def _signal(self, peer: NodeId, body: Json) -> None:
-        for session in self.sessions:
-            if session.connected:
-                try:
-                    await session.signal(peer, body)
-                except RemoteError as error:
-                    log.info("can't signal %s: %s", short(peer), error)
-                else:
-                    return
-        self.links.unreachable(peer)
 
     def _library_changed(self, room: RoomId, manifest_id: ManifestId, blocks: int) -> None:
         if room == self.room_id and not self._announcing:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from dreamer.daemon.cli import models, moving, rooms
+from dreamer.daemon.cli import connect, models, moving, rooms
 from dreamer.daemon.cli.command import group
 from dreamer.daemon.cli.session import INTERRUPTED, Session
 
@@ -19,6 +19,7 @@ def make_cli() -> typer.Typer:
     moving.add_to(app)
     models.add_to(app)
     rooms.add_to(app)
+    connect.add_to(app)
     return app
 
 

@@ -29,6 +29,10 @@ def create(
             help="Where members meet; repeatable. Not needed if this dreamerd runs --with-tracker.",
         ),
     ] = None,
+    no_tracker: Annotated[
+        bool,
+        typer.Option("--no-tracker", help="None: machines are linked by 'dreamer connect' alone."),
+    ] = False,
     origin: Annotated[
         str | None, typer.Option(metavar="s3://BUCKET/PREFIX", help="The fallback in S3.")
     ] = None,
@@ -37,7 +41,7 @@ def create(
     ] = None,
 ) -> None:
     """Make a room; this node becomes its keeper."""
-    room = session.client.create_room(name, tracker or [], origin, endpoint_url)
+    room = session.client.create_room(name, tracker or [], origin, endpoint_url, no_tracker)
     session.show(to_json(room), lambda: tables.room_created(room, own_tracker=not tracker))
 
 

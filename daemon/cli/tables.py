@@ -27,13 +27,22 @@ def rooms(found: Sequence[RoomInfo]) -> RenderableType:
             room.name,
             room.room_id[:8],
             ", ".join(room.roles),
-            "connected" if room.connected else "away",
+            _trackers(room),
             ", ".join(room.trackers),
             room.origin or "",
         )
         for room in found
     )
     return _table("name id roles tracker url origin", rows)
+
+
+def _trackers(room: RoomInfo) -> str:
+    if not room.trackers:
+        return "none"
+    there = sum(one.connected for one in room.tracker_states)
+    if room.connected and there < len(room.tracker_states):
+        return f"{there} of {len(room.tracker_states)} connected"
+    return "connected" if room.connected else "away"
 
 
 def room_created(room: RoomInfo, own_tracker: bool) -> RenderableType:
@@ -43,11 +52,15 @@ def room_created(room: RoomInfo, own_tracker: bool) -> RenderableType:
     """
     lines = [f"created room {room.name} ({room.room_id[:8]})"]
     lines += [f"members meet at {url}" for url in room.trackers]
-    if own_tracker:
+    if not room.trackers:
+        lines.append("it has no tracker: link its machines with 'dreamer connect --offer'")
+    elif own_tracker:
         lines.append(
             "check that other machines reach this address; if not, leave the room and create it "
             "with --tracker URL"
         )
+    if room.advice:
+        lines.append(f"nothing can be kept at the origin yet: {room.advice}")
     return _below(*(_cell(line) for line in lines))
 
 
@@ -91,6 +104,12 @@ def peers(found: Sequence[PeerInfo]) -> RenderableType:
         for peer in found
     )
     return _table("name id room state lane down up rtt serves", rows)
+
+
+def linked(peer: PeerInfo) -> RenderableType:
+    """Return in one line to whom this node has just been linked."""
+    name = f"{peer.name} " if peer.name else ""
+    return _cell(f"linked to {name}({peer.node_id[:8]}) in room {peer.room} over {peer.lane}")
 
 
 def _presence(peer: PeerInfo) -> str:

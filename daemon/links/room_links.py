@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
-from typing import Protocol
 
+from dreamer.daemon.links.attempt import Attempt, TransportPort
+from dreamer.daemon.links.ice import Ice
 from dreamer.daemon.links.link import Link, LinkListener
+from dreamer.daemon.links.meeting import Awaited, Meetings
 from dreamer.daemon.transport.vocabulary import (
     Answer,
     BlockDone,
@@ -27,7 +28,6 @@ from dreamer.daemon.transport.vocabulary import (
     ServeDone,
     ServeFailed,
     TakeAnswer,
-    ToTransport,
     Traffic,
 )
 from dreamer.protocol.canonical import Json
@@ -49,39 +49,6 @@ from dreamer.protocol.swarm.vocabulary import Lane
 log = logging.getLogger(__name__)
 
 
-class TransportPort(Protocol):
-    """What links need of a transport (``transport.client.Transport``)."""
-
-    def new_link(self) -> int:
-        """Return a number no link has had."""
-        ...
-
-    def send(self, command: ToTransport, /) -> None:
-        """Carry out a command."""
-        ...
-
-
-@dataclass(frozen=True)
-class IceSettings:
-    """STUN and TURN servers (``urls``, ``username``, ``credential``); none by default."""
-
-    servers: tuple[dict[str, str], ...] = ()
-    relay_only: bool = False
-
-
-@dataclass
-class Attempt:
-    """A peer connection that has not become a link yet."""
-
-    number: int
-    peer: NodeId
-    attempt: int
-    kind: str
-    relayed: bool = False
-    seen: Fingerprints | None = None
-    deadline: float = float("inf")
-
-
 class RoomLinks:
     """The links of this node in one room. All calls happen on the daemon's loop."""
 
@@ -93,7 +60,7 @@ class RoomLinks:
         banned: Callable[[NodeId], bool],
         send_signal: Callable[[NodeId, Json], None],
         listener: LinkListener,
-        ice: IceSettings,
+        ice: Ice,
         rng: Random,
         clock: Callable[[], float],
     ) -> None:
@@ -112,6 +79,11 @@ class RoomLinks:
         self._by_peer: dict[NodeId, Link] = {}
         self._doubted: dict[NodeId, tuple[float, Json]] = {}
         self._closed = False
+        self.meetings = Meetings(
+            *(party.room, NodeId(party.key.public), self, transport.new_link, transport.send),
+            ice=ice,
+            clock=clock,
+        )
 
     @property
     def links(self) -> list[Link]:
@@ -122,10 +94,30 @@ class RoomLinks:
         """Return the link to a peer."""
         return self._by_peer.get(peer)
 
+    @property
+    def coming_up(self) -> int:
+        """How many links are coming up."""
+        return sum(self.connecting(peer) for peer in self._negotiations)
+
     def connecting(self, peer: NodeId) -> bool:
         """Return whether a link to this peer is coming up."""
         found = self._negotiations.get(peer)
         return found is not None and found.state not in (LinkState.IDLE, LinkState.OPEN)
+
+    def banned(self, peer: NodeId) -> bool:
+        """Return whether a node is not to be dealt with."""
+        return self._banned(peer)
+
+    def crowded(self) -> bool:
+        """Return whether there are as many links as there may be."""
+        return len(self._by_peer) + len(self._attempts) >= LINKS_MAX_PER_NODE
+
+    def adopt(self, opened: LinkOpened, awaited: Awaited) -> None:
+        """Go on with a connection that people arranged: both ends prove who they are."""
+        assert awaited.peer is not None, "nobody opens a connection that was not answered"
+        attempt = Attempt(opened.link, awaited.peer, 0, "meeting", awaited=awaited)
+        self._attempts[attempt.number] = attempt
+        self.transport_event(opened)
 
     def connect(self, peer: NodeId) -> None:
         """Bring up a link unless it stands, is coming up, is banned, or there are too many."""
@@ -174,20 +166,25 @@ class RoomLinks:
     def close(self) -> None:
         """Close every link with a Bye; none comes up any more."""
         self._closed = True
+        self.meetings.close()
         for link in self.links:
             self.drop(link.peer, "this node is stopping")
-        for number in list(self._attempts):
-            self._transport.send(CloseLink(number))
+        for attempt in self._attempts.values():
+            self._transport.send(CloseLink(attempt.number))
+            if attempt.awaited is not None:
+                attempt.awaited.failed("this node is leaving the room or stopping")
         self._attempts.clear()
 
     def owns(self, number: int) -> bool:
         """Return whether a transport event about this link is for this room."""
-        return number in self._attempts or number in self._by_number
+        standing = number in self._attempts or number in self._by_number
+        return standing or self.meetings.owns(number)
 
     def tick(self) -> None:
         """Let what takes too long fail, and ask quiet peers whether they are there."""
         now = self._clock()
         self._settle_doubts(now)
+        self.meetings.tick()
         for peer, found in list(self._negotiations.items()):
             self._carry_out(peer, found.tick(now))
             if found.state is LinkState.IDLE:
@@ -217,6 +214,9 @@ class RoomLinks:
 
     def transport_event(self, event: FromTransport) -> None:
         """Take an event about a link of this room."""
+        if self.meetings.owns(event.link):
+            self.meetings.transport_event(event)
+            return
         match event:
             case LocalDescription(number, sdp) if attempt := self._attempts.get(number):
                 body = negotiation.signal(attempt.kind, attempt.attempt, sdp)
@@ -276,7 +276,7 @@ class RoomLinks:
             self._party, attempt.peer, attempt.seen, message, self._verify_member
         )
         del self._attempts[attempt.number]
-        if not self._negotiation(attempt.peer).opened(attempt.attempt):
+        if not self._agreed(attempt):
             self._transport.send(CloseLink(attempt.number))
             return
         lane = Lane.RELAY if attempt.relayed else Lane.WEBRTC
@@ -292,6 +292,19 @@ class RoomLinks:
         self._by_number[link.number] = self._by_peer[link.peer] = link
         log.info("linked to %s %s (%s)", short(link.peer), link.name, lane.value)
         self._listener.link_up(link)
+        if attempt.awaited is not None:
+            attempt.awaited.linked(link)
+
+    def _agreed(self, attempt: Attempt) -> bool:
+        """Return whether this is the connection that the two of us are to have."""
+        agreement = self._negotiation(attempt.peer)
+        if attempt.awaited is None:
+            return agreement.opened(attempt.attempt)
+        if attempt.peer in self._by_peer:
+            attempt.awaited.failed("another link to it has come up meanwhile: see 'dreamer peers'")
+            return False
+        self._carry_out(attempt.peer, agreement.met())
+        return True
 
     def _message(self, link: Link, message: Message) -> None:
         match message:
@@ -316,8 +329,7 @@ class RoomLinks:
             return False
         found = self._negotiations.get(peer)
         under_way = found is not None and found.state is not LinkState.IDLE
-        standing = len(self._by_peer) + len(self._attempts)
-        return under_way or standing < LINKS_MAX_PER_NODE
+        return under_way or not self.crowded()
 
     def _negotiation(self, peer: NodeId) -> Negotiation:
         if peer not in self._negotiations:
@@ -366,6 +378,9 @@ class RoomLinks:
         if attempt := self._attempts.pop(number, None):
             self._transport.send(CloseLink(number))
             log.info("no link to %s: %s", short(attempt.peer), reason)
+            if attempt.awaited is not None:
+                attempt.awaited.failed(reason)
+                return
             self._carry_out(attempt.peer, self._negotiation(attempt.peer).failed(attempt.attempt))
         else:
             self._lose(number, reason)

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import threading
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
-from dreamer.daemon.origin.address import OriginAddress
-from dreamer.daemon.origin.faults import (
-    OriginBusyError,
-    OriginError,
-    OriginMissingError,
-    translated,
-)
+from dreamer.daemon.origin.faults import OriginBusyError, OriginMissingError, translated
+from dreamer.daemon.origin.ranges import asked_range, check_range
 from dreamer.protocol.limits import (
     ORIGIN_CONNECT_TIMEOUT_S,
     ORIGIN_PARALLEL_REQUESTS,
     ORIGIN_READ_BYTES,
     ORIGIN_READ_TIMEOUT_S,
 )
+from dreamer.protocol.origin import OriginAddress
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
 _DEFAULT_REGION = "us-east-1"
+
+
+def credentials_found() -> bool:
+    """Return whether boto3 finds credentials on this machine. Blocks, perhaps for seconds."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return boto3.session.Session().get_credentials() is not None
+    except BotoCoreError:
+        # Half of them, or a profile that isn't there: using them says what is wrong.
+        return True
 
 
 class Bucket:
@@ -140,11 +146,11 @@ class Bucket:
     def get(self, key: str, offset: int, length: int) -> Generator[bytes, None, None]:
         """Yield exactly ``length`` bytes of a key in pieces, or raise in their midst."""
         what = self._name(key)
-        # Both ends of an HTTP range are included (RFC 9110, 14.1.2).
-        ranged = f"bytes={offset}-{offset + length - 1}"
+        ranged = asked_range(offset, length)
         answer = self._call("get_object", what, Key=key, Range=ranged)
         with closing(answer["Body"]) as body:
-            _check_range(what, answer, offset, length)
+            sent, size = str(answer.get("ContentRange", "")), answer.get("ContentLength")
+            check_range(what, sent, size, offset, length)
             left = length
             while left:
                 with translated(what):
@@ -157,19 +163,6 @@ class Bucket:
 
     def _name(self, key: str) -> str:
         return f"s3://{self._address.bucket}/{key}"
-
-
-def _check_range(what: str, answer: dict[str, Any], offset: int, length: int) -> None:
-    """Refuse an answer that holds other bytes than the range asked for."""
-    # Believing a server that ignores Range would reject every block as damaged.
-    found = _CONTENT_RANGE.fullmatch(str(answer.get("ContentRange", "")))
-    if found is not None:
-        good = (int(found[1]), int(found[2])) == (offset, offset + length - 1)
-    else:
-        # A whole key may be sent as such.
-        good = offset == 0 and answer.get("ContentLength") == length
-    if not good:
-        raise OriginError(f"{what}: other bytes than asked for; its server must honour Range")
 
 
 def _md5(data: bytes) -> str:

@@ -6,6 +6,7 @@
     └── OriginError             the origin answers, but not with what it should
         ├── OriginBusyError     5xx, 429, no connection, a body cut short: worth another try
         ├── OriginRefusedError  no credentials, or not these: 401, 403
+        │   └── OriginUnsignedError  no credentials, and no tracker that signs URLs
         ├── OriginMissingError  no such bucket or key: 404
         └── OriginRangeError    the key holds fewer bytes than it should: 416
 """
@@ -31,6 +32,10 @@ class OriginRefusedError(OriginError):
     """The origin wants other credentials."""
 
 
+class OriginUnsignedError(OriginRefusedError):
+    """This node has no credentials, and no tracker of the room signs URLs for it."""
+
+
 class OriginMissingError(OriginError):
     """The origin has no such bucket or key."""
 
@@ -42,6 +47,10 @@ class OriginRangeError(OriginError):
 _NO_CREDENTIALS = (
     "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) "
     "in the environment of dreamerd"
+)
+_REFUSED_HELP = (
+    "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and that the bucket's policy allows "
+    "ListBucket, GetObject and PutObject"
 )
 _TOO_MANY_REQUESTS = 429
 _REQUEST_TIMEOUT = 408
@@ -75,14 +84,16 @@ def translated(what: str) -> Iterator[None]:
 def _from_answer(what: str, response: dict[str, Any]) -> OriginError:
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code = str(response.get("Error", {}).get("Code", status))
+    return fault(what, status, code, _REFUSED_HELP)
+
+
+def fault(what: str, status: int, code: str, refused_help: str) -> OriginError:
+    """Return the error that an answer stands for; ``refused_help`` says what to do about 403."""
     # Asked before the others: S3 puts SlowDown under 503 and a slow upload under 400.
     if status >= 500 or status in (_TOO_MANY_REQUESTS, _REQUEST_TIMEOUT) or code in _BUSY_CODES:
         return OriginBusyError(f"{what}: busy ({status} {code}); try again later")
     if status in (401, 403):
-        return OriginRefusedError(
-            f"{what}: refused ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and "
-            "that the bucket's policy allows ListBucket, GetObject and PutObject"
-        )
+        return OriginRefusedError(f"{what}: refused ({code}); {refused_help}")
     if status == 404:
         return OriginMissingError(f"{what}: not there ({code}); check the bucket and the prefix")
     if status == 416:

@@ -12,11 +12,13 @@ from contextlib import closing
 
 from blake3 import blake3
 
-from dreamer.daemon.origin import address
-from dreamer.daemon.origin.bucket import Bucket
+from dreamer.daemon.origin.bucket import Bucket, credentials_found
 from dreamer.daemon.origin.faults import OriginBusyError, OriginError
+from dreamer.daemon.origin.port import BucketPort
+from dreamer.daemon.origin.presigned import PresignedBucket
 from dreamer.daemon.origin.retry import Retry
 from dreamer.daemon.origin.upload import Upload, UploadReport
+from dreamer.daemon.origin.urls import UrlSource
 from dreamer.daemon.store import stopping
 from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.store import Store
@@ -27,13 +29,14 @@ from dreamer.protocol.limits import (
     ORIGIN_RETRY_BASE_S,
     STORE_OBJECT_MAX_BYTES,
 )
+from dreamer.protocol.origin import parse_origin
 
 
 class Origin:
     """The origin at ``s3://bucket/prefix``; ``endpoint_url`` for stores other than AWS's.
 
-    Credentials come from where boto3 looks for them. ``retry_base_s`` is the first pause before
-    trying again.
+    Credentials come from where boto3 looks for them; where it finds none, ``source`` signs URLs.
+    ``retry_base_s`` is the first pause before trying again.
 
     Raises:
         InputError: from the constructor, if a URL is not of that form.
@@ -45,14 +48,33 @@ class Origin:
         url: str,
         endpoint_url: str | None = None,
         retry_base_s: float = ORIGIN_RETRY_BASE_S,
+        source: UrlSource | None = None,
     ) -> None:
-        self._address = address.parse(url, endpoint_url)
-        self._bucket = Bucket(self._address)
+        self._address = parse_origin(url, endpoint_url)
         self._retry = Retry(retry_base_s)
+        self._source = source
+        self._lock = threading.Lock()
+        self._made: BucketPort | None = None
+
+    @property
+    def _bucket(self) -> BucketPort:
+        # Chosen in the thread that first needs it: looking for credentials may take seconds.
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _make(self) -> BucketPort:
+        if self._source is None or credentials_found():
+            return Bucket(self._address)
+        return PresignedBucket(self._address, self._source)
 
     def close(self) -> None:
         """Close the connections; they are made anew if needed."""
-        self._bucket.close()
+        with self._lock:
+            if self._made is not None:
+                self._made.close()
+                self._made = None
 
     def check(self, stop: threading.Event | None = None) -> None:
         """Make sure that the bucket is there and lets us in.

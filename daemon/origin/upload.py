@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dreamer.daemon.origin.address import OriginAddress
-from dreamer.daemon.origin.bucket import Bucket
 from dreamer.daemon.origin.faults import OriginError, OriginMissingError
+from dreamer.daemon.origin.port import BucketPort
 from dreamer.daemon.origin.retry import Retry
 from dreamer.daemon.store.copying import fill
 from dreamer.daemon.store.ingest import OnProgress
@@ -30,6 +29,7 @@ from dreamer.protocol.limits import (
     ORIGIN_PARALLEL_REQUESTS,
     ORIGIN_PART_BYTES,
 )
+from dreamer.protocol.origin import OriginAddress
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Upload:
 
     def __init__(
         self,
-        bucket: Bucket,
+        bucket: BucketPort,
         address: OriginAddress,
         store: Store,
         retry: Retry,

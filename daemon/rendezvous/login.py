@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -70,6 +71,8 @@ async def log_in(
                 raise
     # Each reason is told apart, for a person has to find out which it is.
     except aiohttp.WSServerHandshakeError as error:
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise RemoteError("too many nodes log in from this address: waiting a while") from error
         raise RemoteError(f"it answers HTTP {error.status}: is it a dreamer-tracker?") from error
     except TimeoutError as error:
         raise RemoteError(f"no welcome within {TRACKER_CONNECT_TIMEOUT_S:.0f} s") from error

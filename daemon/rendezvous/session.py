@@ -25,18 +25,21 @@ from dreamer.daemon.rendezvous.events import (
 from dreamer.daemon.rendezvous.login import Socket, TrackerRefusedError, log_in
 from dreamer.daemon.rendezvous.messages import Complaint, Holders, Refused, Said, Welcome
 from dreamer.daemon.rendezvous.registry import TrackerRegistry
+from dreamer.daemon.rendezvous.services import TrackerServices
 from dreamer.daemon.rendezvous.standing import Standing
+from dreamer.daemon.rendezvous.turn import TurnLease
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import ForbiddenError, RemoteError
 from dreamer.protocol.ids import InfoHash, NodeId
 from dreamer.protocol.limits import (
-    TRACKER_BACKOFF_BASE_S,
     TRACKER_BACKOFF_MAX_S,
     TRACKER_BAD_MESSAGES_PER_SOCKET,
     TRACKER_REFUSED_RETRY_S,
+    TRACKER_RETURN_S,
     TRACKER_ROOM_MAX_MEMBERS,
     TRACKER_SEEK_TIMEOUT_S,
 )
+from dreamer.protocol.presign import SignedUrls, UrlRequest
 from dreamer.protocol.rooms.card import RoomCard, tracker_base_url
 from dreamer.protocol.rooms.certificate import Certificate
 from dreamer.protocol.rooms.keys import SigningKey
@@ -79,6 +82,8 @@ class TrackerSession:
         self._rng = rng
         self._on_event = on_event
         self._registry = TrackerRegistry(http, self.url, room.room_id)
+        self._services = TrackerServices(http, self.url, room.room_id)
+        self._turn = TurnLease(lambda: self._services.turn(self._session()), rng)
         self._standing = Standing()
         self._restless = asyncio.Event()
         self._socket: Socket | None = None
@@ -92,6 +97,11 @@ class TrackerSession:
     def connected(self) -> bool:
         """Whether this node is logged in now."""
         return self._socket is not None
+
+    @property
+    def turn_servers(self) -> tuple[dict[str, str], ...]:
+        """The TURN servers that this tracker lends at the moment, as ``links.ice`` has them."""
+        return self._turn.servers
 
     async def run(self) -> None:
         """Connect, log in and stay, for ever; cancel it to leave."""
@@ -201,6 +211,17 @@ class TrackerSession:
         """
         return await self._registry.write(self._session(), body, etag)
 
+    async def presign(self, requests: Sequence[UrlRequest]) -> SignedUrls | None:
+        """Return presigned URLs; None when this tracker signs none for the room.
+
+        Raises:
+            TrackerBusyError: it wants to be asked more slowly.
+            ForbiddenError: this node may not write.
+            InputError: it signs for another place than the one asked for.
+            RemoteError: the tracker can't be reached.
+        """
+        return await self._services.presign(self._session(), requests)
+
     async def _visit(self) -> tuple[bool, str]:
         """Return whether a connection was a success, and why it ended or never began."""
         # What was refused before may be allowed now: an admin may have put it right.
@@ -213,7 +234,10 @@ class TrackerSession:
             return False, self._refuse(refusal)
         except RemoteError as error:
             return False, str(error)
-        sender = asyncio.create_task(self._keep_told(socket))
+        chores = [
+            asyncio.create_task(self._keep_told(socket)),
+            asyncio.create_task(self._turn.keep()),
+        ]
         try:
             self._arrive(socket, welcome)
             return True, await self._listen(socket)
@@ -222,7 +246,7 @@ class TrackerSession:
         finally:
             self._depart()
             try:
-                await _end(sender)
+                await _end(chores)
             finally:
                 await socket.close()
 
@@ -327,18 +351,22 @@ class TrackerSession:
         self._changed = asyncio.Event()
 
     def _pause_s(self, failures: int) -> float:
-        pause_s = min(TRACKER_BACKOFF_MAX_S, TRACKER_BACKOFF_BASE_S * 2.0 ** min(failures, 16))
+        pause_s = min(TRACKER_BACKOFF_MAX_S, TRACKER_RETURN_S * 2.0 ** min(failures, 16))
         if self._refusal is not None:
             # Nothing changes by asking again; now and then, in case an admin put it right.
             pause_s = TRACKER_REFUSED_RETRY_S
-        return pause_s * self._rng.uniform(0.5, 1.0)
+        # A tracker that restarts loses all its nodes in one moment: nearly the whole pause is left
+        # to chance, so that they don't come back in one, too.
+        return pause_s * self._rng.uniform(0.1, 1.0)
 
 
-async def _end(sender: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for its end; a lost connection is no error of the sender's."""
-    sender.cancel()
-    # Not `await sender`: a cancellation of our own must not be taken for the sender's.
-    await asyncio.wait([sender])
-    error = None if sender.cancelled() else sender.exception()
-    if error is not None and not isinstance(error, ConnectionError):
-        raise error
+async def _end(chores: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait for their end; a lost connection is no error of theirs."""
+    for chore in chores:
+        chore.cancel()
+    # Not `await chore`: a cancellation of our own must not be taken for the chore's.
+    await asyncio.wait(chores)
+    for chore in chores:
+        error = None if chore.cancelled() else chore.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            raise error

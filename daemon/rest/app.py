@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from dreamer.daemon.ports import Node
+from dreamer.daemon.rest.connect import ConnectHandlers
 from dreamer.daemon.rest.guard import bearer_token, errors_as_json, json_writes, known_host
 from dreamer.daemon.rest.rooms import RoomHandlers
 from dreamer.daemon.rest.work import WorkHandlers
@@ -20,6 +21,7 @@ def make_app(node: Node, token: str | None = None) -> web.Application:
         # Outermost first: every refusal below is answered as JSON.
         middlewares=[errors_as_json, known_host, bearer_token(token), json_writes],
     )
-    for route in (*RoomHandlers(node).routes(), *WorkHandlers(node).routes()):
+    handlers = (RoomHandlers(node), ConnectHandlers(node), WorkHandlers(node))
+    for route in (route for each in handlers for route in each.routes()):
         app.router.add_route(route.method, f"{PREFIX}{route.path}", route.handler)
     return app

@@ -32,6 +32,7 @@ class CreateRoom:
     trackers: tuple[str, ...]
     origin: str | None = None
     endpoint_url: str | None = None
+    no_tracker: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,20 @@ class Invite:
             raise InputError("field 'expires_s' must be more than 0 seconds")
         if self.uses < 1:
             raise InputError("field 'uses' must be 1 or more")
+
+
+@dataclass(frozen=True)
+class OfferLink:
+    """Body of ``POST connect/offer``."""
+
+    room: str | None = None
+
+
+@dataclass(frozen=True)
+class AnswerLink:
+    """Body of ``POST connect/answer``."""
+
+    text: str
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, fields
-from typing import Any, TypeVar, get_origin, get_type_hints
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from dreamer.daemon.ports import (
     Progress,
@@ -44,13 +44,16 @@ def from_json(kind: type[V], value: Json) -> V:
     # JSON has no tuples, and the daemon may be newer than this client.
     hints = get_type_hints(kind)
     known = [one.name for one in fields(kind)]  # type: ignore[arg-type]
-    return kind(
-        **{
-            name: tuple(value[name]) if get_origin(hints[name]) is tuple else value[name]
-            for name in known
-            if name in value
-        }
-    )
+    return kind(**{name: _field(hints[name], value[name]) for name in known if name in value})
+
+
+def _field(hint: Any, value: Any) -> Any:
+    if get_origin(hint) is not tuple:
+        return value
+    each = get_args(hint)[0]
+    if isinstance(each, type) and is_dataclass(each):
+        return tuple(from_json(each, one) for one in value)
+    return tuple(value)
 
 
 def error_json(error: DreamerError) -> Json:

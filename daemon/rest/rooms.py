@@ -56,7 +56,7 @@ class RoomHandlers:
         """``POST rooms``."""
         body = await read_body(request, CreateRoom)
         made = await self._node.create_room(
-            body.name, list(body.trackers), body.origin, body.endpoint_url
+            body.name, list(body.trackers), body.origin, body.endpoint_url, body.no_tracker
         )
         return web.json_response(to_json(made), status=201)
 

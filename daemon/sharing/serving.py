@@ -71,13 +71,18 @@ class Serving(LinkListener):
         places: BlockPlaces,
         damaged: Callable[[ManifestId], None],
         tasks: TaskSet,
+        own_object: Callable[[Digest], bytes | None] = lambda digest: None,
     ) -> None:
-        """``damaged`` is told of a model whose file turned out to be shorter than it was."""
+        """``damaged`` is told of a model whose file turned out to be shorter than it was.
+
+        ``own_object`` returns what members may have beside the objects of models.
+        """
         self._room = room
         self._library = library
         self._places = places
         self._damaged = damaged
         self._tasks = tasks
+        self._own_object = own_object
         self._followers: dict[ManifestId, dict[int, Link]] = {}
         self._followed: dict[int, dict[ManifestId, None]] = {}
         self._requests: dict[int, dict[int, tuple[Offering, int]]] = {}
@@ -236,6 +241,8 @@ class Serving(LinkListener):
 
     async def _read_object(self, digest: Digest) -> bytes | None:
         """Return an object that a model offered here names; the last one is kept for a moment."""
+        if (own := self._own_object(digest)) is not None:
+            return own
         if self._library.object_owner(self._room, digest) is None:
             return None
         if self._object is not None and self._object[0] == digest:

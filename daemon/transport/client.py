@@ -34,6 +34,8 @@ class Transport:
         self._process: asyncio.subprocess.Process | None = None
         self._links: set[int] = set()
         self._last_link = 0
+        self.ready = asyncio.Event()
+        """Set while there is a process to send commands to."""
 
     @property
     def pid(self) -> int | None:
@@ -94,6 +96,7 @@ class Transport:
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._process = process
+        self.ready.set()
         return reader
 
     async def _lost(self) -> None:
@@ -106,6 +109,7 @@ class Transport:
     async def _stop(self) -> None:
         writer, process = self._writer, self._process
         self._writer = self._process = None
+        self.ready.clear()
         if writer is not None:
             writer.close()
         if process is not None:

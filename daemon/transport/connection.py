@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
+from aioice import Connection as IceConnection
 from aiortc import (
     RTCConfiguration,
     RTCDataChannel,
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from dreamer.daemon.transport.inbox import Inbox
 from dreamer.daemon.transport.outbox import Outbox
+from dreamer.daemon.transport.patience import keep_checking, keep_mappings, open_ended
 from dreamer.daemon.transport.vocabulary import (
     ControlReceived,
     FromTransport,
@@ -62,6 +64,7 @@ class Connection:
         self.inbox = Inbox(link, writers, emit)
         self.outbox: Outbox | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Task[None] | None = None
         self._reported = (0, 0)
         self._early: list[bytes] = []
         self._closed = False
@@ -70,23 +73,29 @@ class Connection:
         assert self._pc.sctp is not None, "the channels were not negotiated"
         return self._pc.sctp
 
-    async def offer(self) -> None:
+    async def offer(self, patient: bool = False) -> None:
         """Make the channels and report our offer."""
         self._take_channel(self._pc.createDataChannel("control"))
         self._take_channel(self._pc.createDataChannel("bulk", ordered=False))
         await self._pc.setLocalDescription(await self._pc.createOffer())
+        if patient:
+            self._wait(keep_mappings(self._ice()))
         self._emit(LocalDescription(self.link, self._pc.localDescription.sdp))
 
-    async def answer(self, sdp: str) -> None:
+    async def answer(self, sdp: str, patient: bool = False) -> None:
         """Take a remote offer and report our answer."""
-        await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        described = open_ended(sdp) if patient else sdp
+        await self._pc.setRemoteDescription(RTCSessionDescription(described, "offer"))
         if self._pc.sctp is None:
             raise ValueError("the offer has no data channels")
         await self._pc.setLocalDescription(await self._pc.createAnswer())
+        if patient:
+            self._wait(keep_checking(self._ice()))
         self._emit(LocalDescription(self.link, self._pc.localDescription.sdp))
 
     async def take_answer(self, sdp: str) -> None:
         """Take the remote answer to our offer."""
+        self._wait_no_more()
         await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
 
     def send_control(self, data: bytes) -> None:
@@ -113,7 +122,22 @@ class Connection:
         self._closed = True
         if self._pump is not None:
             self._pump.cancel()
+        self._wait_no_more()
         await self._pc.close()
+
+    def _wait(self, work: Coroutine[object, object, None]) -> None:
+        if self._closed:
+            # It was closed while the description was made.
+            work.close()
+        else:
+            self._waiting = asyncio.ensure_future(work)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _ice(self) -> IceConnection:
+        return self._sctp().transport.transport._connection
 
     def _take_channel(self, channel: RTCDataChannel) -> None:
         if channel.label == "control" and self._control is None:
@@ -167,7 +191,7 @@ class Connection:
         return ours, shown.fingerprint(SHA256())
 
     def _relayed(self) -> bool:
-        pairs = self._sctp().transport.transport._connection._nominated.values()
+        pairs = self._ice()._nominated.values()
         kinds = {c.type for pair in pairs for c in (pair.local_candidate, pair.remote_candidate)}
         return "relay" in kinds
 

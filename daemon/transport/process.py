@@ -79,12 +79,12 @@ class TransportProcess:
 
     def _perform(self, command: ToTransport) -> None:
         match command:
-            case Offer(link, ice_servers, relay_only):
+            case Offer(link, ice_servers, relay_only, patient):
                 connection = self._connect(link, ice_servers, relay_only)
-                self._spawn(link, connection.offer())
-            case Answer(link, sdp, ice_servers, relay_only):
+                self._spawn(link, connection.offer(patient))
+            case Answer(link, sdp, ice_servers, relay_only, patient):
                 connection = self._connect(link, ice_servers, relay_only)
-                self._spawn(link, connection.answer(sdp))
+                self._spawn(link, connection.answer(sdp, patient))
             case CloseLink(link):
                 self._close(link)
             case _:

@@ -27,21 +27,29 @@ VerifiedSpan = tuple[int, str, int, int, bytes]
 
 @dataclass(frozen=True)
 class Offer:
-    """Open a peer connection and answer with ``LocalDescription``."""
+    """Open a peer connection and answer with ``LocalDescription``.
+
+    ``patient``: a person carries the descriptions, so the other end may come minutes later.
+    """
 
     link: int
     ice_servers: list[dict[str, str]]
     relay_only: bool
+    patient: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Open a peer connection for a remote offer and answer with ``LocalDescription``."""
+    """Open a peer connection for a remote offer and answer with ``LocalDescription``.
+
+    ``patient``: go on until ``CloseLink``, however long the other end takes.
+    """
 
     link: int
     sdp: str
     ice_servers: list[dict[str, str]]
     relay_only: bool
+    patient: bool = False
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,13 @@ def accept(
     if verify_member(message.chain) != peer:
         raise ForbiddenError("the membership shown is another node's")
     signed = _signed(party.room, peer, party.key.public, seen.theirs, seen.ours)
-    verify(peer, Purpose.LINK, signed, message.signature)
+    try:
+        verify(peer, Purpose.LINK, signed, message.signature)
+    except ForbiddenError as error:
+        raise ForbiddenError(
+            f"{error}: somebody sits between the two ends, as a tracker could that swaps session "
+            "descriptions; ask an admin who runs the room's trackers"
+        ) from error
     return capabilities(message.capabilities)
 
 

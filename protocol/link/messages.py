@@ -211,6 +211,52 @@ class StopGenerating:
     request: int
 
 
+@dataclass(frozen=True)
+class Around:
+    """Whom I can reach, and over how many links: changes since I told you last (``routes``)."""
+
+    kind: ClassVar[int] = 40
+    news: bytes
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A signal (JSON) from one member for another, to be passed on over ``hops`` links at most."""
+
+    kind: ClassVar[int] = 41
+    origin: bytes
+    target: bytes
+    hops: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Seek:
+    """Who holds this model? ``request`` is a name drawn by who asks; pass it on ``hops`` links."""
+
+    kind: ClassVar[int] = 42
+    request: bytes
+    manifest: bytes
+    hops: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """This node holds, or fetches, what was sought."""
+
+    kind: ClassVar[int] = 43
+    request: bytes
+    node: bytes
+
+
+@dataclass(frozen=True)
+class RegistryIs:
+    """My copy of the room's registry is the object with this hash."""
+
+    kind: ClassVar[int] = 44
+    digest: bytes
+
+
 Message = (
     Hello
     | Ping
@@ -232,10 +278,15 @@ Message = (
     | Ended
     | Failed
     | StopGenerating
+    | Around
+    | Pass
+    | Seek
+    | Held
+    | RegistryIs
 )
 
 _KINDS: dict[int, type[Message]] = {cls.kind: cls for cls in get_args(Message)}
-_NAMES = ("node", "manifest", "digest")
+_NAMES = ("node", "manifest", "digest", "origin", "target")
 """Fields that name something: 32 bytes each, or a stranger could have us keep megabytes."""
 
 _FIELDS: dict[int, list[type]] = {

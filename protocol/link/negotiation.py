@@ -13,6 +13,7 @@ any       knock, we are smaller  CloseOld if one stands, MakeOffer          OFFE
 any       offer, we are larger   CloseOld if one stands, MakeAnswer         ANSWERED
 OFFERED   answer (same attempt)  TakeAnswer                                 ANSWERED
 ANSWERED  authenticated          -                                          OPEN
+any       met (by ``meeting``)   CloseOld if one stands                     OPEN
 any       failed, timeout        CloseOld                                   IDLE
 ========  =====================  =========================================  ========
 """
@@ -137,6 +138,14 @@ class Negotiation:
             return False
         self.state, self._deadline = LinkState.OPEN, float("inf")
         return True
+
+    def met(self) -> list[NegotiationCommand]:
+        """Note that the peer proved itself on a connection that was not arranged by signals."""
+        commands = self._close_old()
+        # What is still on its way about the attempt before must not count for this link.
+        self.attempt += 1
+        self.state = LinkState.OPEN
+        return commands
 
     def failed(self, attempt: int) -> list[NegotiationCommand]:
         """Note that an attempt came to nothing or its link was lost."""

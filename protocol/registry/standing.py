@@ -47,6 +47,7 @@ class Standings:
         self._verify_member = verify_member
         self._spans = _spans(document)
         self._throughout: dict[tuple[NodeId, int], Standing | None] = {}
+        self._relied_on: dict[NodeId, dict[int, None]] = {}
 
     def fault(self, author: NodeId, at: float) -> tuple[Fault | None, str]:
         """Return no fault if one of the author's chains gave the right at ``at``, else why not."""
@@ -61,9 +62,17 @@ class Standings:
             if member.node_id != author:
                 continue
             if any(role in PUBLISHING_ROLES for role in member.roles):
+                self._relied_on.setdefault(author, {})[number] = None
                 return None, ""
             fault, detail = Fault.NO_RIGHT, ", ".join(member.roles)
         return fault, detail
+
+    def chains_relied_on(self) -> dict[NodeId, tuple[Chain, ...]]:
+        """Return the chains that gave somebody a right so far, by their authors."""
+        return {
+            author: tuple(self._document.members[author][number] for number in sorted(numbers))
+            for author, numbers in self._relied_on.items()
+        }
 
     def _member(self, author: NodeId, number: int, at: float) -> Standing:
         """Return whom a chain proves at ``at``.

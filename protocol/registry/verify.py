@@ -17,7 +17,7 @@ from dreamer.protocol.registry.document import AnyRecord, Document, Published
 from dreamer.protocol.registry.records import Record
 from dreamer.protocol.registry.reports import Fault, Report
 from dreamer.protocol.registry.standing import Standings, VerifyMember
-from dreamer.protocol.registry.statements import AliasMove
+from dreamer.protocol.registry.statements import AliasMove, TagChange
 from dreamer.protocol.registry.view import Model, Registry, Verified
 
 
@@ -36,6 +36,18 @@ def verify(document: Document, verify_member: VerifyMember, now: float) -> Verif
     registry = Registry(_with_aliases(believed, aliases), aliases, history)
     reports = (*document.malformed, *judge.reports)
     return Verified(document, registry, judge.serial, judge.last_serial, reports)
+
+
+def sift(document: Document, verify_member: VerifyMember, now: float) -> Document:
+    """Return the document with nothing in it but what can be believed.
+
+    All of it holds without the rest, too: a record that only forged ones joined to the others would
+    be a leap where they are left out (``Fault.SERIAL_JUMP``).
+    """
+    sifted = _Judge(document, verify_member, now).sifted()
+    if _last_plausible(sifted) == sifted.serial:
+        return sifted
+    return _Judge(sifted, verify_member, now).sifted()
 
 
 def accept_newer(old: Verified | None, new: Verified) -> Verified:
@@ -93,6 +105,31 @@ class _Judge:
         kept = [move for move in moves if self._holds(move, move.said.alias == alias)]
         # By their signed serials, since whoever stores the list could reorder it.
         return tuple(sorted(kept, key=lambda move: move.serial))
+
+    def sifted(self) -> Document:
+        models = {
+            manifest_id: replace(published, tags=self._sifted_tags(manifest_id, published))
+            for manifest_id, published in self._document.models.items()
+            if self._holds(published.entry, published.entry.said.manifest_id == manifest_id)
+        }
+        aliases = {alias: self.alias(alias, m) for alias, m in self._document.aliases.items()}
+        return replace(
+            self._document,
+            serial=self.serial,
+            members=self._standings.chains_relied_on(),
+            models=models,
+            aliases={alias: moves for alias, moves in aliases.items() if moves},
+            malformed=(),
+        )
+
+    def _sifted_tags(
+        self, manifest_id: ManifestId, published: Published
+    ) -> dict[str, Record[TagChange]]:
+        return {
+            tag: record
+            for tag, record in published.tags.items()
+            if self._holds(record, (record.said.manifest_id, record.said.tag) == (manifest_id, tag))
+        }
 
     def _holds(self, record: AnyRecord, in_place: bool) -> bool:
         fault, detail = self._fault(record, in_place)

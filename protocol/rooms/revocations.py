@@ -1,9 +1,15 @@
-"""Ending a membership before its time: signed, numbered statements that name a node.
+"""Ending a membership before its time: signed statements that name a node.
 
-A revocation carries the chain of the admin who made it, so anyone can check it offline. Numbers
-rise by one within a room and show a reader what it has missed; what counts is the set of nodes,
-which only grows, so that copies from several sources merge in any order. Whom a revoked node had
-invited is refused with it: otherwise a stolen admin key could go on inviting with old dates.
+A revocation carries the chain of the admin who made it, so anyone can check it offline, and anyone
+may pass it on to a tracker that was away. Its signature tells it from others: two admins at two
+trackers may give theirs the same number, and both count. What is kept is the set of nodes, which
+only grows. Whom a revoked node had invited is refused with it: otherwise a stolen admin key could
+go on inviting with old dates.
+
+A revocation whose admin's membership has run out since counts for ``REVOCATION_LATE_S`` after its
+date, if it was in force then. The date is the admin's own word: whose time is over could still
+remove members for that long, though never let anybody in, nor touch whom the room's key certified.
+What was made by an admin who was revoked himself counts only where it was heard of before that.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import NodeId, RoomId, from_hex, short
+from dreamer.protocol.limits import REVOCATION_LATE_S
 from dreamer.protocol.rooms import fields
 from dreamer.protocol.rooms.certificate import Role
 from dreamer.protocol.rooms.keys import SIGNATURE_BYTES, Purpose, SigningKey, verify
@@ -105,7 +112,7 @@ class RevocationSet:
 
     @property
     def next_number(self) -> int:
-        """The number that the next revocation of this room must carry."""
+        """The number for the next revocation that is made here: one more than any known."""
         return self._last_number + 1
 
     def add(self, revocation: Revocation, now: float) -> None:
@@ -118,7 +125,7 @@ class RevocationSet:
         if revocation.room_id != self._room_id:
             raise ForbiddenError(f"this revocation is for room {short(revocation.room_id)}")
         if revocation.chain:
-            admin = verify_chain(self._room_id, revocation.chain, now)
+            admin = self._admin(revocation, now)
             # A revoked admin would otherwise take its revenge.
             self.check(admin)
             if not admin.may(Role.ADMIN):
@@ -127,6 +134,15 @@ class RevocationSet:
             revocation.issuer, Purpose.REVOCATION, revocation.signed_bytes(), revocation.signature
         )
         self._keep(revocation)
+
+    def _admin(self, revocation: Revocation, now: float) -> Member:
+        """Return who made a revocation, by a chain that is in force, or was at its date."""
+        try:
+            return verify_chain(self._room_id, revocation.chain, now)
+        except ForbiddenError:
+            if not 0 <= now - revocation.revoked_at <= REVOCATION_LATE_S:
+                raise
+            return verify_chain(self._room_id, revocation.chain, revocation.revoked_at)
 
     def check(self, member: Member) -> None:
         """Refuse a member that was revoked, or that a revoked node let in.

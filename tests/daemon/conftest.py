@@ -14,6 +14,7 @@ import pytest
 
 from dreamer.daemon.places import find_places
 from dreamer.daemon.ports import (
+    MeetingText,
     ModelInfo,
     PeerInfo,
     Progress,
@@ -84,9 +85,12 @@ class MemoryNode:
     def rooms(self):
         return [self.room]
 
-    async def create_room(self, name, trackers, origin, endpoint_url):
-        self.calls.append(("create_room", name, trackers, origin, endpoint_url))
-        return RoomInfo(name, "cd" * 32, ("admin",), tuple(trackers), origin, endpoint_url, True)
+    async def create_room(self, name, trackers, origin, endpoint_url, no_tracker=False):
+        tracker = ("no tracker",) if no_tracker else ()
+        self.calls.append(("create_room", name, trackers, origin, endpoint_url, *tracker))
+        own = () if no_tracker else self.room.trackers
+        where = tuple(trackers) or own
+        return RoomInfo(name, "cd" * 32, ("admin",), where, origin, endpoint_url, True)
 
     async def invite(self, room, roles, expires_s, uses):
         self.calls.append(("invite", room, roles, expires_s, uses))
@@ -103,6 +107,23 @@ class MemoryNode:
     async def remove_member(self, room, node):
         self.calls.append(("remove_member", room, node))
         return node.ljust(64, "0")
+
+    async def offer_link(self, room):
+        self.calls.append(("offer_link", room))
+        return MeetingText("offer", "DREAMER-OFFER.AE", room or "lab", None, 600.0)
+
+    async def take_meeting_text(self, text):
+        self.calls.append(("take_meeting_text", text))
+        match text.strip():
+            case "DREAMER-OFFER.AE":
+                return MeetingText("answer", "DREAMER-ANSWER.AE", "lab", "ef" * 32, 600.0)
+            case "DREAMER-ANSWER.AE":
+                return (await self.peers(None))[0]
+            case "DREAMER-ANSWER.AWAY":
+                raise RemoteError(
+                    "no link to efefefef: the two machines could not reach each other"
+                )
+        raise InputError("this text is cut short")
 
     async def push(self, path: Path, room, aliases, tags, name, allow_pickle):
         self.calls.append(("push", path, room, aliases, tags, name, allow_pickle))

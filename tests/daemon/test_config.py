@@ -1,3 +1,4 @@
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -139,3 +140,16 @@ def test_places_lie_below_the_home_but_for_the_models():
     assert (places.config, places.state) == (Path("/h/config.toml"), Path("/h/state.db"))
     assert places.models_dir == Path("/h/models")
     assert find_places(Path("/h"), "/big").models_dir == Path("/big")
+
+
+def test_table_of_origins_is_kept_whole_for_the_tracker():
+    room, text = "ab" * 32, '{"x": {"url": "s3://models"}}'
+    table = f'[tracker.origins.{room}]\nurl = "s3://models/lab"\nendpoint_url = "http://m:9000"\n'
+    # Below the defaults as they are printed: nothing there may be in the way.
+    whole = default_config_text().replace("[inference]", table + "[inference]")
+    found = json.loads(parse_config(whole, {}).tracker.origins)
+    assert found == {room: {"url": "s3://models/lab", "endpoint_url": "http://m:9000"}}
+    assert parse_config(table, {"DREAMER_TRACKER_ORIGINS": text}).tracker.origins == text
+    for wrong in ('[tracker]\norigins = "x"\n', "[tracker]\norigins = 5\n"):
+        with pytest.raises(InputError, match="origins must be a table"):
+            parse_config(wrong, {})

@@ -13,6 +13,7 @@ import pytest
 
 from dreamer.daemon.config import TrackerSection
 from dreamer.daemon.embedded_tracker import embedded_tracker
+from dreamer.daemon.field_types import TableText
 from dreamer.daemon.places import find_places
 from dreamer.protocol.errors import LocalError
 
@@ -102,6 +103,14 @@ async def test_tracker_that_can_not_start_is_a_clear_error(tmp_path):
     assert processes(tmp_path / "other") == []
 
 
+async def test_tracker_that_says_nothing_in_time_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("dreamer.daemon.embedded_tracker.TRACKER_START_TIMEOUT_S", 0.01)
+    with pytest.raises(LocalError, match="did not start"):
+        async with beside(tmp_path):
+            pass
+    assert processes(tmp_path) == []
+
+
 async def test_the_nodes_settings_reach_its_tracker(tmp_path, http):
     rooms, names = ("ab" * 32, "cd" * 32), ("tracker.lab:8470",)
     settings = TrackerSection(listen="127.0.0.1:0", rooms=rooms, names=names)
@@ -111,3 +120,16 @@ async def test_the_nodes_settings_reach_its_tracker(tmp_path, http):
         words = process.cmdline()
         assert words[words.index("--rooms") + 1] == ",".join(rooms)
         assert words[words.index("--names") + 1] == ",".join(names)
+
+
+async def test_what_the_node_is_told_to_lend_reaches_its_tracker(tmp_path, capfd) -> None:
+    places = find_places(tmp_path, "")
+    wrong = {
+        "turn_secret_file": TrackerSection(listen="127.0.0.1:0", turn_urls=("turn:h",)),
+        "a room in origins": TrackerSection(listen="127.0.0.1:0", origins=TableText('{"x": {}}')),
+    }
+    for words, settings in wrong.items():
+        with pytest.raises(LocalError, match="see its message above"):
+            async with embedded_tracker(settings, places):
+                pytest.fail("it started")
+        assert words in capfd.readouterr().err

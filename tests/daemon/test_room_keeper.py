@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from dreamer.daemon.identity import NodeIdentity
+from dreamer.daemon.origin.faults import OriginRefusedError, OriginUnsignedError
 from dreamer.daemon.room_keeper import RoomKeeper
 from dreamer.daemon.rooms import RoomBook
 from dreamer.daemon.tasks import TaskSet
@@ -39,6 +40,7 @@ class Session:
         self.begun = 0
         self.breaks = asyncio.Event()
         self.models = {}
+        self.trackers = SimpleNamespace(infos=tuple)
         self.links = SimpleNamespace(owns=lambda number: number == 7, transport_event=print)
 
     async def run(self) -> None:
@@ -107,6 +109,17 @@ async def test_a_room_is_made_joined_and_found(nodes) -> None:
     assert (info.roles, joined.roles) == (("member", "publisher", "worker", "admin"), ("member",))
     assert b.get(None) is b.get("team") is b.get(info.room_id)
     assert [info.name for info in b.infos()] == ["team"]
+
+
+async def test_a_room_without_a_tracker_is_asked_for_by_name(nodes) -> None:
+    a, b = nodes.node("a"), nodes.node("b")
+    with pytest.raises(InputError, match="--no-tracker"):
+        await a.create("cave", [], None, None)
+    with pytest.raises(InputError, match="leave out"):
+        await a.create("cave", [TRACKER], None, None, no_tracker=True)
+    info = await a.create("cave", [], None, None, no_tracker=True)
+    joined = await b.join(a.invite("cave", ["member"], 60.0, 1))
+    assert info.trackers == joined.trackers == ()
 
 
 async def test_rooms_come_back_after_a_restart(nodes) -> None:
@@ -274,3 +287,42 @@ async def test_events_go_to_the_room_whose_link_they_are_about(nodes) -> None:
     for number in (7, 8):
         keeper.transport_event(SimpleNamespace(link=number))
     assert [event.link for event in seen] == [7]
+
+
+class CheckedOrigin:
+    """An origin whose check ends as told; notes which trackers could sign for it by then."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.signers: list = []
+        self.keeper: RoomKeeper | None = None
+
+    def check(self, stop: threading.Event) -> None:
+        self.signers = [session.card.name for session in self.keeper.sessions]
+        if self.error:
+            raise self.error
+
+
+async def make_with_origin(nodes, error: Exception | None):
+    nodes.origin = CheckedOrigin(error)
+    keeper = nodes.origin.keeper = nodes.node("a")
+    return keeper, await keeper.create("team", [TRACKER], "s3://bucket/x", None)
+
+
+async def test_room_is_at_its_tracker_before_its_origin_is_checked(nodes) -> None:
+    _, info = await make_with_origin(nodes, None)
+    assert (nodes.origin.signers, info.advice) == (["team"], "")
+
+
+async def test_room_whose_tracker_signs_no_urls_yet_is_made_with_advice(nodes) -> None:
+    advice = "have the tracker's owner add it"
+    keeper, info = await make_with_origin(nodes, OriginUnsignedError(advice))
+    assert info.advice == advice
+    assert keeper.get("team").card.origin == "s3://bucket/x"
+    assert keeper.infos()[0].advice == ""
+
+
+async def test_nothing_stays_of_a_room_whose_origin_refuses(nodes) -> None:
+    with pytest.raises(OriginRefusedError):
+        await make_with_origin(nodes, OriginRefusedError("the bucket is another's"))
+    assert nodes.keepers[0].sessions == []

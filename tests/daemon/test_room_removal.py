@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.links.room_links import IceSettings
+from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.room_session import RoomParts, RoomSession
 from dreamer.daemon.rooms import RoomBook
 from dreamer.daemon.sharing.library import Library

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.links.room_links import IceSettings
+from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.rendezvous.events import (
     MemberGone,
     MemberPresent,
@@ -19,6 +19,7 @@ from dreamer.daemon.rendezvous.events import (
     RevocationReceived,
     TrackerDown,
     TrackerUp,
+    Unreachable,
 )
 from dreamer.daemon.room_session import RoomParts, RoomSession
 from dreamer.daemon.rooms import Membership
@@ -102,7 +103,9 @@ class PlayedTracker:
         self.version = 0
         self.reads = 0
         self.deaf = False
+        self.signals: list[NodeId] = []
         self.gate: asyncio.Event | None = None
+        self.turn_servers = ()
 
     def present(self, capabilities) -> None: ...
 
@@ -110,7 +113,8 @@ class PlayedTracker:
 
     async def first_attempt(self, timeout_s) -> None: ...
 
-    async def signal(self, peer, body) -> None: ...
+    async def signal(self, peer, body) -> None:
+        self.signals.append(peer)
 
     async def revoke(self, revocation) -> None:
         if not self.connected:
@@ -366,6 +370,27 @@ async def test_presence_is_by_tracker(session) -> None:
     assert session.name_of(ann) == "ann"
     tell(session, TrackerDown("it broke"), 1)
     assert session.present == {}
+
+
+async def test_member_that_no_tracker_reaches_fails_the_attempt_after_the_last_of_them(
+    home, session
+) -> None:
+    ann = NodeId(b"\xff" * 32)
+    tell(session, MemberPresent(ann, {}), 1)
+    session.links.connect(NodeId(b"\xff" * 32))
+    session._signals.send(ann, {"kind": "knock"})
+    for number, counts in ((1, [0, 1]), (0, [1, 1])):
+        await settled(home)
+        assert [len(one.signals) for one in session.sessions] == counts
+        assert session.links.connecting(ann)
+        tell(session, Unreachable(ann), number)
+    await settled(home)
+    assert not session.links.connecting(ann)
+
+
+async def settled(home) -> None:
+    while home.tasks._tasks:
+        await asyncio.gather(*home.tasks._tasks)
 
 
 # The registry

@@ -1,12 +1,14 @@
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
 
 from dreamer.daemon.cli.entry import run
 from dreamer.daemon.cli.plain_text import duration_s, printable, size
+from dreamer.daemon.client import Dreamer
+from dreamer.daemon.ports import TrackerInfo
 from dreamer.protocol.errors import InputError
 
 WAIT_S = 10.0
@@ -108,6 +110,22 @@ def test_rooms_are_made_joined_listed_and_left(dreamer, served):
     assert "connected" in dreamer("room", "list")[1]
     assert json.loads(dreamer("room", "list", "--json")[1])["rooms"][0]["name"] == "lab"
     assert dreamer("room", "leave", "lab")[1] == "left room lab\n"
+
+
+def test_rooms_say_how_many_of_their_trackers_are_there_and_what_is_wrong(dreamer, served):
+    there, away = TrackerInfo("http://t", True), TrackerInfo("http://u", False, "it is closed")
+    for states, shown in (
+        ((there, there), " connected"),
+        ((there, away), "1 of 2 connected"),
+        ((away, away), "away"),
+    ):
+        connected = there in states
+        served.node.room = replace(served.node.room, connected=connected, tracker_states=states)
+        assert shown in dreamer("room", "list")[1]
+    (room,) = json.loads(dreamer("room", "list", "--json")[1])["rooms"]
+    error = {"url": "http://u", "connected": False, "error": "it is closed"}
+    assert room["tracker_states"] == [error, error]
+    assert Dreamer(served.home).rooms() == [served.node.room]
 
 
 def test_a_member_is_removed_from_a_room(dreamer, served):
@@ -258,6 +276,7 @@ def test_help_lists_every_command(capsys):
         "models",
         "peers",
         "status",
+        "connect",
         "alias",
         "tag",
         "rm",

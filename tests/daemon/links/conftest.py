@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from random import Random
 
 import pytest
 from blake3 import blake3
 
+from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.links.link import Link, LinkListener
-from dreamer.daemon.links.room_links import IceSettings, RoomLinks
+from dreamer.daemon.links.room_links import RoomLinks
 from dreamer.daemon.transport.vocabulary import (
     Answer,
     CloseLink,
@@ -28,6 +30,7 @@ from dreamer.daemon.transport.vocabulary import (
 from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.ids import NodeId, RoomId
+from dreamer.protocol.link.description import Candidate, CandidateKind, Description, Setup
 from dreamer.protocol.link.handshake import Party
 from dreamer.protocol.link.messages import Message, encode
 from dreamer.protocol.rooms.certificate import invitation, node_certificate
@@ -50,11 +53,13 @@ class End:
 
     @property
     def description(self) -> str:
-        return f"{self.transport.name}/{self.link}"
+        """A real one, so that it can also be carried as text."""
+        address = Candidate(CandidateKind.HOST, IPv4Address("192.0.2.1"), self.link)
+        return Description("abcd", "x" * 22, self.fingerprint, (address,)).sdp(Setup.OFFER)
 
     @property
     def fingerprint(self) -> bytes:
-        return blake3(self.description.encode()).digest()
+        return blake3(f"{self.transport.name}/{self.link}".encode()).digest()
 
 
 class Wire:
@@ -74,6 +79,10 @@ class Wire:
                 return
             self._pending.popleft()()
         raise AssertionError("it never settles")
+
+    def end(self, sdp: str) -> End | None:
+        """Return who described itself so; an answer that went as text is built up anew."""
+        return self.ends.get(sdp.replace("a=setup:active", "a=setup:actpass"))
 
     def join(self, one: End, other: End) -> None:
         for mine, theirs in ((one, other), (other, one)):
@@ -115,9 +124,9 @@ class WiredTransport:
             case Offer(link):
                 self._describe(link)
             case Answer(link, sdp):
-                self._describe(link).remote = self._wire.ends.get(sdp)
+                self._describe(link).remote = self._wire.end(sdp)
             case TakeAnswer(link, sdp):
-                self._meet(self._ends.get(link), self._wire.ends.get(sdp))
+                self._meet(self._ends.get(link), self._wire.end(sdp))
             case SendControl(link, data) if (end := self._ends.get(link)) and end.open:
                 assert end.remote is not None
                 end.remote.transport.tell(ControlReceived(end.remote.link, data))

@@ -1,7 +1,12 @@
-"""An S3 server, another that misbehaves as told, and the stores of a pusher and a puller."""
+"""S3 servers, another that misbehaves as told, and the stores of a pusher and a puller.
+
+What an origin does is tested twice: with credentials of its own, and by URLs that a tracker's
+signer made. Of the servers, moto checks no signatures, rclone checks them, s3rver that they last.
+"""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,12 +17,18 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from dreamer.daemon.origin.origin import Origin
+from dreamer.daemon.origin.urls import UrlSource
 from dreamer.daemon.state import State
 from dreamer.daemon.store.download import Download
 from dreamer.daemon.store.store import Store
 from dreamer.protocol.content.manifest import Manifest
 from dreamer.protocol.content.outboard import Outboard
+from dreamer.protocol.ids import Digest
 from dreamer.protocol.limits import BLOCK_BYTES, ORIGIN_MULTIPART_OVER_BYTES
+from dreamer.protocol.origin import OriginAddress, parse_origin
+from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest
+from dreamer.simulations.loopback import Process, free_port
+from dreamer.tracker.presign import Signer
 
 BUCKET = "team"
 CONTENTS = {
@@ -81,11 +92,109 @@ def s3(s3_client: Any) -> Iterator[Any]:
         s3_client.delete_object(Bucket=BUCKET, Key=item["Key"])
 
 
+class Signing:
+    """The tracker's signer as the node's source of URLs.
+
+    ``ttl_s`` is how long URLs are good, ``claims_s`` how long the node is told.
+    """
+
+    def __init__(self, address: OriginAddress) -> None:
+        self.address = address
+        self.asked: list[list[UrlRequest]] = []
+        self.ttl_s = self.claims_s = 900
+        self.signer = Signer(address)
+        # Now, while there are credentials.
+        self.sign([UrlRequest(Operation.GET, address.file_key(Digest(bytes(32))))])
+        self.asked.clear()
+
+    def sign(self, requests: Sequence[UrlRequest]) -> SignedUrls:
+        self.asked.append(list(requests))
+        return SignedUrls(self.signer.sign(tuple(requests), self.ttl_s).urls, self.claims_s)
+
+    def url(self, operation: Operation, key: str, *more: Any) -> str:
+        """Return one URL, as a member would get it."""
+        (url,) = self.sign([UrlRequest(operation, key, *more)]).urls
+        return url
+
+
 @pytest.fixture
-def origin(s3: Any, s3_url: str) -> Iterator[Origin]:
-    origin = Origin(f"s3://{BUCKET}/some/prefix", s3_url, retry_base_s=0.001)
+def signing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Signing]:
+    """Make the signer for an origin, and take the credentials away from whoever comes after."""
+
+    def make(url: str, endpoint_url: str) -> Signing:
+        made = Signing(parse_origin(url, endpoint_url))
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        return made
+
+    return make
+
+
+@pytest.fixture(params=["credentials", "urls"])
+def source(request: Any, signing: Any) -> Callable[[str, str], UrlSource | None]:
+    """Return what signs for an origin: nothing for a node that has credentials."""
+    return signing if request.param == "urls" else lambda url, endpoint_url: None
+
+
+@pytest.fixture
+def origin(s3: Any, s3_url: str, source: Any) -> Iterator[Origin]:
+    url = f"s3://{BUCKET}/some/prefix"
+    origin = Origin(url, s3_url, retry_base_s=0.001, source=source(url, s3_url))
     yield origin
     origin.close()
+
+
+@contextmanager
+def rclone_server(binary: str, root: Path) -> Iterator[str]:
+    """Run rclone's S3 server over a folder; yields its URL."""
+    (root / "data" / BUCKET).mkdir(parents=True)
+    keys = ("--auth-key", "key,secret")
+    argv = [binary, "serve", "s3", str(root / "data"), "--addr", "127.0.0.1:0", *keys]
+    with Process(argv, root / "rclone.log", {"RCLONE_CONFIG": str(root / "none")}) as process:
+        yield process.start(r"Starting s3 server on \[(http://\S+?)/?\]").group(1)
+
+
+@contextmanager
+def s3rver_server(node: str, package: Path, root: Path) -> Iterator[str]:
+    """Run s3rver, which knows one pair of keys (S3RVER, S3RVER); yields its URL."""
+    program = str(package / "bin" / "s3rver.js")
+    options = ("-d", str(root), "-a", "127.0.0.1", "-p", str(free_port()))
+    argv = [node, program, *options, "--configure-bucket", BUCKET]
+    with Process(argv, root / "s3rver.log") as process:
+        address = process.start(r"listening on (127\.0\.0\.1:\d+)").group(1)
+        yield f"http://{address}"
+
+
+@pytest.fixture
+def rclone_url(program: Any, tmp_path: Path) -> Iterator[str]:
+    with rclone_server(program("rclone"), tmp_path / "rclone") as url:
+        yield url
+
+
+@pytest.fixture
+def s3rver_url(
+    program: Any, npm_package: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "S3RVER")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S3RVER")
+    (tmp_path / "s3rver").mkdir()
+    with s3rver_server(program("node"), npm_package("s3rver"), tmp_path / "s3rver") as url:
+        yield url
+
+
+@pytest.fixture(
+    params=[
+        "s3_url",
+        pytest.param("rclone_url", marks=pytest.mark.interop),
+        pytest.param("s3rver_url", marks=pytest.mark.interop),
+    ]
+)
+def store_url(request: Any) -> str:
+    """Each of the S3 servers in turn."""
+    if request.param == "s3_url":
+        request.getfixturevalue("s3")
+    url: str = request.getfixturevalue(request.param)
+    return url
 
 
 @dataclass
@@ -131,25 +240,28 @@ class Misbehaviour:
     """A server of one file, whose answers follow ``script`` and then are good.
 
     Words: a status code, ``cut:N`` (N bytes of the body, then the connection ends), ``whole`` (the
-    range is ignored), ``reset`` (no answer at all), ``wrong`` (bytes that aren't the file's).
+    range is ignored), ``reset`` (no answer at all), ``wrong`` (bytes that aren't the file's),
+    ``all`` (the file, to a request that has no range).
     """
 
     url: str
     content: bytes = b""
     script: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         asked = handler.headers.get("Range", "")
         self.requests.append(asked)
+        self.headers.append(dict(handler.headers))
         word = self.script.pop(0) if self.script else "good"
         first, _, last = asked.removeprefix("bytes=").partition("-")
-        part = self.content[int(first) : int(last) + 1]
+        part = self.content[int(first or 0) : int(last or 0) + 1]
         if word == "reset":
             handler.close_connection = True
         elif word.isdigit():
             self._send(handler, int(word), b"", None)
-        elif word == "whole":
+        elif word in ("whole", "all"):
             self._send(handler, 200, self.content, None)
         elif word.startswith("cut:"):
             self._send(handler, 206, part, asked, int(word[4:]))
@@ -167,6 +279,8 @@ class Misbehaviour:
     ) -> None:
         handler.send_response(status)
         handler.send_header("Content-Length", str(len(body)))
+        if 300 <= status < 400:
+            handler.send_header("Location", f"{self.url}/elsewhere")
         if asked is not None:
             handler.send_header("Content-Range", f"bytes {asked[6:]}/{len(self.content)}")
         handler.end_headers()
@@ -190,6 +304,8 @@ def misbehaviour() -> Iterator[Misbehaviour]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    # A client that gives up in the midst of an answer is what is tested.
+    server.handle_error = lambda request, address: None  # type: ignore[method-assign]
     behaviour = Misbehaviour(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -200,10 +316,11 @@ def misbehaviour() -> Iterator[Misbehaviour]:
 
 
 @pytest.fixture
-def bad_origin(misbehaviour: Misbehaviour) -> Iterator[Origin]:
-    origin = Origin(f"s3://{BUCKET}/p", misbehaviour.url, retry_base_s=0.001)
-    yield origin
-    origin.close()
+def bad_origin(misbehaviour: Misbehaviour, source: Any) -> Iterator[Origin]:
+    url = f"s3://{BUCKET}/p"
+    made = source(url, misbehaviour.url)
+    with closing(Origin(url, misbehaviour.url, retry_base_s=0.001, source=made)) as origin:
+        yield origin
 
 
 @pytest.fixture

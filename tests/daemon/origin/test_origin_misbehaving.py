@@ -121,7 +121,8 @@ def test_blocks_before_a_failure_are_kept(
     index = next(i for i, e in enumerate(puller.manifest.files) if e.path == "sub/weights")
     blocks = puller.manifest.layout.blocks_of_file(index)
     misbehaviour.content = b"w" * puller.manifest.files[index].size_bytes
-    misbehaviour.script = [f"cut:{BLOCK_BYTES + 5}", "403"]
+    # Twice: a URL that was good before may have expired, so a new one is tried.
+    misbehaviour.script = [f"cut:{BLOCK_BYTES + 5}", "403", "403"]
     verified: list[int] = []
     with puller.open() as download:
         with pytest.raises(OriginRefusedError):

@@ -10,7 +10,11 @@ import pytest
 from dreamer.daemon.rendezvous.events import MemberPresent, SignalReceived, TrackerDown, TrackerUp
 from dreamer.protocol.errors import ForbiddenError, RemoteError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import TRACKER_BACKOFF_MAX_S, TRACKER_ROOM_MAX_MEMBERS
+from dreamer.protocol.limits import (
+    TRACKER_BACKOFF_MAX_S,
+    TRACKER_RETURN_S,
+    TRACKER_ROOM_MAX_MEMBERS,
+)
 
 SWARM = InfoHash(b"s" * 20)
 
@@ -251,7 +255,7 @@ async def test_pauses_grow_to_their_ceiling(node_at):
     session = node_at("http://127.0.0.1:9").session
     pauses = [session._pause_s(failures) for failures in range(40)]
     assert pauses == sorted(pauses)
-    assert pauses[0] == pytest.approx(0.5 * 0.01)
+    assert pauses[0] == pytest.approx(TRACKER_RETURN_S * 0.01)
     assert pauses[-1] == TRACKER_BACKOFF_MAX_S * 0.01
 
 

@@ -65,3 +65,23 @@ async def test_name_written_unusually_is_signed_as_it_is_sent(node_at, tracker_u
     """HTTP clients may tidy a name up (here: the port's zero) on its way into the header."""
     async with node_at(tracker_url.replace("0.0.1:", "0.0.1:0")).running() as node:
         assert node.session.connected
+
+
+async def test_tracker_that_is_crowded_is_told_apart_and_tried_again(node_at):
+    tries = 0
+
+    async def turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        tries += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(turn_away, "127.0.0.1", 0)
+    async with server:
+        node = node_at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with node.running(wait=False):
+            for _ in range(2):
+                reason = (await node.next(TrackerDown)).reason
+                assert "too many nodes log in from this address" in reason
+    assert tries >= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -73,3 +74,26 @@ async def test_refusal_is_told_without_its_control_characters(status, kind, mess
     async with answering(status, b"full\x1b[31mup") as registry:
         with pytest.raises(kind, match=message):
             await registry.write("token", b"{}", None)
+
+
+async def test_tracker_that_does_not_answer_in_time_is_given_up(monkeypatch):
+    monkeypatch.setattr("dreamer.daemon.rendezvous.registry.TRACKER_REQUEST_TIMEOUT_S", 0.05)
+
+    ended: asyncio.Queue[None] = asyncio.Queue()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # It takes every request, and that is all.
+        while await reader.read(65_536):
+            pass
+        writer.close()
+        ended.put_nowait(None)
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, aiohttp.ClientSession() as http:
+        registry = TrackerRegistry(http, f"http://127.0.0.1:{port}", ROOM)
+        for request in (registry.read("token"), registry.write("token", b"{}", None)):
+            with pytest.raises(RemoteError, match="can't reach tracker"):
+                await request
+            async with asyncio.timeout(10):
+                await ended.get()

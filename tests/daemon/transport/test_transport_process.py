@@ -125,6 +125,22 @@ async def test_blocks_arrive_verified_and_in_place(
     assert (await a.expect(ServeDone)).request == 7
 
 
+async def test_patient_ends_link_though_the_answer_is_late(ends: tuple[End, End]) -> None:
+    a, b = ends
+    a.transport.send(Offer(a.link, [], False, patient=True))
+    offer = await a.expect(LocalDescription)
+    b.transport.send(Answer(b.link, offer.sdp, [], False, patient=True))
+    answer = await b.expect(LocalDescription)
+    # Other links come and go meanwhile.
+    other = a.transport.new_link()
+    a.transport.send(Offer(other, [], False))
+    assert (await a.expect(LocalDescription)).link == other
+    a.transport.send(CloseLink(other))
+    a.transport.send(TakeAnswer(a.link, answer.sdp))
+    await a.expect(LinkOpened)
+    await b.expect(LinkOpened)
+
+
 async def test_a_cancelled_request_ends_once(ends: tuple[End, End], source: Path) -> None:
     a, b = ends
     await link(a, b)

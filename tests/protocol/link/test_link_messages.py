@@ -44,7 +44,7 @@ BY_TYPE = {
 def any_message(kind: type) -> st.SearchStrategy[Message]:
     types = messages._FIELDS[kind.kind]
     parts = [
-        st.just(NAME) if field.name in ("node", "manifest", "digest") else BY_TYPE[wanted]
+        st.just(NAME) if field.name in messages._NAMES else BY_TYPE[wanted]
         for field, wanted in zip(fields(kind), types, strict=True)
     ]
     return st.builds(kind, *parts)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dreamer.protocol.errors import ForbiddenError, InputError
-from dreamer.protocol.ids import RoomId
+from dreamer.protocol.ids import NodeId, RoomId
 from dreamer.protocol.rooms.membership import verify_chain
 from dreamer.protocol.rooms.revocations import Revocation, RevocationSet, parse_revocation
 
@@ -82,6 +82,50 @@ def test_admin_cannot_lock_the_creator_out(house):
     known.check(member(house, house.creator_chain()))
     known.add(revocation(house, house.creator.public, number=2), house.now)
     assert known.holds_against(member(house, house.creator_chain()))
+
+
+def expiring_admin(house):
+    """The chain of an admin whose membership ends a day from now."""
+    ends = int(house.now + house.day_s)
+    return (house.invitation(("admin",)), house.node(("admin",), not_after=ends))
+
+
+def dated(house, chain, revoked_at: float) -> Revocation:
+    node = NodeId(house.stranger.public)
+    return Revocation(house.room_id, 1, node, int(revoked_at), chain).signed_by(house.guest)
+
+
+def test_revocation_that_was_good_at_its_date_is_taken_after_the_admins_time(house):
+    known = RevocationSet(house.room_id)
+    late = dated(house, expiring_admin(house), house.now + house.day_s / 2)
+    known.add(late, house.now + 20 * house.day_s)
+    assert len(known) == 1
+
+
+@pytest.mark.parametrize(
+    ("revoked_days", "heard_days", "why"),
+    [
+        (2, 3, "expired"),
+        (0.5, 32, "expired"),
+        (5, 3, "expired"),
+        (-1, 3, "from the future"),
+    ],
+    ids=["made after its end", "heard too late", "from the future", "before its beginning"],
+)
+def test_revocation_of_an_admin_whose_time_is_over_is_refused(house, revoked_days, heard_days, why):
+    known = RevocationSet(house.room_id)
+    said = dated(house, expiring_admin(house), house.now + revoked_days * house.day_s)
+    with pytest.raises(ForbiddenError, match=why):
+        known.add(said, house.now + heard_days * house.day_s)
+    assert len(known) == 0
+
+
+def test_two_revocations_of_one_number_both_count(house):
+    known = RevocationSet(house.room_id)
+    known.add(revocation(house, NodeId(house.stranger.public)), house.now)
+    known.add(revocation(house, house.guest_id, house.creator, house.creator_chain()), house.now)
+    assert len(known) == 2
+    assert known.next_number == 2
 
 
 def test_revocation_survives_json(house):

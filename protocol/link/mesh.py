@@ -1,0 +1,88 @@
+"""Which members to be linked with though nothing is to be exchanged: a net that holds.
+
+When every tracker is gone, members find one another over the links that there are (``gossip``). So
+each keeps a few up, to members chosen by chance: a net of that kind hangs together although nobody
+plans it, and nobody who makes up node ids can choose himself a place in it. New links are made one
+at a time, after a pause of chance length, so that a thousand nodes that start, or lose the same
+neighbour, don't all call at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from dreamer.protocol.ids import NodeId
+from dreamer.protocol.limits import (
+    MESH_INTERVAL_S,
+    MESH_REMEMBERED_NODES,
+    MESH_RETRY_MAX_S,
+    MESH_RETRY_S,
+)
+
+
+class Chance(Protocol):
+    """The part of ``random.Random`` that choices are left to."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """Return a number between two others."""
+        ...
+
+    def randrange(self, stop: int, /) -> int:
+        """Return a whole number from 0 to below ``stop``."""
+        ...
+
+
+class Mesh:
+    """Keeps ``wanted`` links up in one room. All times are steady seconds."""
+
+    def __init__(self, wanted: int, rng: Chance) -> None:
+        self._wanted = wanted
+        self._rng = rng
+        self._due: float | None = None
+        self._tried: OrderedDict[NodeId, tuple[int, float]] = OrderedDict()
+
+    def tick(
+        self,
+        linked: Collection[NodeId],
+        coming_up: int,
+        present: Sequence[NodeId],
+        now: float,
+    ) -> NodeId | None:
+        """Return whom to call now, None for nobody. ``present`` are the others in the room."""
+        for node in linked:
+            self._tried.pop(node, None)
+        if len(linked) + coming_up >= self._wanted or not present:
+            self._due = None
+            return None
+        if self._due is None:
+            self._due = now + self._pause_s()
+        if now < self._due:
+            return None
+        self._due = now + self._pause_s()
+        return self._choose(linked, present, now)
+
+    def _pause_s(self) -> float:
+        return MESH_INTERVAL_S * self._rng.uniform(0.0, 2.0)
+
+    def _choose(
+        self, linked: Collection[NodeId], present: Sequence[NodeId], now: float
+    ) -> NodeId | None:
+        # From a place of chance onwards: whoever follows one that is out of the question is a
+        # little more likely, which harms nothing and spares looking at a thousand each time.
+        first = self._rng.randrange(len(present))
+        for step in range(len(present)):
+            node = present[(first + step) % len(present)]
+            _, not_before = self._tried.get(node, (0, now))
+            if node not in linked and now >= not_before:
+                self._note(node, now)
+                return node
+        return None
+
+    def _note(self, node: NodeId, now: float) -> None:
+        times, _ = self._tried.pop(node, (0, 0.0))
+        pause_s = min(MESH_RETRY_MAX_S, MESH_RETRY_S * 2.0 ** min(times, 16))
+        self._tried[node] = (times + 1, now + pause_s * self._rng.uniform(0.5, 1.0))
+        if len(self._tried) > MESH_REMEMBERED_NODES:
+            self._tried.popitem(last=False)

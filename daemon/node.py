@@ -25,8 +25,9 @@ from dreamer.daemon.ports import (
     RunEvent,
     RunRequest,
 )
+from dreamer.daemon.presence import serves
 from dreamer.daemon.room_keeper import RoomKeeper
-from dreamer.daemon.room_session import RoomSession, serves
+from dreamer.daemon.room_session import RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.puller import Puller
 from dreamer.daemon.sharing.pusher import Pusher, PushRequest
@@ -265,12 +266,13 @@ class DreamerNode:
 
     def _peer(self, session: RoomSession, node: NodeId) -> PeerInfo:
         link = session.links.link(node)
-        capabilities = link.capabilities if link else session.present.get(node, {})
+        said = session.said_by(node)
+        capabilities = link.capabilities if link else said or {}
         return PeerInfo(
             node_id=node.hex(),
             name=session.name_of(node),
             room=session.card.name,
-            present=node in session.present,
+            present=said is not None,
             linked=link is not None,
             lane=link.lane.value if link else None,
             bytes_down=link.bytes_down if link else 0,

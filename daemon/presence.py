@@ -41,3 +41,8 @@ class Presence:
         """Forget whom a tracker saw: it can't be asked any more."""
         for node in list(self._at):
             self.left(tracker, node)
+
+
+def serves(capabilities: Json) -> bool:
+    """Return whether capabilities say that a node runs models for others."""
+    return capabilities.get("serves") is True

@@ -150,6 +150,7 @@ class RegistryClient:
 
         Raises:
             InputError: it is not this room's document, or the room's is full.
+            ForbiddenError: with it, less would be believed than before.
             ConflictError: others wrote first at every attempt.
         """
         theirs = await asyncio.to_thread(parse, data, self._room)
@@ -170,6 +171,9 @@ class RegistryClient:
         merged = await asyncio.to_thread(merge, base, theirs, self._verify_member, self._clock())
         if merged is base:
             return False
+        # Before it is written: what this node itself would refuse as old must never be stored.
+        found = await asyncio.to_thread(verify, merged, self._verify_member, self._clock())
+        accept_newer(await self._judge_newest(), found)
         encoded = await asyncio.to_thread(merged.encode)
         written = etag if etag == UNSTORED else await self._store.write(encoded, etag)
         await self._accept(merged, encoded, written)

@@ -153,10 +153,11 @@ class TrackerDocuments:
 
     async def _copy_at(self, session: TrackerSession) -> tuple[int, Stored] | None:
         try:
-            stored = await session.read_registry()
+            async with asyncio.timeout(REGISTRY_FIRST_WAIT_S):
+                stored = await session.read_registry()
             if stored is not None:
                 return await self._serial_of(stored[0]), stored
-        except DreamerError as error:
+        except (DreamerError, TimeoutError) as error:
             log.info("no copy of the registry of %s to be had: %s", self._card.name, error)
         return None
 
@@ -189,13 +190,17 @@ class TrackerDocuments:
 
     async def _mirror(self, pause_s: float) -> None:
         await self._sleep(pause_s)
-        for session in self._sessions[1:]:
-            if session.url in self._stale and session.connected:
-                self._stale.pop(session.url)
-                try:
-                    await self._bring(session)
-                except DreamerError as error:
-                    log.info("no mirror of the registry at %s: %s", session.url, error)
+        stale = [one for one in self._sessions[1:] if one.url in self._stale and one.connected]
+        for session in stale:
+            self._stale.pop(session.url)
+        # Side by side: one that hangs must not keep the others from their copies.
+        await asyncio.gather(*(self._try_to_bring(session) for session in stale))
+
+    async def _try_to_bring(self, session: TrackerSession) -> None:
+        try:
+            await self._bring(session)
+        except DreamerError as error:
+            log.info("no mirror of the registry at %s: %s", session.url, error)
 
     async def _bring(self, session: TrackerSession) -> None:
         for _ in range(REGISTRY_MIRROR_ATTEMPTS):

@@ -15,7 +15,7 @@ import aiohttp
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.links.attempt import TransportPort
 from dreamer.daemon.links.ice import IceSettings, RoomIce
-from dreamer.daemon.links.link import Fanout, Link
+from dreamer.daemon.links.link import Fanout
 from dreamer.daemon.links.neighbours import Neighbours
 from dreamer.daemon.links.room_links import RoomLinks
 from dreamer.daemon.members import Members, find_member
@@ -36,6 +36,7 @@ from dreamer.daemon.rendezvous.revocation_couriers import RevocationCourier
 from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.daemon.rendezvous.signals import Signals
 from dreamer.daemon.rendezvous.trackers import Trackers
+from dreamer.daemon.revocation_exchange import RevocationExchange
 from dreamer.daemon.revocations import sign_revocation
 from dreamer.daemon.room_registry import RoomRegistry
 from dreamer.daemon.rooms import Membership
@@ -46,12 +47,7 @@ from dreamer.daemon.state import Ban, State
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
-from dreamer.protocol.errors import (
-    ForbiddenError,
-    InputError,
-    LocalError,
-    RemoteError,
-)
+from dreamer.protocol.errors import ForbiddenError, InputError, LocalError, RemoteError
 from dreamer.protocol.ids import InfoHash, ManifestId, NodeId, RoomId, short
 from dreamer.protocol.limits import BAN_S, LINKS_MESH_MIN, REMOVAL_TIMEOUT_S
 from dreamer.protocol.link.gossip import GOSSIP
@@ -107,24 +103,23 @@ class RoomSession:
         self.trackers = Trackers(self.card.name, self.sessions)
         self.links = self._make_links()
         self.neighbours = self._make_neighbours()
-        self.fanout.add(self.neighbours)
         self._signals = Signals(
             *(self.sessions, self._presence, self.neighbours.pass_on),
             give_up=self.links.unreachable,
             tasks=parts.tasks,
         )
         self._couriers = {one.url: self._make_courier(one) for one in self.sessions}
+        self._revocations = self._make_exchange()
         self.objects = ObjectFetcher(parts.numbers)
-        self.fanout.add(self.objects)
         self._documents = self._make_documents()
         kept = self._make_registry()
         self.registry, self._view = kept.client, kept.view
-        self.fanout.add(kept.exchange)
         serving = Serving(
             *(self.room_id, parts.library, parts.places, parts.damaged, parts.tasks),
             own_object=kept.exchange.get,
         )
-        self.fanout.add(serving)
+        for one in (self.neighbours, self._revocations, self.objects, kept.exchange, serving):
+            self.fanout.add(one)
         self.at_close.append(serving.close)
         parts.library.listen(self._library_changed)
 
@@ -137,6 +132,12 @@ class RoomSession:
     def present(self) -> dict[NodeId, Json]:
         """The members that trackers or neighbours report, with what they say that they can do."""
         return {**self.neighbours.known, **self._presence.members}
+
+    def said_by(self, node: NodeId) -> Json | None:
+        """Return what a present member says that it can do; None: it is not present."""
+        # Not by ``present``, which puts a thousand members together for each that is asked for.
+        said = self._presence.members.get(node)
+        return self.neighbours.known.get(node) if said is None else said
 
     @property
     def connected(self) -> bool:
@@ -189,28 +190,27 @@ class RoomSession:
         """Return what a member calls itself; empty when unknown."""
         if link := self.links.link(node):
             return link.name
-        name = self.present.get(node, {}).get("name")
+        name = (self.said_by(node) or {}).get("name")
         return name[:64] if isinstance(name, str) and name.isprintable() else ""
 
     async def remove_member(self, ref: str) -> NodeId:
-        """End the membership of the node that ``ref`` names, once a tracker has taken note.
+        """End the membership of the node that ``ref`` names, once a tracker, if any, took note.
 
         Raises:
             ForbiddenError: this node may not.
             InputError: it names no node, none that is known, or several; or this one.
             RemoteError: no tracker took note of it in time.
         """
-        if not self.card.trackers:
-            raise InputError(
-                f"room {self.card.name} has no tracker that could tell the others: make a new "
-                "room without that node"
-            )
         identity, ended = self._parts.identity, self._members.revocations.ended
         node = find_member(ref, self._known_members())
         if node == identity.node_id:
             raise InputError("that is this node itself: use 'dreamer room leave'")
         made = sign_revocation(self.membership, identity, node, ended.next_number, time.time())
         self._members.check_ends(made)
+        if not self.card.trackers:
+            if not self._revoke(made):
+                raise ForbiddenError("this node may remove nobody: it was removed itself")
+            return node
         noted = self._removing[made.signature] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(REMOVAL_TIMEOUT_S):
@@ -270,13 +270,17 @@ class RoomSession:
             party,
             self._parts.transport,
             self._members.verify,
-            lambda node: self._parts.state.ban(node, time.time()) is not None,
+            self._shunned,
             lambda peer, body: self._signals.send(peer, body),
             self.fanout,
             RoomIce(self._parts.ice, self._lent_servers),
             self._parts.rng,
             time.monotonic,
         )
+
+    def _shunned(self, node: NodeId) -> bool:
+        # Gossip may name a removed node for as long as one member hasn't heard of its end.
+        return self._members.ended(node) or self._parts.state.ban(node, time.time()) is not None
 
     def _lent_servers(self) -> Iterator[dict[str, str]]:
         for session in self.sessions:
@@ -297,6 +301,10 @@ class RoomSession:
     def _make_courier(self, session: TrackerSession) -> RevocationCourier:
         known, parts = self._members.revocations.known, self._parts
         return RevocationCourier(session, known, parts.rng, parts.tasks)
+
+    def _make_exchange(self) -> RevocationExchange:
+        known = self._members.revocations.known
+        return RevocationExchange(known, self._revoke, lambda: not self.connected)
 
     def _make_documents(self) -> TrackerDocuments:
         publishes = any(role in self.membership.roles for role in (Role.PUBLISHER, Role.ADMIN))
@@ -339,12 +347,13 @@ class RoomSession:
                 if self._documents.changed_at(tracker):
                     self._view.moved()
 
-    def _revoke(self, revocation: Revocation) -> None:
+    def _revoke(self, revocation: Revocation) -> bool:
+        """Act on a revocation; return False if it proves nothing."""
         try:
             is_new = self._members.take(revocation)
         except ForbiddenError as error:
             log.warning("ignored a revocation: %s", error)
-            return
+            return False
         except LocalError as error:
             log.error("a revocation counts only until this node restarts: %s", error)
             is_new = True
@@ -352,9 +361,11 @@ class RoomSession:
         if noted is not None and not noted.done():
             noted.set_result(None)
         if is_new:
+            self._revocations.tell(revocation)
             self._drop_the_ended()
             for courier in self._couriers.values():
                 courier.compare()
+        return True
 
     def _drop_the_ended(self) -> None:
         """Part from everybody whose membership rests on a node that was removed."""
@@ -386,13 +397,3 @@ class RoomSession:
         for end in self.at_close:
             end()
         self._parts.library.withdraw_room(self.room_id)
-
-
-def serves(capabilities: Json) -> bool:
-    """Return whether capabilities say that a node runs models for others."""
-    return capabilities.get("serves") is True
-
-
-def linked_first(links: list[Link]) -> list[Link]:
-    """Return links by round trip, the quickest first."""
-    return sorted(links, key=lambda link: link.rtt_s if link.rtt_s is not None else 1e9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -93,8 +94,7 @@ class Tracker:
         try:
             if self._crew is not None:
                 await self._crew.start()
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(door, host, port, backlog=TRACKER_BACKLOG)
+            server = await _listen(door, host, port)
             ticker = asyncio.create_task(self._tick_for_ever(door))
             try:
                 yield server.sockets[0].getsockname()[1]
@@ -173,6 +173,17 @@ class Tracker:
     async def _close(self, _app: web.Application) -> None:
         crew = [self._crew.close()] if self._crew else []
         await asyncio.gather(self._announce.close(), self._room.close(), *crew)
+
+
+async def _listen(door: Door, host: str, port: int) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    if host == "::" and socket.has_dualstack_ipv6():
+        # asyncio would take it for every address of IPv6 alone, and there is one --listen.
+        everywhere = socket.create_server(
+            (host, port), family=socket.AF_INET6, backlog=TRACKER_BACKLOG, dualstack_ipv6=True
+        )
+        return await loop.create_server(door, sock=everywhere, backlog=TRACKER_BACKLOG)
+    return await loop.create_server(door, host, port, backlog=TRACKER_BACKLOG)
 
 
 def _company(elsewhere: Elsewhere | None, crew: Crew | None) -> Company:

@@ -92,6 +92,11 @@ class LinkListener:
         """A request of the peer's was served to its end, or failed for a local reason."""
 
 
+def linked_first(links: list[Link]) -> list[Link]:
+    """Return links by round trip, the quickest first."""
+    return sorted(links, key=lambda link: link.rtt_s if link.rtt_s is not None else 1e9)
+
+
 class Fanout(LinkListener):
     """Passes what happens on to several listeners, each of which looks for what is its own."""
 

@@ -73,6 +73,7 @@ class Awaited:
     peer: NodeId | None = None
     mark: bytes = b""
     text: str = ""
+    opened: bool = False
     described: asyncio.Future[Description] = field(default_factory=asyncio.Future)
     ended: asyncio.Future[Link | str] = field(default_factory=asyncio.Future)
 
@@ -187,6 +188,9 @@ class Meetings:
         outcome = await asyncio.shield(awaited.ended)
         if isinstance(outcome, Link):
             return outcome
+        if awaited.opened:
+            # They reached each other, and one would not have the other: no network is to blame.
+            raise RemoteError(f"no link to {short(answer.node)}: {outcome}")
         raise RemoteError(
             f"no link to {short(answer.node)}: {outcome}; begin again with a new offer, and if the "
             "two are in different networks, name a STUN or TURN server in [network] of both"
@@ -200,6 +204,7 @@ class Meetings:
                 awaited.described.set_result(description.reduce(sdp))
             case LinkOpened():
                 del self._awaited[event.link]
+                awaited.opened = True
                 self._links.adopt(event, awaited)
             case LinkClosed(_, reason, _):
                 self._end(awaited, reason)
@@ -232,7 +237,10 @@ class Meetings:
         if peer == self._node:
             raise InputError("this text was made on this machine: it is for the other one")
         if self._links.banned(peer):
-            raise ForbiddenError(f"node {short(peer)} is banned here for sending bad data")
+            raise ForbiddenError(
+                f"node {short(peer)} was removed from this room, or is banned here for a while for "
+                "sending bad data"
+            )
         if self._links.link(peer) is not None:
             raise InputError(f"this node is linked to {short(peer)} already: see 'dreamer peers'")
 

@@ -10,7 +10,7 @@ from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.links.room_links import RoomLinks
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.ids import ManifestId, NodeId
-from dreamer.protocol.limits import GOSSIP_SEEK_WAIT_S
+from dreamer.protocol.limits import GOSSIP_MAX_COMING_UP, GOSSIP_SEEK_WAIT_S
 from dreamer.protocol.link.gossip import (
     REQUEST_BYTES,
     Deliver,
@@ -47,6 +47,7 @@ class Neighbours(LinkListener):
         self._gossip = Gossip(ours, holds)
         self._mesh = Mesh(wanted, rng)
         self._answers: dict[bytes, dict[NodeId, None]] = {}
+        self._said: dict[NodeId, Json] = {}
 
     @property
     def known(self) -> dict[NodeId, Json]:
@@ -55,10 +56,11 @@ class Neighbours(LinkListener):
 
     def link_up(self, link: Link) -> None:
         """A member more to gossip with."""
-        self._gossip.linked(link.peer, link.capabilities)
+        self._note(link)
 
     def link_down(self, link: Link, reason: str) -> None:
         """One less."""
+        self._said.pop(link.peer, None)
         self._gossip.unlinked(link.peer)
 
     def message(self, link: Link, message: Message) -> None:
@@ -68,16 +70,28 @@ class Neighbours(LinkListener):
     def tick(self, present: Iterable[NodeId]) -> None:
         """Tell the neighbours what is new, and call somebody if the links are too few.
 
-        ``present`` are the members that trackers report; without any, it is those of the gossip.
+        ``present`` are the members that trackers report; without any, it is those of the gossip,
+        first those that a tracker reported once.
         """
+        reported = list(present)
+        self._gossip.routes.vouch(reported)
         linked = {link.peer: None for link in self._links.links}
         for link in self._links.links:
-            self._gossip.linked(link.peer, link.capabilities)
+            self._note(link)
         self._carry_out(self._gossip.tick())
-        others = list(present) or list(self.known)
-        called = self._mesh.tick(linked, self._links.coming_up, others, self._clock())
+        others = reported or self._gossip.routes.vouched
+        if not reported and linked.keys() >= set(others):
+            others = list(self.known)
+        coming_up = sum(self._links.connecting(peer) for peer in self._mesh.called)
+        called = self._mesh.tick(linked, coming_up, others, self._clock())
         if called is not None:
             self._links.connect(called)
+
+    def _note(self, link: Link) -> None:
+        # Only if they are others: they may be hundreds of kilobytes, to be encoded each second.
+        if self._said.get(link.peer) is not link.capabilities:
+            self._said[link.peer] = link.capabilities
+            self._gossip.linked(link.peer, link.capabilities)
 
     def pass_on(self, peer: NodeId, body: Json) -> bool:
         """Send a signal over a neighbour; False: none knows a way."""
@@ -109,7 +123,13 @@ class Neighbours(LinkListener):
                     if link := self._links.link(peer):
                         link.send(message)
                 case Deliver(origin, body):
-                    self._deliver(origin, body)
+                    self._take_signal(origin, body)
                 case Found(request, node):
                     if request in self._answers:
                         self._answers[request][node] = None
+
+    def _take_signal(self, origin: NodeId, body: Json) -> None:
+        # Anybody can be named as its origin, and each costs a connection that may never open: what
+        # trackers pass on, who know their guests, must find room all the same.
+        if self._links.connecting(origin) or self._links.coming_up < GOSSIP_MAX_COMING_UP:
+            self._deliver(origin, body)

@@ -23,7 +23,7 @@ from dreamer.daemon.origin.faults import (
     OriginMissingError,
     fault,
 )
-from dreamer.daemon.origin.ranges import asked_range, check_range
+from dreamer.daemon.origin.ranges import asked_range, check_range, declared_size
 from dreamer.daemon.origin.urls import Urls, UrlSource
 from dreamer.protocol.ids import DIGEST_BYTES, Digest
 from dreamer.protocol.limits import (
@@ -79,10 +79,10 @@ class PresignedBucket:
         """Return the size of a key in bytes; raises OriginMissingError if it isn't there."""
         what = self._name(key)
         with self._answer(what, UrlRequest(Operation.HEAD, key)) as response:
-            size = response.headers.get("Content-Length", "")
-        if not (size.isascii() and size.isdigit()):
+            size = declared_size(response.headers.get("Content-Length", ""))
+        if size is None:
             raise OriginError(f"{what}: its server doesn't say how large it is")
-        return int(size)
+        return size
 
     def size(self, key: str) -> int | None:
         """Return the size of a key in bytes, None if it isn't there."""
@@ -133,9 +133,8 @@ class PresignedBucket:
         """Yield exactly ``length`` bytes of a key in pieces, or raise in their midst."""
         what, headers = self._name(key), {"Range": asked_range(offset, length)}
         with self._answer(what, UrlRequest(Operation.GET, key), headers) as response:
-            size = response.headers.get("Content-Length", "")
-            known = int(size) if size.isascii() and size.isdigit() else None
-            check_range(what, response.headers.get("Content-Range", ""), known, offset, length)
+            size = declared_size(response.headers.get("Content-Length", ""))
+            check_range(what, response.headers.get("Content-Range", ""), size, offset, length)
             left = length
             while left:
                 with _translated(what):

@@ -6,13 +6,21 @@ import re
 
 from dreamer.daemon.origin.faults import OriginError
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
+# 19 digits hold any size there is; Python refuses to read thousands of them.
+_NUMBER = r"[0-9]{1,19}"
+_CONTENT_LENGTH = re.compile(_NUMBER)
+_CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER})-({_NUMBER})/(?:{_NUMBER}|\*)")
 
 
 def asked_range(offset: int, length: int) -> str:
     """Return the value of a ``Range`` header."""
     # Both ends of an HTTP range are included (RFC 9110, 14.1.2).
     return f"bytes={offset}-{offset + length - 1}"
+
+
+def declared_size(content_length: str) -> int | None:
+    """Return the bytes that a ``Content-Length`` declares, None if it is none."""
+    return int(content_length) if _CONTENT_LENGTH.fullmatch(content_length) else None
 
 
 def check_range(what: str, content_range: str, size: int | None, offset: int, length: int) -> None:

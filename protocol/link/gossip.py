@@ -26,17 +26,23 @@ from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError, RemoteProtocolError
 from dreamer.protocol.ids import ManifestId, NodeId
 from dreamer.protocol.limits import (
+    GOSSIP_HELD_PER_LINK,
     GOSSIP_MAX_HOPS,
     GOSSIP_NEWS_BURST,
     GOSSIP_NEWS_PER_S,
     GOSSIP_NEWS_PER_TICK,
+    GOSSIP_NEWS_TO_ALL_PER_TICK,
     GOSSIP_SEEK_HOPS,
     GOSSIP_SEEKS_BURST,
+    GOSSIP_SEEKS_PASSED_ON_BURST,
+    GOSSIP_SEEKS_PASSED_ON_PER_S,
     GOSSIP_SEEKS_PER_S,
     GOSSIP_SEEKS_REMEMBERED,
     GOSSIP_SIGNAL_MAX_BYTES,
     GOSSIP_SIGNALS_BURST,
     GOSSIP_SIGNALS_PER_S,
+    GOSSIP_SIGNALS_TO_BURST,
+    GOSSIP_SIGNALS_TO_PER_S,
     TRACKER_SEEK_MAX_NODES,
 )
 from dreamer.protocol.link.allowance import Allowance
@@ -85,19 +91,38 @@ class _Allowances:
         default_factory=lambda: Allowance(GOSSIP_SIGNALS_PER_S, GOSSIP_SIGNALS_BURST)
     )
     signals_to: Allowance = field(
-        default_factory=lambda: Allowance(GOSSIP_SIGNALS_PER_S, GOSSIP_SIGNALS_BURST)
+        default_factory=lambda: Allowance(GOSSIP_SIGNALS_TO_PER_S, GOSSIP_SIGNALS_TO_BURST)
+    )
+    signals_for_us: Allowance = field(
+        default_factory=lambda: Allowance(GOSSIP_SIGNALS_TO_PER_S, GOSSIP_SIGNALS_TO_BURST)
     )
     seeks: Allowance = field(
         default_factory=lambda: Allowance(GOSSIP_SEEKS_PER_S, GOSSIP_SEEKS_BURST)
+    )
+    # Fewer than it may ask: one that floods must not use up what the next node takes from us.
+    seeks_passed_on: Allowance = field(
+        default_factory=lambda: Allowance(
+            GOSSIP_SEEKS_PASSED_ON_PER_S, GOSSIP_SEEKS_PASSED_ON_BURST
+        )
     )
 
 
 @dataclass
 class _Question:
-    """Who asked it (None: we did), and how many answers have gone there."""
+    """Who asked it (None: we did), and over which link each answer came (None: ours)."""
 
     asker: NodeId | None
-    answers: dict[NodeId, None] = field(default_factory=dict)
+    answers: dict[NodeId, NodeId | None] = field(default_factory=dict)
+
+    def takes(self, node: NodeId, source: NodeId | None) -> bool:
+        """Return whether an answer is new, and neither all nor this link's have been given."""
+        # One that makes up holders must leave room for those that others name.
+        from_there = sum(each == source for each in self.answers.values())
+        return (
+            node not in self.answers
+            and len(self.answers) < TRACKER_SEEK_MAX_NODES
+            and from_there < GOSSIP_HELD_PER_LINK
+        )
 
 
 class Gossip:
@@ -110,6 +135,7 @@ class Gossip:
         self._allowances: dict[NodeId, _Allowances] = {}
         self._questions: OrderedDict[bytes, _Question] = OrderedDict()
         self._turns: OrderedDict[NodeId, int] = OrderedDict()
+        self._told = 0
 
     def linked(self, peer: NodeId, capabilities: Json) -> None:
         """Note that a member is linked, or can do other things now."""
@@ -125,13 +151,22 @@ class Gossip:
 
     def tick(self) -> list[GossipCommand]:
         """Tell every neighbour what is new; call it once a second or so."""
+        self.routes.tick()
         commands: list[GossipCommand] = []
-        for peer in self.routes.neighbours:
-            for _ in range(GOSSIP_NEWS_PER_TICK):
-                news = self.routes.news(peer)
-                if news is None:
-                    break
-                commands.append(Tell(peer, Around(news)))
+        neighbours = self.routes.neighbours
+        # So many at once and no more, or a hub of a large room stands still meanwhile; whoever
+        # is not reached is the first to be told next time.
+        for number, peer in enumerate(neighbours[self._told :] + neighbours[: self._told]):
+            if len(commands) >= GOSSIP_NEWS_TO_ALL_PER_TICK:
+                self._told = (self._told + number) % len(neighbours)
+                break
+            commands += self._news(peer)
+        return commands
+
+    def _news(self, peer: NodeId) -> list[GossipCommand]:
+        commands: list[GossipCommand] = []
+        while len(commands) < GOSSIP_NEWS_PER_TICK and (news := self.routes.news(peer)) is not None:
+            commands.append(Tell(peer, Around(news)))
         return commands
 
     def signal(self, target: NodeId, body: Json) -> list[GossipCommand]:
@@ -139,16 +174,25 @@ class Gossip:
 
         One after the other, if several are tried: a neighbour that swallows signals is passed by.
         """
-        ways = self.routes.ways(target)
         data = canonical.dumps(body)
-        if not ways or len(data) > GOSSIP_SIGNAL_MAX_BYTES:
+        way = self._way(target, self.routes.ways(target))
+        if way is None or len(data) > GOSSIP_SIGNAL_MAX_BYTES:
             return []
+        return [Tell(way, Pass(self._ours, target, GOSSIP_MAX_HOPS, data))]
+
+    def _way(self, target: NodeId, ways: list[NodeId]) -> NodeId | None:
+        """Return the neighbour whose turn it is to take a signal for ``target``.
+
+        Whoever carries signals takes turns as well as who sends them: a liar that is linked with
+        everybody, and says that all others are, would else be everybody's nearest way.
+        """
+        if target in ways or not ways:
+            return target if ways else None
         turn = self._turns.pop(target, 0)
         self._turns[target] = turn + 1
         if len(self._turns) > GOSSIP_SEEKS_REMEMBERED:
             self._turns.popitem(last=False)
-        way = ways[turn % len(ways)]
-        return [Tell(way, Pass(self._ours, target, GOSSIP_MAX_HOPS, data))]
+        return ways[turn % len(ways)]
 
     def seek(self, request: bytes, manifest_id: ManifestId) -> list[GossipCommand]:
         """Ask who holds a model; ``Found`` follows for each answer. ``request`` is random."""
@@ -175,7 +219,7 @@ class Gossip:
             case Seek():
                 return self._answer(peer, message, allowed, now)
             case Held(request, node):
-                return self._held(request, NodeId(node))
+                return self._held(request, NodeId(node), peer)
         return []
 
     def _pass(
@@ -185,14 +229,17 @@ class Gossip:
         if len(said.body) > GOSSIP_SIGNAL_MAX_BYTES:
             raise RemoteProtocolError(f"a signal of {len(said.body)} bytes to pass on")
         target, origin = NodeId(said.target), NodeId(said.origin)
-        if origin == self._ours or not allowed.signals_from.take(now):
+        if origin == self._ours:
             return []
         if target == self._ours:
-            return _delivered(origin, said.body)
-        ways = [way for way in self.routes.ways(target) if way not in (peer, origin)]
-        if said.hops <= 1 or not ways or not self._allowances[ways[0]].signals_to.take(now):
+            return _delivered(origin, said.body) if allowed.signals_for_us.take(now) else []
+        if said.hops <= 1 or not allowed.signals_from.take(now):
             return []
-        return [Tell(ways[0], Pass(origin, target, said.hops - 1, said.body))]
+        ways = [way for way in self.routes.ways(target) if way not in (peer, origin)]
+        way = self._way(target, ways)
+        if way is None or not self._allowances[way].signals_to.take(now):
+            return []
+        return [Tell(way, Pass(origin, target, said.hops - 1, said.body))]
 
     def _answer(
         self, peer: NodeId, said: Seek, allowed: _Allowances, now: float
@@ -206,19 +253,17 @@ class Gossip:
         self._remember(said.request, peer)
         commands: list[GossipCommand] = []
         if self._holds(ManifestId(said.manifest)):
-            commands += self._held(said.request, self._ours)
-        if said.hops > 1:
+            commands += self._held(said.request, self._ours, None)
+        if said.hops > 1 and allowed.seeks_passed_on.take(now):
             further = Seek(said.request, said.manifest, said.hops - 1)
             commands += [Tell(one, further) for one in self.routes.neighbours if one != peer]
         return commands
 
-    def _held(self, request: bytes, node: NodeId) -> list[GossipCommand]:
+    def _held(self, request: bytes, node: NodeId, source: NodeId | None) -> list[GossipCommand]:
         question = self._questions.get(request)
-        if question is None or node in question.answers:
+        if question is None or not question.takes(node, source):
             return []
-        if len(question.answers) >= TRACKER_SEEK_MAX_NODES:
-            return []
-        question.answers[node] = None
+        question.answers[node] = source
         if question.asker is None:
             return [Found(request, node)]
         return [Tell(question.asker, Held(request, node))]

@@ -16,9 +16,11 @@ from typing import Protocol
 from dreamer.protocol.ids import NodeId
 from dreamer.protocol.limits import (
     MESH_INTERVAL_S,
+    MESH_PAUSE_MAX_S,
     MESH_REMEMBERED_NODES,
     MESH_RETRY_MAX_S,
     MESH_RETRY_S,
+    MESH_VAIN_CALLS,
 )
 
 
@@ -42,6 +44,12 @@ class Mesh:
         self._rng = rng
         self._due: float | None = None
         self._tried: OrderedDict[NodeId, tuple[int, float]] = OrderedDict()
+        self._vain_calls = 0
+
+    @property
+    def called(self) -> Collection[NodeId]:
+        """Whom it called, and who was not linked since."""
+        return self._tried.keys()
 
     def tick(
         self,
@@ -50,9 +58,14 @@ class Mesh:
         present: Sequence[NodeId],
         now: float,
     ) -> NodeId | None:
-        """Return whom to call now, None for nobody. ``present`` are the others in the room."""
+        """Return whom to call now, None for nobody. ``present`` are the others in the room.
+
+        ``coming_up`` counts the links to those in ``called`` alone: whoever only pretends to link
+        with us must not keep us from others.
+        """
         for node in linked:
-            self._tried.pop(node, None)
+            if self._tried.pop(node, None) is not None:
+                self._vain_calls, self._due = 0, None
         if len(linked) + coming_up >= self._wanted or not present:
             self._due = None
             return None
@@ -60,11 +73,15 @@ class Mesh:
             self._due = now + self._pause_s()
         if now < self._due:
             return None
+        self._vain_calls += 1
         self._due = now + self._pause_s()
         return self._choose(linked, present, now)
 
     def _pause_s(self) -> float:
-        return MESH_INTERVAL_S * self._rng.uniform(0.0, 2.0)
+        # A node whose network lets nobody through would else go on calling a large room for ever.
+        doublings = min(16, max(0, self._vain_calls - MESH_VAIN_CALLS))
+        pause_s = min(MESH_PAUSE_MAX_S, MESH_INTERVAL_S * 2.0**doublings)
+        return pause_s * self._rng.uniform(0.0, 2.0)
 
     def _choose(
         self, linked: Collection[NodeId], present: Sequence[NodeId], now: float

@@ -257,6 +257,14 @@ class RegistryIs:
     digest: bytes
 
 
+@dataclass(frozen=True)
+class Revoked:
+    """A node was removed from the room: ``rooms.revocations.Revocation`` as canonical JSON."""
+
+    kind: ClassVar[int] = 45
+    statement: bytes
+
+
 Message = (
     Hello
     | Ping
@@ -283,6 +291,7 @@ Message = (
     | Seek
     | Held
     | RegistryIs
+    | Revoked
 )
 
 _KINDS: dict[int, type[Message]] = {cls.kind: cls for cls in get_args(Message)}

@@ -8,11 +8,14 @@ says. Two rules keep news of a lost node from going round in circles for long, a
 
 Everything but the neighbours themselves is hearsay: a member that lies can have signals sent to
 nowhere, or make up members. The handshake of a link finds out who really is at its other end.
+Two more rules keep what one liar can do small: who is vouched for (a tracker reported it, or it was
+linked) displaces whoever is only hearsay once the tables are full, and news beyond what a room can
+need is learned slowly, the latest word on each node only, so that flipping costs nobody else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dreamer.protocol import canonical
@@ -22,6 +25,8 @@ from dreamer.protocol.ids import NodeId, from_hex
 from dreamer.protocol.limits import (
     GOSSIP_CAPABILITIES_MAX_BYTES,
     GOSSIP_CAPABILITIES_PER_LINK_BYTES,
+    GOSSIP_CHANGES_BURST,
+    GOSSIP_CHANGES_PER_TICK,
     GOSSIP_MAX_HOPS,
     GOSSIP_MAX_NODES,
     GOSSIP_NEWS_MAX_BYTES,
@@ -44,9 +49,14 @@ class Told:
 
 @dataclass
 class _Neighbour:
-    """What one neighbour says (``heard``), and what it has been told."""
+    """What one neighbour says (``heard``), and what it has been told.
+
+    ``waiting`` is what it says beyond ``changes_left``: the latest word on each node.
+    """
 
     heard: dict[NodeId, Told]
+    waiting: dict[NodeId, Told] = field(default_factory=dict)
+    changes_left: int = GOSSIP_CHANGES_BURST
     told: dict[NodeId, Told] = field(default_factory=dict)
     untold: dict[NodeId, None] = field(default_factory=dict)
     capabilities_bytes: int = 0
@@ -63,6 +73,7 @@ class Routes:
         # Both are worked out when they are asked for: a change may concern a thousand nodes.
         self._nearest: dict[NodeId, NodeId] = {}
         self._shown: dict[NodeId, Json] | None = None
+        self._vouched: dict[NodeId, None] = {}
 
     @property
     def neighbours(self) -> list[NodeId]:
@@ -88,8 +99,23 @@ class Routes:
         ]
         return [peer for _, peer in sorted(found)]
 
+    @property
+    def vouched(self) -> list[NodeId]:
+        """The members that can be reached and that not only gossip knows of."""
+        return [node for node in self._known if node in self._vouched]
+
+    def vouch(self, nodes: Iterable[NodeId]) -> None:
+        """Note nodes as members: a tracker reports them, or they have proved it on a link.
+
+        They stay so when the tracker is lost: that is when it counts.
+        """
+        self._vouched.update(dict.fromkeys(nodes))
+        while len(self._vouched) > 2 * GOSSIP_MAX_NODES:
+            del self._vouched[next(iter(self._vouched))]
+
     def linked(self, peer: NodeId, capabilities: bytes) -> None:
         """Note that a link is up, or that a neighbour's capabilities have changed."""
+        self.vouch([peer])
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
             neighbour = self._neighbours[peer] = _Neighbour({})
@@ -113,13 +139,18 @@ class Routes:
         if neighbour is None:
             return
         for told in _parse(data):
-            if told.node in (self._ours, peer):
-                continue
-            hops = told.hops + 1
-            if told.hops == _GONE or hops > GOSSIP_MAX_HOPS:
-                self._unlearn(neighbour, told.node)
-            else:
-                self._learn(neighbour, Told(told.node, hops, told.capabilities))
+            if told.node not in (self._ours, peer):
+                neighbour.waiting[told.node] = told
+        self._learn_waiting(neighbour)
+        while len(neighbour.waiting) > GOSSIP_CHANGES_BURST:
+            del neighbour.waiting[next(iter(neighbour.waiting))]
+
+    def tick(self) -> None:
+        """Learn some of what waits; call it once a second or so."""
+        for neighbour in self._neighbours.values():
+            left = neighbour.changes_left + GOSSIP_CHANGES_PER_TICK
+            neighbour.changes_left = min(left, GOSSIP_CHANGES_BURST)
+            self._learn_waiting(neighbour)
 
     def news(self, peer: NodeId) -> bytes | None:
         """Return what a neighbour is yet to be told, as much as one message takes; None: nothing.
@@ -156,9 +187,19 @@ class Routes:
             self._nearest[node] = self.ways(node)[0]
         return self._neighbours[self._nearest[node]].heard[node]
 
+    def _learn_waiting(self, neighbour: _Neighbour) -> None:
+        while neighbour.waiting and neighbour.changes_left > 0:
+            neighbour.changes_left -= 1
+            told = neighbour.waiting.pop(next(iter(neighbour.waiting)))
+            hops = told.hops + 1
+            if told.hops == _GONE or hops > GOSSIP_MAX_HOPS:
+                self._unlearn(neighbour, told.node)
+            else:
+                self._learn(neighbour, Told(told.node, hops, told.capabilities))
+
     def _learn(self, neighbour: _Neighbour, told: Told) -> None:
         old = neighbour.heard.get(told.node)
-        if old is None and told.hops > 1 and not self._has_room_for(neighbour, told.node):
+        if old is None and told.hops > 1 and not self._make_room(neighbour, told.node):
             return
         fits = neighbour.capabilities_bytes + len(told.capabilities)
         if old is not None:
@@ -172,12 +213,26 @@ class Routes:
         if told != old:
             self._changed(told.node)
 
-    def _has_room_for(self, neighbour: _Neighbour, node: NodeId) -> bool:
-        # A member could otherwise make up others without end.
-        is_known = node in self._known
-        return len(neighbour.heard) < GOSSIP_MAX_NODES and (
-            is_known or len(self._known) < GOSSIP_MAX_NODES
-        )
+    def _make_room(self, neighbour: _Neighbour, node: NodeId) -> bool:
+        """Return whether there is room for another node, after letting hearsay go for a member."""
+        # A member could otherwise make up others without end, and keep real ones out with them.
+        if len(neighbour.heard) >= GOSSIP_MAX_NODES:
+            other = self._hearsay(neighbour.heard) if node in self._vouched else None
+            if other is None:
+                return False
+            self._unlearn(neighbour, other)
+        if node not in self._known and len(self._known) >= GOSSIP_MAX_NODES:
+            other = self._hearsay(self._known) if node in self._vouched else None
+            if other is None:
+                return False
+            for each in self._neighbours.values():
+                self._unlearn(each, other)
+        return True
+
+    def _hearsay(self, nodes: Iterable[NodeId]) -> NodeId | None:
+        """Return one that nobody vouches for; neighbours are vouched for always."""
+        out_of = (n for n in nodes if n not in self._vouched and n not in self._neighbours)
+        return next(out_of, None)
 
     def _unlearn(self, neighbour: _Neighbour, node: NodeId) -> None:
         if (old := neighbour.heard.pop(node, None)) is not None:

@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
@@ -14,8 +14,10 @@ from dreamer.protocol.errors import (
     RemoteError,
 )
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.limits import REGISTRY_CAS_ATTEMPTS
+from dreamer.protocol.limits import REGISTRY_CAS_ATTEMPTS, REGISTRY_MAX_SERIAL_GAP
 from dreamer.protocol.registry.changes import Author, MoveAlias, Publish, RemoveAlias
+from dreamer.protocol.registry.document import Document, Published, parse
+from dreamer.protocol.registry.records import sign
 from dreamer.protocol.registry.statements import ModelEntry
 from dreamer.protocol.rooms.keys import SigningKey
 
@@ -153,6 +155,43 @@ async def test_change_puts_back_what_was_seen_where_a_document_is_unusable(damag
     # Another node, which saw nothing before, reads what it wrote.
     assert (await client(store, 2).refresh()).registry.aliases == {"prod": entry(1).manifest_id}
     assert "putting back" in caplog.text
+
+
+async def test_change_loses_nothing_of_a_store_that_only_looks_old():
+    store, elsewhere = MemoryStore(), MemoryStore()
+    ahead = client(elsewhere, 2)
+    await ahead.change(Publish(entry(1)))
+    await ahead.change(Publish(entry(2)))
+    # A member's copy, with more changes than the store has, came while that was away.
+    one = client(store, seen=parse(elsewhere.versions[-1], ROOM))
+    await client(store, 3).change(Publish(entry(3)))
+    with pytest.raises(ForbiddenError, match="old registry"):
+        await one.refresh()
+    after = await one.change(Publish(entry(4)))
+    assert {model.name for model in after.registry.models.values()} == {
+        entry(number).name for number in (1, 2, 3, 4)
+    }
+
+
+async def test_copy_that_would_make_less_believed_is_not_stored():
+    key, gap = SigningKey(b"\1" * 32), REGISTRY_MAX_SERIAL_GAP
+
+    def document(*serials):
+        records = [
+            sign(entry(number), ROOM, key, NOW, serial) for number, serial in enumerate(serials, 1)
+        ]
+        models = {record.said.manifest_id: Published(record) for record in records}
+        members = {NodeId(key.public): ([key.public.hex()],)}
+        return replace(Document(ROOM), members=members, models=models, serial=max(serials))
+
+    # Each bridges the leap of a member's serials with another record; the newer of both, nothing.
+    store = MemoryStore()
+    store.versions.append(document(1, gap, 2 * gap).encode())
+    one = client(store)
+    with pytest.raises(ForbiddenError):
+        await one.learn(document(1, 2 * gap, gap).encode())
+    assert len(store.versions) == 1
+    assert len((await one.refresh()).registry.models) == 3
 
 
 async def test_change_that_was_made_before_still_repairs_what_the_store_holds():

@@ -17,6 +17,7 @@ from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import ConflictError, InputError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
+from dreamer.protocol.limits import REGISTRY_LEARN_INTERVAL_MAX_S, REGISTRY_LEARN_INTERVAL_S
 from dreamer.protocol.link.gossip import GOSSIP
 from dreamer.protocol.link.messages import GetObject, ObjectPiece, Ping, Refuse, RegistryIs
 from dreamer.protocol.registry.changes import Author, MoveAlias, Publish
@@ -54,7 +55,7 @@ class Member:
         self.id = NodeId(key.public)
         self.tasks = TaskSet()
         self.objects = ObjectFetcher(itertools.count(1))
-        self.pauses = 0
+        self.pauses: list[float] = []
         self.wanted = True
         self.capabilities = {GOSSIP: 1} if capabilities is None else capabilities
         self.registry = RegistryClient(
@@ -75,7 +76,7 @@ class Member:
         self.kept.append(data)
 
     async def _pause(self, seconds: float) -> None:
-        self.pauses += 1
+        self.pauses.append(seconds)
 
     async def change(self, *changes) -> None:
         await self.registry.change(*changes)
@@ -146,7 +147,7 @@ async def test_what_one_has_the_other_learns_when_they_link(members) -> None:
     meet(a, b)
     await b.idle()
     assert await b.names() == {"model1"}
-    assert b.pauses == 1
+    assert b.pauses == [REGISTRY_LEARN_INTERVAL_S]
 
 
 async def test_a_change_is_told_to_who_is_linked(members) -> None:
@@ -210,6 +211,24 @@ async def test_junk_that_has_its_hash_is_refused(members) -> None:
     await b.idle()
     assert await b.names() == set()
     assert not b.exchange._fetching
+
+
+async def test_who_goes_on_with_junk_is_asked_ever_more_seldom(members) -> None:
+    a, b = members(1), members(2)
+    meet(a, b)
+    left = iter(range(7))
+
+    async def tell_more(seconds: float) -> None:
+        b.pauses.append(seconds)
+        if (number := next(left, None)) is not None:
+            a.exchange.hold(b'{"format":"junk %d"}' % number)
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+    b.exchange._sleep = tell_more
+    a.exchange.hold(b"junk")
+    await b.idle()
+    assert b.pauses == [4.0, 8.0, 16.0, 32.0, *[REGISTRY_LEARN_INTERVAL_MAX_S] * 4]
 
 
 async def test_a_lost_link_is_forgotten(members) -> None:

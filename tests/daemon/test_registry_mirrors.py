@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from random import Random
 
 import pytest
 
+from dreamer.daemon.registry import RegistryClient
 from dreamer.daemon.registry_documents import TrackerDocuments
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import ConflictError, ForbiddenError, RemoteError
-from dreamer.protocol.ids import RoomId
+from dreamer.protocol.ids import ManifestId, NodeId, RoomId
+from dreamer.protocol.registry.changes import Author, Publish
 from dreamer.protocol.registry.document import Document, parse
+from dreamer.protocol.registry.statements import ModelEntry
 from dreamer.protocol.rooms.card import RoomCard
+from dreamer.protocol.rooms.keys import SigningKey
 
 ROOM = RoomId(b"R" * 32)
+WRITERS, TURNS = 4, 5
 URLS = ("http://one", "http://two", "http://three")
 
 
@@ -174,6 +180,36 @@ async def test_one_mirror_that_refuses_keeps_no_other_from_its_copy(house):
     assert house.serials() == [4, None, 4]
 
 
+async def test_mirror_that_hangs_keeps_no_other_from_its_copy(house):
+    house.trackers[1].hangs = True
+    etag = await house.documents.write(document(1), None)
+    etag = await house.documents.write(document(2), etag)
+    async with asyncio.timeout(10):
+        while house.trackers[2].serial != 2:
+            await asyncio.sleep(0.01)
+    assert house.serials() == [2, None, 2]
+    await house.tasks.close()
+
+
+async def test_mirror_that_hangs_is_not_waited_for_when_another_has_a_copy(house, monkeypatch):
+    monkeypatch.setattr("dreamer.daemon.registry_documents.REGISTRY_FIRST_WAIT_S", 0.05)
+    await house.documents.write(document(3), None)
+    await house.settle()
+    house.trackers[0].connected, house.trackers[1].hangs = False, True
+    async with asyncio.timeout(10):
+        found = await house.documents.read()
+    assert found == (document(3), "http://three/1")
+
+
+@pytest.mark.parametrize("evil", [b"[" * 2**22, document(1)], ids=["rubbish", "older"])
+async def test_evil_mirror_is_passed_over_for_one_that_has_more(house, evil):
+    await house.documents.write(document(3), None)
+    await house.settle()
+    house.trackers[1].versions.append(evil)
+    house.trackers[0].connected = False
+    assert await house.documents.read() == (document(3), "http://three/1")
+
+
 async def test_members_that_may_not_publish_leave_mirrors_alone():
     house = House(mirrors=False)
     house.trackers[0].versions = [document(4)]
@@ -245,3 +281,77 @@ async def test_room_with_one_tracker_has_no_mirrors_and_says_nothing_of_a_first(
         await documents.read()
     with pytest.raises(RemoteError, match="no tracker"):
         await TrackerDocuments(card, [], True, Random(1), TaskSet()).read()
+
+
+class Lasting(Tracker):
+    """A tracker whose ETags never come again, not even after it has lost everything."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.lost = 0
+
+    def lose(self) -> None:
+        self.lost += len(self.versions)
+        self.versions.clear()
+
+    def etag(self) -> str | None:
+        return f"{self.url}/{self.lost + len(self.versions)}" if self.versions else None
+
+    async def read_registry(self):
+        self._check()
+        await asyncio.sleep(0)
+        return (self.body, self.etag()) if self.body else None
+
+    async def write_registry(self, body, etag):
+        self._check()
+        await asyncio.sleep(0)
+        if etag != self.etag():
+            raise ConflictError("somebody else was first")
+        self.versions.append(body)
+        return self.etag()
+
+
+@dataclass(frozen=True)
+class Publisher:
+    node_id: NodeId
+    roles: tuple[str, ...] = ("publisher",)
+
+
+async def test_writers_at_two_trackers_lose_no_change_even_if_the_first_loses_its_data():
+    trackers, tasks = [Lasting(url) for url in URLS[:2]], TaskSet()
+    card = RoomCard(ROOM, "team", URLS[:2], None, None, b"s" * 32)
+
+    async def pause(seconds: float) -> None:
+        await asyncio.sleep(seconds / 100)
+
+    def client(number: int) -> RegistryClient:
+        key = SigningKey(bytes([number]) * 32)
+        documents = TrackerDocuments(card, trackers, True, Random(number), tasks, pause)
+        return RegistryClient(
+            *(ROOM, documents, Author(key, [key.public.hex()])),
+            lambda room, chain, now: Publisher(NodeId(bytes.fromhex(chain[0]))),
+            rng=Random(number),
+            sleep=pause,
+        )
+
+    async def write(number: int) -> None:
+        one = client(number)
+        for turn in range(TURNS):
+            model = ManifestId(bytes([number, turn]) * 16)
+            entry = ModelEntry(model, f"m{number}-{turn}", 1, 1, "files")
+            while True:
+                try:
+                    await one.change(Publish(entry))
+                except ConflictError:
+                    # Nothing was changed, and it is said so: the person tries again.
+                    continue
+                break
+            if (number, turn) == (1, TURNS // 2):
+                trackers[0].lose()
+
+    await asyncio.gather(*(write(number) for number in range(1, WRITERS + 1)))
+    found = (await client(99).refresh()).registry
+    assert len(found.models) == WRITERS * TURNS
+    while tasks._tasks:
+        await asyncio.gather(*tasks._tasks, return_exceptions=True)
+    assert trackers[1].body == trackers[0].body

@@ -20,7 +20,9 @@ from dreamer.daemon.rooms import RoomBook
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
+from dreamer.protocol import canonical
 from dreamer.protocol.errors import ForbiddenError
+from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.documents import Documents
 
@@ -126,3 +128,13 @@ async def test_members_are_removed_one_after_another(nodes) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while session.present.keys() - {a.identity.node_id}:
                 await asyncio.sleep(STEP_S)
+
+
+async def test_removed_member_is_not_called_again_though_others_still_name_it(nodes) -> None:
+    a, b, _ = nodes
+    async with a.inside() as session:
+        chain = chain_to_json(b.book.list()[0].chain)
+        session._members.verify(canonical.dumps({"chain": chain}))
+        assert not session.links.banned(b.identity.node_id)
+        await session.remove_member(b.identity.node_id.hex())
+        assert session.links.banned(b.identity.node_id)

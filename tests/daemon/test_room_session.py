@@ -26,7 +26,7 @@ from dreamer.daemon.rooms import Membership
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
-from dreamer.daemon.transport.vocabulary import ControlReceived, LinkOpened
+from dreamer.daemon.transport.vocabulary import ControlReceived, LinkOpened, SendControl
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import (
     AmbiguousError,
@@ -39,7 +39,7 @@ from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.limits import ROOM_MAX_REVOCATIONS
 from dreamer.protocol.link import handshake, negotiation
 from dreamer.protocol.link.handshake import Fingerprints, Party
-from dreamer.protocol.link.messages import encode
+from dreamer.protocol.link.messages import Revoked, decode, encode
 from dreamer.protocol.registry.changes import Author, Publish, apply
 from dreamer.protocol.registry.document import Document, parse
 from dreamer.protocol.registry.membership import member_verifier
@@ -49,7 +49,7 @@ from dreamer.protocol.rooms.card import RoomCard
 from dreamer.protocol.rooms.certificate import ALL_ROLES, invitation, node_certificate
 from dreamer.protocol.rooms.keys import SigningKey
 from dreamer.protocol.rooms.membership import chain_to_json
-from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.rooms.revocations import Revocation, parse_revocation
 
 NOW = 1_700_000_000.0
 ROOM_SEED = b"\1" * 32
@@ -139,12 +139,25 @@ class Transport:
 
     def __init__(self) -> None:
         self.last = 0
+        self.sent: list[object] = []
 
     def new_link(self) -> int:
         self.last += 1
         return self.last
 
-    def send(self, command) -> None: ...
+    def send(self, command) -> None:
+        self.sent.append(command)
+
+    def told(self) -> dict[int, list[Revocation]]:
+        """Return the revocations that were sent, by the number of the link."""
+        found: dict[int, list[Revocation]] = {}
+        for command in self.sent:
+            if isinstance(command, SendControl):
+                message = decode(command.data)
+                if isinstance(message, Revoked):
+                    one = parse_revocation(canonical.loads(message.statement))
+                    found.setdefault(command.link, []).append(one)
+        return found
 
 
 class PlayedRoom(RoomSession):
@@ -154,7 +167,7 @@ class PlayedRoom(RoomSession):
         made = super()._session(url)
         return PlayedTracker(url, made._on_event)
 
-    def link(self, person: Person) -> bool:
+    def link(self, person: Person, **says: object) -> bool:
         """Bring up a link to a member, as far as it is let; return whether it is up."""
         ours = self._parts.identity
         if ours.node_id < person.id:
@@ -168,7 +181,7 @@ class PlayedRoom(RoomSession):
             ROOM,
             person.key,
             canonical.dumps({"chain": chain_to_json(person.chain)}),
-            canonical.dumps({"name": "guest"}),
+            canonical.dumps({"name": "guest", **says}),
         )
         hello = handshake.hello(party, ours.node_id, Fingerprints(far, near))
         self.links.transport_event(ControlReceived(number, encode(hello)))
@@ -183,7 +196,12 @@ class Home:
         self.library = Library()
         self.tasks = TaskSet()
 
-    def session(self, person: Person | None = None, seed: bytes | None = ROOM_SEED) -> PlayedRoom:
+    def session(
+        self,
+        person: Person | None = None,
+        seed: bytes | None = ROOM_SEED,
+        trackers: tuple[str, ...] = (ONE, TWO),
+    ) -> PlayedRoom:
         person = person or creator()
         parts = RoomParts(
             identity=NodeIdentity(person.key),
@@ -199,7 +217,7 @@ class Home:
             rng=Random(1),
             tasks=self.tasks,
         )
-        card = RoomCard(ROOM, "team", (ONE, TWO), None, None, b"s" * 32)
+        card = RoomCard(ROOM, "team", trackers, None, None, b"s" * 32)
         return PlayedRoom(Membership(card, person.chain, seed), parts)
 
 
@@ -337,6 +355,44 @@ async def test_removal_needs_a_tracker_that_takes_note(session, monkeypatch) -> 
     session.sessions[1].connected, session.sessions[1].deaf = True, False
     await session.remove_member(victim.id.hex())
     assert session.links.links == []
+
+
+async def test_without_trackers_a_removal_is_told_over_links(home) -> None:
+    session = home.session(trackers=())
+    victim, other = guest(10), guest(11)
+    for person in (victim, other):
+        assert session.link(person, gossip=1)
+    kept = session.links.link(other.id)
+    assert await session.remove_member(victim.id.hex()) == victim.id
+    assert session.links.links == [kept]
+    (told,) = session._parts.transport.told()[kept.number]
+    assert told.node_id == victim.id
+    # Who links later hears of it too; who was removed is not linked again.
+    late = guest(12)
+    assert session.link(late, gossip=1)
+    assert session._parts.transport.told()[session.links.link(late.id).number] == [told]
+    assert not session.link(victim, gossip=1)
+
+
+async def test_without_trackers_a_removal_that_a_member_tells_counts(home) -> None:
+    session = home.session(guest(13), seed=None, trackers=())
+    victim, teller = guest(10), guest(11)
+    for person in (victim, teller):
+        assert session.link(person, gossip=1)
+    link = session.links.link(teller.id)
+    for one in (revocation(teller, by=victim), revocation(victim)):
+        statement = canonical.dumps(one.to_json())
+        session.links.transport_event(ControlReceived(link.number, encode(Revoked(statement))))
+    # What proves nothing removes nobody, and costs its teller nothing.
+    assert session.links.links == [link]
+
+
+async def test_without_trackers_an_admin_who_was_removed_removes_nobody(home) -> None:
+    admin = guest(10, "admin")
+    session = home.session(admin, seed=None, trackers=())
+    session._revoke(revocation(admin))
+    with pytest.raises(ForbiddenError, match="removed itself"):
+        await session.remove_member(guest(11).id.hex())
 
 
 @pytest.mark.parametrize(

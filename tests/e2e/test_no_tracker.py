@@ -85,9 +85,6 @@ def test_a_room_without_tracker_is_made_and_joined_offline(pair):
         (room,) = node.dreamer("room", "list")["rooms"]
         assert (room["name"], room["trackers"], room["connected"]) == ("cave", [], False)
     assert "none" in pair[0].try_dreamer("room", "list").out
-    refused = pair[0].try_dreamer("room", "remove", "cave", "0" * 64)
-    assert refused.status == 1
-    assert "no tracker that could tell the others" in refused.err
 
 
 def test_texts_by_command_link_two_nodes_and_a_model_moves(cave, pair):
@@ -198,6 +195,30 @@ def test_a_third_node_linked_to_one_finds_the_other(cave, pair):
     connect(c, a)
     until(lambda: "at-b" in aliases(c), "the registry", WAIT_S)
     assert c.dreamer("pull", "at-b")["manifest_id"] == pushed["manifest_id"]
+
+
+def test_a_removed_node_is_out_for_all_that_hear_of_it(cave):
+    f, g, h = (cave.node(name) for name in "FGH")
+    f.dreamer("room", "create", "den", "--no-tracker")
+    for node in (g, h):
+        node.dreamer("room", "join", f.dreamer("room", "invite", "den")["token"])
+    connect(f, h)
+    until(lambda: Dreamer(h.home).peers(), "the link", WAIT_S)
+    removed = f.dreamer("room", "remove", "den", Dreamer(f.home).peers()[0].node_id)
+    assert removed["removed"] == Dreamer(h.home).status()["node_id"]
+    until(lambda: not Dreamer(h.home).peers(), "the link to end", WAIT_S)
+    # G was not linked to anybody at that time, and F restarts before it tells G.
+    f.process.stop()
+    f.start()
+    connect(f, g)
+    offer = Dreamer(g.home).offer_link().text
+    answer = Dreamer(h.home).take_meeting_text(offer)
+    assert isinstance(answer, MeetingText)
+    with pytest.raises(RemoteError, match="revoked"):
+        Dreamer(g.home).take_meeting_text(answer.text)
+    refused = g.try_dreamer("room", "remove", "den", Dreamer(g.home).peers()[0].node_id)
+    assert refused.status == 1
+    assert "only admins may remove" in refused.err
 
 
 def test_nodes_whose_tracker_is_gone_link_right_after_their_start(cave, tmp_path_factory):

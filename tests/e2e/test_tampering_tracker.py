@@ -19,6 +19,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from dreamer.daemon.client import Dreamer
 from dreamer.protocol.link.messages import Hello, decode
+from dreamer.simulations import loopback
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.documents import Documents
 
@@ -30,11 +31,39 @@ ROOM = "betrayed"
 NOT_PROVEN = "somebody sits between the two ends"
 
 
+class Pipe:
+    """Hands messages on to an end that may not be open yet, nor even be known.
+
+    Which of the two ends opens first is chance: what the first one says must not be lost.
+    """
+
+    def __init__(self, heard: list[bytes]) -> None:
+        self._heard = heard
+        self._waiting: list[bytes] = []
+        self._sink = None
+
+    def lead_to(self, sink) -> None:
+        self._sink = sink
+        sink.on("open", self._flush)
+        self._flush()
+
+    def take(self, data: bytes) -> None:
+        self._heard.append(data)
+        self._waiting.append(data)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._sink is not None and self._sink.readyState == "open":
+            for data in self._waiting:
+                self._sink.send(data)
+            self._waiting.clear()
+
+
 class Middle:
     """What the tracker keeps of one attempt to link: an end towards each of the two nodes."""
 
     def __init__(self, heard: list[bytes]) -> None:
-        self.heard = heard
+        self._heard = heard
         self.offerer, self.answerer = (
             RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2)
         )
@@ -42,20 +71,16 @@ class Middle:
             "control": self.answerer.createDataChannel("control"),
             "bulk": self.answerer.createDataChannel("bulk", ordered=False),
         }
+        self._to_offerer = {label: Pipe(heard) for label in self._ours}
+        for label, channel in self._ours.items():
+            channel.on("message", self._to_offerer[label].take)
         self.offerer.on("datachannel", self._join)
 
     def _join(self, theirs) -> None:
-        ours = self._ours[theirs.label]
-        for source, sink in ((theirs, ours), (ours, theirs)):
-            source.on("message", self._hand_on(sink))
-
-    def _hand_on(self, sink):
-        def hand_on(data: bytes) -> None:
-            self.heard.append(data)
-            if sink.readyState == "open":
-                sink.send(data)
-
-        return hand_on
+        self._to_offerer[theirs.label].lead_to(theirs)
+        to_answerer = Pipe(self._heard)
+        to_answerer.lead_to(self._ours[theirs.label])
+        theirs.on("message", to_answerer.take)
 
     async def offer(self, sdp: str) -> str:
         """Take the offer of one; return ours to the other."""
@@ -135,12 +160,7 @@ async def tampering(data: Path):
 
 async def until(happened, what: str) -> None:
     """Wait until something that blocks to find out says yes."""
-    try:
-        async with asyncio.timeout(WAIT_S):
-            while not await asyncio.to_thread(happened):
-                pass
-    except TimeoutError:
-        pytest.fail(f"{what} did not happen within {WAIT_S} s")
+    await asyncio.to_thread(loopback.until, happened, what, WAIT_S)
 
 
 def linked(node) -> bool:

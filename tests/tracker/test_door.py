@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import socket
 import time
 from contextlib import asynccontextmanager
 
@@ -13,10 +15,13 @@ import pytest
 from dreamer.protocol.limits import (
     TRACKER_DEAD_AFTER_S,
     TRACKER_HEARTBEAT_S,
+    TRACKER_KERNEL_BUFFER_BYTES,
     TRACKER_REQUEST_HEAD_MAX_BYTES,
     TRACKER_REQUEST_HEAD_TIMEOUT_S,
     TRACKER_SWEEP_INTERVAL_S,
 )
+from dreamer.tracker import public_socket
+from dreamer.tracker.app import Tracker
 from dreamer.tracker.door import Door
 from dreamer.tracker.handshake import opening
 from dreamer.tracker.places import Places
@@ -118,6 +123,14 @@ async def test_frames_that_come_with_the_upgrade_are_heard(running):
         (b"Upgrade: WebSocket\r\n", b"", b"426"),
         (b"Host: x", b"Host : x", b"400"),
         (b"Host: x", b"Host: x\r\nContent-Length: 0", b"426"),
+        # What one reader takes for one header and another for two, or for either of two.
+        (b"Host: x", b"Host: x\r\nHost: y", b"400"),
+        (b"Host: x", b"Host: x\nContent-Length: 5", b"400"),
+        (b"Host: x", b"Host: x\0", b"400"),
+        (b"Host: x", b"Host: x\r\nA: b\r\n c: d", b"400"),
+        (b"Host: x", b"Host: x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"400"),
+        (b"Host: x", b"Host: x\r\nSec-WebSocket-Version: 8", b"426"),
+        (b"HTTP/1.1", b"HTTP/1.0", b"426"),
         (b"Host: x", b"Host: x\r\nA: " + b"x" * TRACKER_REQUEST_HEAD_MAX_BYTES, b"431"),
     ],
 )
@@ -129,6 +142,36 @@ async def test_what_is_no_upgrade_gets_an_answer_of_http(running, old, new, stat
         await raw.rest()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Connection: keep-alive, Upgrade", b"CONNECTION: Upgrade\r\nconnection: keep-alive"),
+        (b"/announce", b"/announce?x=1"),
+        (b"/announce", b"/"),
+        (b"GET", b"\r\n\r\n\r\nGET"),
+    ],
+)
+async def test_upgrade_may_be_written_in_several_ways(running, old, new):
+    async with connected(running.url) as raw:
+        raw.send(UPGRADE.replace(old, new, 1))
+        assert (await raw.head()).startswith(b"HTTP/1.1 101 ")
+
+
+async def test_second_request_on_a_connection_is_not_answered(running):
+    """It could be an upgrade, when the door doesn't listen any more."""
+    async with connected(running.url) as raw:
+        raw.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + UPGRADE)
+        heard = await raw.rest()
+        assert heard.count(b"HTTP/1.1 ") == 1
+        assert b"\r\nConnection: close\r\n" in heard
+
+
+def test_upgrade_with_a_body_is_none_of_ours():
+    assert opening(UPGRADE.removesuffix(b"\r\n\r\n")) is not None
+    with_body = UPGRADE.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked")
+    assert opening(with_body) is None
+
+
 def test_version_that_is_spoken_is_named():
     found = opening(UPGRADE.replace(b": 13", b": 99").removesuffix(b"\r\n\r\n"))
     assert found is not None
@@ -136,8 +179,9 @@ def test_version_that_is_spoken_is_named():
     assert b"\r\nSec-WebSocket-Version: 13\r\n" in found.response
 
 
-async def test_whoever_says_nothing_at_the_door_is_turned_away():
-    """And so is one that sends its head drop by drop."""
+@pytest.mark.parametrize("head", [b"GET /announce", b"\r\n\r\nG"])
+async def test_whoever_says_nothing_at_the_door_is_turned_away(head):
+    """And so is one that sends its head drop by drop, or nothing but empty lines."""
 
     def never():
         raise AssertionError("nobody was let in")
@@ -147,7 +191,7 @@ async def test_whoever_says_nothing_at_the_door_is_turned_away():
     try:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with connected(url) as raw:
-            raw.send(b"GET /announce")
+            raw.send(head)
             async with asyncio.timeout(DEADLINE_S):
                 while not any(visitor._head for visitor in door.visitors):
                     await asyncio.sleep(0)
@@ -176,6 +220,31 @@ async def test_address_with_too_many_connections_is_told_what_to_do(documents, s
         async with asyncio.timeout(DEADLINE_S):
             while (await running.get("/health"))[0] != 200:
                 pass
+
+
+async def test_requests_that_are_answered_take_no_place_any_more(documents, serving):
+    async with (
+        aiohttp.ClientSession() as http,
+        serving(documents, http, sockets_per_address=2) as running,
+        asyncio.timeout(DEADLINE_S),
+    ):
+        for _ in range(5):
+            while (await running.get("/health"))[0] != 200:
+                pass
+
+
+async def test_crowd_at_the_door_is_not_waited_for(documents, serving):
+    """Beyond twice its bound an address gets no answer, nor the time to ask."""
+    async with (
+        aiohttp.ClientSession() as http,
+        serving(documents, http, sockets_per_address=1) as running,
+        connected(running.url),
+        connected(running.url) as second,
+    ):
+        async with connected(running.url) as third:
+            assert await third.rest() == b""
+        second.send(UPGRADE)
+        assert (await second.rest()).startswith(b"HTTP/1.1 429 ")
 
 
 async def test_descriptions_are_passed_on_byte_for_byte(running):
@@ -263,9 +332,45 @@ async def test_silent_client_is_pinged_and_then_cut_off(running):
     await running.stats_become(sockets=0)
 
 
+async def test_client_that_speaks_is_not_given_up(running, monkeypatch):
+    async with upgraded(running.url) as raw:
+        await running.stats_become(sockets=1)
+        later = time.monotonic() + TRACKER_DEAD_AFTER_S
+        monkeypatch.setattr(public_socket, "_clock", lambda: later)
+        raw.send(announce(ONE))
+        await raw.said()
+        _look_at_all(running, TRACKER_DEAD_AFTER_S + 1)
+        raw.send(announce(ONE))
+        # No ping came either.
+        assert (await raw.said())["incomplete"] == 1
+
+
 def _look_at_all(running, later_s: float) -> None:
     for _ in range(int(TRACKER_SWEEP_INTERVAL_S)):
         running.tracker._announce.tick(time.monotonic() + later_s)
+
+
+async def test_kernel_holds_little_for_a_public_socket(running):
+    """Left alone it takes megabytes for each client that doesn't read."""
+    async with upgraded(running.url):
+        (served,) = running.tracker._announce._sockets.values()
+        descriptor = served._transport.get_extra_info("socket")
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            size = descriptor.getsockopt(socket.SOL_SOCKET, buffer)
+            # Linux doubles what it is told, for its own needs (socket(7)).
+            assert size <= 2 * TRACKER_KERNEL_BUFFER_BYTES
+
+
+async def test_wildcard_of_ipv6_is_every_address_of_ipv4_too(documents):
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    tracker = Tracker(documents, random.Random(1))
+    async with tracker.listening("::", 0) as port:
+        for host in ("127.0.0.1", "::1"):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(UPGRADE)
+            assert (await Raw(reader, writer).head()).startswith(b"HTTP/1.1 101 ")
+            writer.close()
 
 
 async def test_messages_of_one_turn_come_in_order(running):

@@ -35,6 +35,9 @@ CROSSED_IN = {
         "test_late_answer_is_not_passed_on": "OFFER_AGE_S",
         "test_downloads_of_few_idle_swarms_are_remembered": "MAX_IDLE_SWARMS",
     },
+    "tracker/test_door.py": {
+        "test_kernel_holds_little_for_a_public_socket": "KERNEL_BUFFER_BYTES",
+    },
     "tracker/test_announce_socket.py": {
         "test_flooding_client_is_slowed_down_and_the_others_are_served": "MESSAGES_PER_S",
         "test_junk_is_answered_then_cut_off": "BAD_MESSAGES_PER_SOCKET",

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import sys
 
 import pytest
 from hypothesis import given
@@ -141,6 +143,25 @@ def _in_frames(kind: int, payload: bytes, count: int, mask: bytes) -> bytes:
         client_frame(each, part, fin=at == last, mask=mask)
         for at, (each, part) in enumerate(zip(kinds, parts, strict=True))
     )
+
+
+@given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
+def test_mask_comes_off_without_anything_in_c(payload, mask):
+    data = bytearray(payload)
+    framing.unmask_slowly(mask, data)
+    assert data == bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+
+def test_lost_private_function_of_aiohttp_is_done_without(monkeypatch):
+    monkeypatch.setitem(sys.modules, "aiohttp._websocket.helpers", None)
+    name = framing.__name__
+    spec = importlib.util.find_spec(name)
+    alone = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(alone)
+    assert alone._unmask is alone.unmask_slowly
+    reader = alone.FrameReader(MAX_BYTES)
+    reader.feed(client_frame(TEXT, b"well"))
+    assert reader.next() == (TEXT, b"well")
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))

@@ -216,6 +216,19 @@ async def test_removed_member_gets_no_more_urls(signing, insiders):
     assert (await asker.ask(READS[0]))[0] == 401
 
 
+async def test_member_removed_while_its_request_is_under_way_gets_no_urls(signing, insiders):
+    asker = await Asker.enter(signing, insiders[0])
+
+    async def slowly():
+        yield b'{"requests": '
+        # The handler waits for the rest by now: its answer to the next request says so.
+        assert (await asker.ask(READS[0]))[0] == 200
+        signing.tracker._sessions.end(insiders[0].room_id, lambda member: True)
+        yield json.dumps(READS).encode() + b"}"
+
+    assert (await asker.post(slowly()))[0] == 401
+
+
 async def test_urls_end_with_the_membership(signing, insiders):
     insider, ends = insiders[0], 1_900_000_000
     issuer, roles = insider.room_key, parse_roles(["member"])

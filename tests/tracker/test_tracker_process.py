@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+import urllib.request
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+
+from dreamer.tracker import descriptors
 
 COMMAND = [sys.executable, "-m", "dreamer.tracker.main"]
 
@@ -85,6 +89,64 @@ def test_missing_data_is_one_clear_line():
     assert error == (
         "dreamer-tracker: where to keep the store? give --data DIR or set DREAMER_TRACKER_DATA\n"
     )
+
+
+def test_limit_on_files_that_can_not_be_raised_stays(monkeypatch):
+    """As on macOS, where the hard limit may be infinite, and the kernel takes no such number."""
+
+    def refuse(_what: int, _limits: tuple[int, int]) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    descriptors.allow_all()
+
+
+def test_malformed_requests_of_strangers_fill_no_log(tmp_path):
+    arguments = ["--listen", "127.0.0.1:0", "--data", str(tmp_path / "d")]
+    with started(*arguments) as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        for _ in range(3):
+            with socket.create_connection((host, int(port)), timeout=5) as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
+                assert b" 400 " in stranger.recv(4096)
+        process.terminate()
+        assert process.communicate(timeout=10)[1] == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_full_table_of_files_ends_nothing(tmp_path):
+    """Whoever comes when there is no file left is hung up on; afterwards all is as before."""
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    arguments = [*COMMAND, "--listen", "127.0.0.1:0", "--data", str(tmp_path / "d")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, preexec_fn=few)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().rstrip("\n")
+        host, port = url.removeprefix("http://").split(":")
+        with ExitStack() as crowd:
+            for _ in range(100):
+                crowd.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            last = crowd.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            assert last.recv(1) == b""
+        _becomes_healthy(url)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _becomes_healthy(url: str) -> None:
+    until = time.monotonic() + 5
+    while True:
+        try:
+            with urllib.request.urlopen(url + "/health", timeout=5) as response:
+                assert response.status == 200
+                return
+        except OSError:
+            # Those who left are still being let go.
+            assert time.monotonic() < until
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

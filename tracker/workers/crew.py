@@ -19,6 +19,7 @@ from dreamer.protocol.limits import (
     TRACKER_START_TIMEOUT_S,
     TRACKER_STOP_TIMEOUT_S,
     WORKER_HANDOVER_MAX_BYTES,
+    WORKER_REPORT_INTERVAL_S,
     WORKER_RESTART_BASE_S,
     WORKER_RESTART_MAX_S,
     WORKER_SILENCE_S,
@@ -180,13 +181,14 @@ class Crew:
         """Return what became of a worker, once it has come to an end."""
         while True:
             try:
-                async with asyncio.timeout(WORKER_SILENCE_S):
+                async with asyncio.timeout(WORKER_REPORT_INTERVAL_S):
                     await hand.gone.wait()
                 return "ended"
             except TimeoutError:
                 # Its reports may be there unread, if it is this process that was held up.
                 hand.read()
                 if time.monotonic() - hand.heard_at > WORKER_SILENCE_S:
+                    hand.process.kill()
                     return "hung"
 
     async def _end(self, hand: Hand) -> None:

@@ -12,7 +12,7 @@ from dreamer.daemon.links.link import Fanout
 from dreamer.daemon.links.neighbours import Neighbours
 from dreamer.protocol import canonical
 from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.limits import GOSSIP_MAX_HOPS
+from dreamer.protocol.limits import GOSSIP_MAX_COMING_UP, GOSSIP_MAX_HOPS, GOSSIP_MAX_NODES
 from dreamer.protocol.link.messages import Around, Pass
 
 MODEL = ManifestId(b"m" * 32)
@@ -141,6 +141,71 @@ def test_members_mend_their_net_when_no_tracker_is_there(village):
     village.tick(10)
     assert members[0].linked(members[2]) or members[0].linked(members[3])
     assert all(len(one.links.links) >= 2 for one in members)
+
+
+def test_capabilities_are_taken_when_they_change_and_not_each_second(village, monkeypatch):
+    a, b = village.member(2), village.member(3)
+    village.link(a, b)
+    taken = []
+    gossip = village[a]._gossip
+    linked = gossip.linked
+    monkeypatch.setattr(gossip, "linked", lambda *said: (taken.append(said), linked(*said)))
+    village.tick(3)
+    assert taken == []
+    b.links.update_capabilities(canonical.dumps({"gossip": 1, "name": "other"}))
+    village.tick(3)
+    assert taken == [(b.id, {"gossip": 1, "name": "other"})]
+    assert village[a].known[b.id]["name"] == "other"
+
+
+def pretend(village, liar, victim, numbers) -> None:
+    """Send offers of members that the liar made up, and swallow the answers."""
+    passed_on = type(village.room).signal
+
+    def swallow(sender, peer, body) -> None:
+        if peer in village.room.members:
+            passed_on(village.room, sender, peer, body)
+
+    village.room.signal = swallow
+    for number in numbers:
+        offer = canonical.dumps({"kind": "offer", "attempt": 1, "sdp": "x"})
+        made_up = Pass(number.to_bytes(32, "big"), victim.id, 1, offer)
+        liar.links.link(victim.id).send(made_up)
+
+
+def test_made_up_offers_take_few_connections_and_trackers_still_get_through(village):
+    liar, victim, friend = (village.member(number) for number in (2, 3, 4))
+    village.link(liar, victim)
+    pretend(village, liar, victim, range(1, 41))
+    village.room.settle()
+    assert victim.links.coming_up == GOSSIP_MAX_COMING_UP
+    village.link(friend, victim)
+
+
+def test_made_up_offers_keep_nobody_from_replacing_its_links(village):
+    liar, victim, friend = village.member(2), village.member(3, wanted=2), village.member(4)
+    village.link(liar, victim)
+    for second in range(10):
+        pretend(village, liar, victim, range(1 + 5 * second, 6 + 5 * second))
+        village.tick(1, friend)
+    assert victim.linked(friend)
+
+
+def test_members_that_trackers_reported_once_are_called_before_made_up_ones(village):
+    liar, friend, other = (village.member(number) for number in (2, 4, 5))
+    victim = village.member(3, wanted=3)
+    village.link(liar, victim)
+    village.link(liar, friend, other)
+    village[victim].tick([friend.id, other.id])
+    for start in range(1, GOSSIP_MAX_NODES, 100):
+        nodes = [[f"{number:064x}", 1, {}] for number in range(start, start + 100)]
+        liar.links.link(victim.id).send(Around(canonical.dumps({"nodes": nodes})))
+    village.room.settle()
+    village.tick(3)
+    village.lose_the_tracker()
+    village.tick(15)
+    assert victim.linked(friend)
+    assert victim.linked(other)
 
 
 async def test_holder_is_found_by_asking_the_neighbours(village, monkeypatch):

@@ -26,10 +26,12 @@ class Tracker:
     def __init__(self, *script) -> None:
         self.script = list(script)
         self.now = 1000.0
+        self.takes_s = 0.0
         self.pauses: list[float] = []
         self.lease = TurnLease(self.ask, Middle(), lambda: self.now, self.sleep)
 
     async def ask(self):
+        self.now += self.takes_s
         said = self.script.pop(0)
         if isinstance(said, Exception):
             raise said
@@ -75,6 +77,16 @@ async def test_credentials_are_kept_while_the_tracker_is_away_and_forgotten_when
     assert users(tracker.lease) == ["user1"]
     tracker.now = 1100.0
     assert tracker.lease.servers == ()
+
+
+async def test_credentials_end_as_if_they_had_been_made_when_they_were_asked_for() -> None:
+    tracker = Tracker(lent(1))
+    tracker.takes_s = 30.0
+    await tracker.keep()
+    tracker.now = 1099.9
+    assert users(tracker.lease) == ["user1"]
+    tracker.now = 1100.0
+    assert users(tracker.lease) == []
 
 
 async def test_failures_are_repeated_after_ever_longer_pauses() -> None:

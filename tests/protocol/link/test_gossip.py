@@ -8,15 +8,18 @@ from dreamer.protocol import canonical
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.ids import ManifestId, NodeId
 from dreamer.protocol.limits import (
+    GOSSIP_HELD_PER_LINK,
     GOSSIP_MAX_HOPS,
     GOSSIP_NEWS_BURST,
     GOSSIP_NEWS_MAX_BYTES,
+    GOSSIP_NEWS_TO_ALL_PER_TICK,
     GOSSIP_SEEK_HOPS,
     GOSSIP_SEEKS_BURST,
+    GOSSIP_SEEKS_PASSED_ON_BURST,
     GOSSIP_SEEKS_REMEMBERED,
     GOSSIP_SIGNAL_MAX_BYTES,
     GOSSIP_SIGNALS_BURST,
-    TRACKER_SEEK_MAX_NODES,
+    GOSSIP_SIGNALS_TO_BURST,
 )
 from dreamer.protocol.link.gossip import Tell
 from dreamer.protocol.link.messages import Around, Held, Pass, Seek
@@ -69,6 +72,15 @@ def test_neighbour_that_swallows_signals_is_passed_by_at_the_next_try(village):
     assert sorted(ways[:2]) == sorted(ways[2:]) == [village["b"].id, village["c"].id]
 
 
+def test_signal_for_a_neighbour_goes_straight_to_it_whatever_others_say(village):
+    village.link("a", "b", "z")
+    village.link("a", "z")
+    village.tick(2)
+    a, z = village["a"].gossip, village["z"].id
+    assert len(a.routes.ways(z)) == 2
+    assert [a.signal(z, KNOCK)[0].peer for _ in range(4)] == [z] * 4
+
+
 def test_signal_to_a_node_that_just_left_ends_after_a_bounded_number_of_links(village):
     village.link("a", "b", "c", "a")
     village.link("c", "d")
@@ -109,10 +121,11 @@ def test_one_neighbour_has_few_signals_passed_on_and_others_still_some(village):
     village.link("a", "b", "c")
     village.link("x", "b")
     village.tick(2)
-    b, said = village["b"].gossip, Pass(village["a"].id, village["b"].id, 2, KNOCK_BYTES)
-    taken = [b.hear(village["a"].id, said, village.now) for _ in range(200)]
+    b, said = village["b"].gossip, Pass(village["a"].id, village["c"].id, 2, KNOCK_BYTES)
+    taken = [b.hear(village["a"].id, said, village.now) for _ in range(400)]
     assert sum(map(len, taken)) == GOSSIP_SIGNALS_BURST
-    assert b.hear(village["x"].id, said, village.now) != []
+    others = Pass(village["x"].id, village["c"].id, 2, KNOCK_BYTES)
+    assert b.hear(village["x"].id, others, village.now) != []
     assert b.hear(village["a"].id, said, village.now + 10.0) != []
 
 
@@ -128,7 +141,28 @@ def test_nobody_is_flooded_with_signals_from_many_sides(village):
         for name in names
         for _ in range(20)
     )
-    assert passed_on == GOSSIP_SIGNALS_BURST
+    assert passed_on == GOSSIP_SIGNALS_TO_BURST
+    # What comes for the victim itself is bounded too, whoever they say that it is from.
+    said = Pass(b"o" * 32, victim, 1, KNOCK_BYTES)
+    taken = [village["victim"].gossip.hear(village["b"].id, said, 0.0) for _ in range(400)]
+    assert sum(map(len, taken)) == GOSSIP_SIGNALS_TO_BURST
+
+
+def test_liar_that_says_it_is_next_to_everybody_does_not_get_every_signal(village):
+    # All of a's neighbours have the liar for a neighbour, and a longer way that is true.
+    for near, far in (("b", "x"), ("c", "y")):
+        village.link("a", near, far, f"{far}2", "z")
+        village.link(near, "liar")
+    village.tick(4)
+    liar, z = village["liar"], village["z"]
+    lie = Around(canonical.dumps({"nodes": [[z.id.hex(), 1, {}]]}))
+    for near in "bc":
+        village.do(near, village[near].gossip.hear(liar.id, lie, village.now))
+        assert village[near].gossip.routes.ways(z.id)[0] == liar.id
+    liar.gossip.routes.unlinked(z.id)
+    for _ in range(6):
+        village.do("a", village["a"].gossip.signal(z.id, KNOCK))
+    assert z.delivered
 
 
 # Questions
@@ -163,13 +197,49 @@ def test_question_goes_no_farther_than_its_links(village):
     assert village[names[0]].found == [village[names[GOSSIP_SEEK_HOPS]].id]
 
 
-def test_neighbour_that_makes_up_holders_makes_up_few(village):
+def test_neighbour_that_makes_up_holders_makes_up_few_and_leaves_room_for_others(village):
     village.link("a", "b")
+    village.link("a", "c")
     village["a"].gossip.seek(REQUEST, MODEL)
     for number in range(200):
         made_up = Held(REQUEST, bytes([number]) * 32)
         village.do("a", village["a"].gossip.hear(village["b"].id, made_up, 0.0))
-    assert len(village["a"].found) == TRACKER_SEEK_MAX_NODES
+    assert len(village["a"].found) == GOSSIP_HELD_PER_LINK
+    true = Held(REQUEST, village["c"].id)
+    village.do("a", village["a"].gossip.hear(village["c"].id, true, 0.0))
+    assert village["a"].found[-1] == village["c"].id
+
+
+def test_who_floods_with_questions_has_fewer_passed_on_than_the_next_node_takes(village):
+    village.link("a", "b", "c")
+    b, c = village["b"].gossip, village["c"].gossip
+    passed_on = [
+        each.message
+        for number in range(300)
+        for each in b.hear(village["a"].id, Seek(number.to_bytes(16, "big"), MODEL, 3), 0.0)
+    ]
+    assert len(passed_on) == GOSSIP_SEEKS_PASSED_ON_BURST
+    for each in passed_on:
+        c.hear(village["b"].id, each, 0.0)
+    village["c"].held.append(MODEL)
+    assert c.hear(village["b"].id, Seek(REQUEST, MODEL, 1), 0.0) != []
+
+
+def test_hub_tells_all_its_neighbours_in_turn_and_never_all_at_once(village):
+    names = [f"n{number}" for number in range(40)]
+    for name in names:
+        village.link("hub", name)
+    hub = village["hub"].gossip
+    told = [[each.peer for each in hub.tick()] for _ in range(2)]
+    assert [len(each) for each in told] == [GOSSIP_NEWS_TO_ALL_PER_TICK, 40 - len(told[0])]
+    assert len(dict.fromkeys(told[0] + told[1])) == 40
+    # Nor do those who come first have all of it when there is news for everybody all the time.
+    village["hub"].gossip.tick()
+    heard: dict[NodeId, None] = {}
+    for turn in range(2):
+        hub.linked(village["n0"].id, {"gossip": 1, "turn": turn})
+        heard.update(dict.fromkeys(each.peer for each in hub.tick()))
+    assert len(heard) == 39
 
 
 def test_answers_to_what_was_never_asked_are_dropped(village):

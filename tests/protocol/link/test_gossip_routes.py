@@ -8,6 +8,8 @@ from dreamer.protocol import canonical
 from dreamer.protocol.ids import NodeId
 from dreamer.protocol.limits import (
     GOSSIP_CAPABILITIES_MAX_BYTES,
+    GOSSIP_CHANGES_BURST,
+    GOSSIP_CHANGES_PER_TICK,
     GOSSIP_MAX_HOPS,
     GOSSIP_MAX_NODES,
     GOSSIP_NEWS_MAX_BYTES,
@@ -122,6 +124,74 @@ def test_neighbour_that_makes_up_members_makes_up_a_bounded_number():
     assert list(routes.known()) == [honest]
     routes.hear(honest, news((node(5), 1, {})))
     assert routes.knows(node(5))
+
+
+def test_made_up_members_keep_no_real_one_out():
+    routes = Routes(OURS)
+    liar, honest, real = node(1), node(2), node(3)
+    routes.linked(liar, b"{}")
+    routes.linked(honest, b"{}")
+    routes.vouch([real, node(4)])
+    for number in range(10, 10 + GOSSIP_MAX_NODES):
+        routes.hear(liar, news((node(number), 1, {})))
+    routes.hear(honest, news((real, 1, {}), (node(5), 1, {})))
+    assert routes.ways(real) == [honest]
+    assert not routes.knows(node(5))
+    assert len(routes.known()) == GOSSIP_MAX_NODES
+    # Not even where the way leads over the liar, and all that it may name is named.
+    routes.hear(liar, news((node(4), 1, {})))
+    assert routes.ways(node(4)) == [liar]
+    assert routes.vouched == [liar, honest, real, node(4)]
+
+
+def test_members_that_were_reported_are_remembered_up_to_a_bound():
+    routes = Routes(OURS)
+    for start in range(10, 6010, 100):
+        routes.vouch(node(start + each) for each in range(100))
+    assert len(routes._vouched) == 2 * GOSSIP_MAX_NODES
+    assert node(6009) in routes._vouched
+
+
+def test_members_that_were_reported_displace_nobody_else_who_was():
+    routes = Routes(OURS)
+    routes.linked(node(1), b"{}")
+    everybody = [node(number) for number in range(10, 10 + GOSSIP_MAX_NODES)]
+    routes.vouch(everybody)
+    for each in everybody:
+        routes.hear(node(1), news((each, 1, {})))
+    known = list(routes.known())
+    assert len(known) == GOSSIP_MAX_NODES
+    routes.vouch([node(9)])
+    routes.hear(node(1), news((node(9), 1, {})))
+    assert list(routes.known()) == known
+
+
+def test_neighbour_that_flips_its_news_is_learned_from_slowly_and_is_told_on_slowly():
+    routes = Routes(OURS)
+    flipping, other = node(1), node(2)
+    routes.linked(flipping, b"{}")
+    routes.linked(other, b"{}")
+    for turn in range(40):
+        hops = 1 + turn % 2
+        routes.hear(flipping, news(*((node(n), hops, {}) for n in range(10, 110))))
+    while routes.news(other) is not None:
+        pass
+    assert routes._neighbours[flipping].changes_left == GOSSIP_CHANGES_BURST - 2000 == 0
+    routes.hear(flipping, news(*((node(n), 0, {}) for n in range(10, 110))))
+    assert routes.news(other) is None
+    routes.tick()
+    # The last word counts in the end, at its own pace.
+    assert len(routes.known()) == 2 + 100 - GOSSIP_CHANGES_PER_TICK
+    routes.tick()
+    assert list(routes.known()) == [flipping, other]
+
+
+def test_news_that_wait_are_bounded():
+    routes = Routes(OURS)
+    routes.linked(node(1), b"{}")
+    for start in range(10, 6010, 100):
+        routes.hear(node(1), news(*((node(start + n), 1, {}) for n in range(100))))
+    assert len(routes._neighbours[node(1)].waiting) == GOSSIP_CHANGES_BURST
 
 
 def test_capabilities_kept_for_one_neighbour_are_bounded(monkeypatch):

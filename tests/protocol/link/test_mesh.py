@@ -9,7 +9,12 @@ from random import Random
 import pytest
 
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import LINKS_MESH_MIN, MESH_INTERVAL_S, MESH_RETRY_S
+from dreamer.protocol.limits import (
+    LINKS_MESH_MIN,
+    MESH_INTERVAL_S,
+    MESH_PAUSE_MAX_S,
+    MESH_RETRY_S,
+)
 from dreamer.protocol.link.mesh import Mesh
 
 
@@ -56,6 +61,21 @@ def test_who_does_not_answer_is_tried_again_later_and_ever_more_seldom():
     assert min(pauses) >= MESH_RETRY_S / 2
     assert pauses[-1] > 4 * pauses[0]
     assert 5 < len(tries) < 40
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_node_that_reaches_nobody_calls_ever_more_seldom_and_soon_again_once_it_does(seed):
+    mesh = Mesh(3, Random(seed))
+    many = [node(number) for number in range(1, 1000)]
+    calls(mesh, 1800, present=many)
+    in_an_hour = len(calls(mesh, 3600, present=many, start=1800))
+    assert 0.5 < in_an_hour / (3600 / MESH_PAUSE_MAX_S) < 1.5
+    linked = [next(iter(mesh.called))]
+    for now in range(5400, 5430):
+        called = mesh.tick(linked, 0, many, float(now))
+        if called is not None:
+            linked.append(called)
+    assert len(linked) == 3
 
 
 def test_nobody_is_called_in_a_room_of_one_or_when_links_are_not_wanted():

@@ -8,7 +8,11 @@ from itertools import permutations
 import pytest
 
 from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.limits import ALIAS_HISTORY_MAX, REGISTRY_MAX_CHAINS_PER_MEMBER
+from dreamer.protocol.limits import (
+    ALIAS_HISTORY_MAX,
+    REGISTRY_MAX_CHAINS_PER_MEMBER,
+    REGISTRY_MAX_SERIAL_GAP,
+)
 from dreamer.protocol.registry.changes import ChangeTags, MoveAlias, Publish, RemoveAlias
 from dreamer.protocol.registry.document import Document, Published, parse
 from dreamer.protocol.registry.merge import merge
@@ -159,3 +163,16 @@ def test_sifting_keeps_all_that_is_believed(room, base):
     tagged = room.change(base, ChangeTags(A, add=("x",)))
     untagged = room.change(tagged, ChangeTags(A, remove=("x",)))
     assert sift(untagged.document, room.verify_member, room.now) == untagged.document
+
+
+def test_a_leap_that_only_forged_records_bridge_displaces_nothing(room, base, merged):
+    author, gap = room.author(2), REGISTRY_MAX_SERIAL_GAP
+    leap = sign(room.entry(1, "leap"), room.id, author.key, room.now, 2 * gap)
+    bridge = replace(sign(room.entry(2), room.id, author.key, room.now, gap), signature=b"x" * 64)
+    theirs = replace(
+        base.document,
+        members={**base.document.members, author.key.public: (author.chain,)},
+        models={A: Published(leap), B: Published(bridge)},
+    )
+    found = merge(base.document, theirs, room.verify_member, room.now)
+    assert room.verify(found).registry == base.registry

@@ -7,7 +7,11 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from dreamer.protocol.limits import CLUSTER_BEAT_S, CLUSTER_SILENCE_S
+
+pytestmark = pytest.mark.e2e
 
 A_HASH = "a" * 20
 ONE, TWO, THREE = "1" * 20, "2" * 20, "3" * 20

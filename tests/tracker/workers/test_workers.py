@@ -12,6 +12,8 @@ import sys
 import psutil
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 A_HASH = "a" * 20
 ONE, TWO, THREE = "1" * 20, "2" * 20, "3" * 20
 SDP = {"type": "offer", "sdp": "v=0"}
@@ -196,3 +198,18 @@ async def is_let_in(host: str, port: int) -> bool:
     line = await reader.readline()
     writer.close()
     return b" 101 " in line
+
+
+async def test_hung_worker_is_replaced_and_its_clients_are_let_go(tracker):
+    talkers = [await tracker.open() for _ in range(2)]
+    hung = workers_of(tracker)[0]
+    mine = {each.raddr.port for each in hung.net_connections("tcp")}
+    hung.suspend()
+    lost = next(each for each in talkers if local_port(each) in mine)
+    # Longer than any other deadline here: it must have been silent for 15 s.
+    message = await lost.socket.receive(timeout=DEADLINE_S)
+    assert message.type.name in ("CLOSE", "CLOSED", "ERROR")
+    async with asyncio.timeout(DEADLINE_S):
+        while (await tracker.get_json("/ready"))["workers"] != 2:
+            pass
+    assert f"worker {hung.pid} hung" in tracker.errors()

@@ -33,9 +33,9 @@ from dreamer.daemon.process_lock import ProcessLock
 from dreamer.daemon.rendezvous.signing import TrackerSigning
 from dreamer.daemon.rest.app import make_app
 from dreamer.daemon.rest.serve import load_token, serving
-from dreamer.daemon.room_keeper import RoomKeeper
-from dreamer.daemon.room_session import RoomParts, RoomSession
-from dreamer.daemon.rooms import Membership, RoomBook
+from dreamer.daemon.room.book import Membership, RoomBook
+from dreamer.daemon.room.keeper import RoomKeeper
+from dreamer.daemon.room.session import RoomParts, RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.pull_job import PullContext
 from dreamer.daemon.sharing.puller import Puller, PullerParts

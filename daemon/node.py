@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamer.daemon.connecting import make_offer, take_text
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.inference.pool import Pool
 from dreamer.daemon.offload.running import Runs
@@ -25,9 +24,10 @@ from dreamer.daemon.ports import (
     RunEvent,
     RunRequest,
 )
-from dreamer.daemon.presence import serves
-from dreamer.daemon.room_keeper import RoomKeeper
-from dreamer.daemon.room_session import RoomSession
+from dreamer.daemon.room.connecting import make_offer, take_text
+from dreamer.daemon.room.keeper import RoomKeeper
+from dreamer.daemon.room.presence import serves
+from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.puller import Puller
 from dreamer.daemon.sharing.pusher import Pusher, PushRequest

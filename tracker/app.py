@@ -20,24 +20,24 @@ from dreamer.protocol.limits import (
     TRACKER_SWEEP_INTERVAL_S,
     TRACKER_TICK_S,
 )
-from dreamer.tracker.announce import AnnounceHandler
 from dreamer.tracker.company import Company
-from dreamer.tracker.documents import Documents
 from dreamer.tracker.door import Door
-from dreamer.tracker.elsewhere import Elsewhere
-from dreamer.tracker.lends import Lends
-from dreamer.tracker.local_peers import LocalPeers
 from dreamer.tracker.places import Places
-from dreamer.tracker.presign import PresignHandler
-from dreamer.tracker.registry import RegistryHandler
-from dreamer.tracker.room_socket import RoomHandler
-from dreamer.tracker.rooms import Rooms
-from dreamer.tracker.session_auth import SessionAuth
-from dreamer.tracker.sessions import Sessions
+from dreamer.tracker.public.announce import AnnounceHandler
+from dreamer.tracker.public.elsewhere import Elsewhere
+from dreamer.tracker.public.local_peers import LocalPeers
+from dreamer.tracker.public.swarms import Swarms
+from dreamer.tracker.room.documents import Documents
+from dreamer.tracker.room.lends import Lends
+from dreamer.tracker.room.presign import PresignHandler
+from dreamer.tracker.room.registry import RegistryHandler
+from dreamer.tracker.room.rooms import Rooms
+from dreamer.tracker.room.session_auth import SessionAuth
+from dreamer.tracker.room.sessions import Sessions
+from dreamer.tracker.room.socket import RoomHandler
+from dreamer.tracker.room.terms import Terms
+from dreamer.tracker.room.turn import TurnHandler
 from dreamer.tracker.stats import StatsHandler, Tally
-from dreamer.tracker.swarms import Swarms
-from dreamer.tracker.terms import Terms
-from dreamer.tracker.turn import TurnHandler
 from dreamer.tracker.workers.crew import Crew
 
 _ABOUT = "This is a dreamer-tracker. WebTorrent clients announce at /announce.\n"

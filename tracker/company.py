@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from dreamer.tracker.elsewhere import Elsewhere
+from dreamer.tracker.public.elsewhere import Elsewhere
 
 
 class Company:

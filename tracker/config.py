@@ -14,8 +14,8 @@ from dreamer.protocol import canonical
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import RoomId, from_hex
 from dreamer.protocol.limits import TRACKER_SOCKETS_PER_ADDRESS, WORKERS_MAX
-from dreamer.tracker.lends import Lends, read_lends
-from dreamer.tracker.terms import Terms
+from dreamer.tracker.room.lends import Lends, read_lends
+from dreamer.tracker.room.terms import Terms
 
 DEFAULT_LISTEN = "0.0.0.0:8470"
 _LISTS = ("rooms", "names", "turn_urls")

@@ -20,8 +20,8 @@ from dreamer.protocol.limits import (
 )
 from dreamer.tracker.handshake import HEAD_END, opening, refusal
 from dreamer.tracker.places import Place, Places
-from dreamer.tracker.postbag import Postbag
-from dreamer.tracker.public_socket import Host, PublicSocket
+from dreamer.tracker.public.postbag import Postbag
+from dreamer.tracker.public.socket import Host, PublicSocket
 
 _CROWDED = refusal(
     429,

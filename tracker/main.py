@@ -23,8 +23,8 @@ from dreamer.protocol.limits import TRACKER_SOCKETS_PER_ADDRESS
 from dreamer.tracker import descriptors
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.config import DEFAULT_LISTEN, Given, TrackerConfig, resolve
-from dreamer.tracker.documents import Documents
-from dreamer.tracker.elsewhere import Elsewhere
+from dreamer.tracker.public.elsewhere import Elsewhere
+from dreamer.tracker.room.documents import Documents
 from dreamer.tracker.workers.channel import SUPPORTED
 from dreamer.tracker.workers.crew import Crew
 

@@ -12,8 +12,8 @@ from importlib.metadata import version
 from aiohttp import web
 
 from dreamer.tracker.company import Company
+from dreamer.tracker.public.swarms import Swarms
 from dreamer.tracker.stats_page import HEADERS, page, wants_page
-from dreamer.tracker.swarms import Swarms
 
 VERSION = version("dreamer")
 

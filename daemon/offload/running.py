@@ -12,8 +12,8 @@ from dreamer.daemon.inference.requests import Ended, Event, GenerateRequest, Tex
 from dreamer.daemon.links.link import Link
 from dreamer.daemon.offload.asking import OffloadAsking
 from dreamer.daemon.ports import RunEnded, RunEvent, RunRequest, RunStarted, RunText
-from dreamer.daemon.presence import serves
-from dreamer.daemon.room_session import RoomSession
+from dreamer.daemon.room.presence import serves
+from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.discovery import Discovery
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store

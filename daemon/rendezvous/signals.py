@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dreamer.daemon.presence import Presence
 from dreamer.daemon.rendezvous.session import TrackerSession
+from dreamer.daemon.room.presence import Presence
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError, RemoteError

@@ -16,7 +16,7 @@ from pathlib import Path
 from dreamer.daemon.links.link import linked_first
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import Progress, PullEvent, PullReceipt
-from dreamer.daemon.room_session import RoomSession
+from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.discovery import Discovery
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.pull_job import Moved, PullContext, PullJob

@@ -12,7 +12,7 @@ from pathlib import Path
 from dreamer.daemon.origin.upload import UploadReport
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import Progress, PushEvent, PushReceipt
-from dreamer.daemon.room_session import RoomSession
+from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.watched import Watched
 from dreamer.daemon.state import HeldModel, State

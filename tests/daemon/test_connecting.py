@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dreamer.daemon.connecting import make_offer, take_text
 from dreamer.daemon.ports import MeetingText
+from dreamer.daemon.room.connecting import make_offer, take_text
 from dreamer.protocol.errors import InputError, NoMatchError
 from dreamer.protocol.ids import NodeId, RoomId
 from dreamer.protocol.limits import CONNECT_OFFER_TTL_S

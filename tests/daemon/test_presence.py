@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dreamer.daemon.presence import Presence
+from dreamer.daemon.room.presence import Presence
 from dreamer.protocol.ids import NodeId
 
 ONE, TWO = "http://one", "http://two"

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from dreamer.daemon.registry import RegistryClient
+from dreamer.daemon.room.registry_client import RegistryClient
 from dreamer.protocol.errors import (
     ConflictError,
     ForbiddenError,

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from blake3 import blake3
 
-from dreamer.daemon.local_documents import LocalDocuments
-from dreamer.daemon.registry import RegistryClient
-from dreamer.daemon.registry_exchange import RegistryExchange
+from dreamer.daemon.room.local_documents import LocalDocuments
+from dreamer.daemon.room.registry_client import RegistryClient
+from dreamer.daemon.room.registry_exchange import RegistryExchange
 from dreamer.daemon.sharing.objects import ObjectFetcher
 from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet

@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from dreamer.daemon.registry import RegistryClient
-from dreamer.daemon.registry_documents import TrackerDocuments
+from dreamer.daemon.room.registry_client import RegistryClient
+from dreamer.daemon.room.registry_documents import TrackerDocuments
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import ConflictError, ForbiddenError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
@@ -192,7 +192,7 @@ async def test_mirror_that_hangs_keeps_no_other_from_its_copy(house):
 
 
 async def test_mirror_that_hangs_is_not_waited_for_when_another_has_a_copy(house, monkeypatch):
-    monkeypatch.setattr("dreamer.daemon.registry_documents.REGISTRY_FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr("dreamer.daemon.room.registry_documents.REGISTRY_FIRST_WAIT_S", 0.05)
     await house.documents.write(document(3), None)
     await house.settle()
     house.trackers[0].connected, house.trackers[1].hangs = False, True
@@ -233,7 +233,7 @@ async def test_newest_mirror_is_read_while_the_first_tracker_is_away(house):
 
 
 async def test_mirror_is_read_when_the_first_tracker_hangs(house, monkeypatch):
-    monkeypatch.setattr("dreamer.daemon.registry_documents.REGISTRY_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("dreamer.daemon.room.registry_documents.REGISTRY_FIRST_WAIT_S", 0.01)
     house.trackers[0].hangs = True
     house.trackers[1].versions = [document(4)]
     assert (await house.documents.read())[0] == document(4)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dreamer.daemon.revocation_exchange import RevocationExchange
-from dreamer.daemon.revocations import Revocations
+from dreamer.daemon.room.revocation_exchange import RevocationExchange
+from dreamer.daemon.room.revocations import Revocations
 from dreamer.daemon.state import State
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import ForbiddenError, RemoteProtocolError

@@ -10,8 +10,8 @@ import pytest
 
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.origin.faults import OriginRefusedError, OriginUnsignedError
-from dreamer.daemon.room_keeper import RoomKeeper
-from dreamer.daemon.rooms import RoomBook
+from dreamer.daemon.room.book import RoomBook
+from dreamer.daemon.room.keeper import RoomKeeper
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import (
     AmbiguousError,

@@ -15,8 +15,8 @@ from aiohttp import web
 
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.links.ice import IceSettings
-from dreamer.daemon.room_session import RoomParts, RoomSession
-from dreamer.daemon.rooms import RoomBook
+from dreamer.daemon.room.book import RoomBook
+from dreamer.daemon.room.session import RoomParts, RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
@@ -24,7 +24,7 @@ from dreamer.protocol import canonical
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.tracker.app import Tracker
-from dreamer.tracker.documents import Documents
+from dreamer.tracker.room.documents import Documents
 
 DEADLINE_S = 10.0
 STEP_S = 0.01

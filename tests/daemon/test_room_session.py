@@ -21,8 +21,8 @@ from dreamer.daemon.rendezvous.events import (
     TrackerUp,
     Unreachable,
 )
-from dreamer.daemon.room_session import RoomParts, RoomSession
-from dreamer.daemon.rooms import Membership
+from dreamer.daemon.room.book import Membership
+from dreamer.daemon.room.session import RoomParts, RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
@@ -282,7 +282,7 @@ async def test_forged_revocation_is_neither_obeyed_nor_kept(home, session) -> No
 
 
 async def test_an_admin_can_not_revoke_without_end_but_the_room_can(home, monkeypatch) -> None:
-    monkeypatch.setattr("dreamer.daemon.revocations.ROOM_MAX_REVOCATIONS", 3)
+    monkeypatch.setattr("dreamer.daemon.room.revocations.ROOM_MAX_REVOCATIONS", 3)
     assert ROOM_MAX_REVOCATIONS > 3
     session, admin = home.session(), guest(10, "admin")
     for number in range(1, 6):
@@ -340,7 +340,7 @@ async def test_plain_member_removes_nobody(home) -> None:
 
 
 async def test_removal_needs_a_tracker_that_takes_note(session, monkeypatch) -> None:
-    monkeypatch.setattr("dreamer.daemon.room_session.REMOVAL_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("dreamer.daemon.room.session.REMOVAL_TIMEOUT_S", 0.01)
     victim = guest(10)
     assert session.link(victim)
     for tracker in session.sessions:

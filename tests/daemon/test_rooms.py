@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.rooms import RoomBook
+from dreamer.daemon.room.book import RoomBook
 from dreamer.protocol.errors import ForbiddenError, InputError, LocalError, NoMatchError
 from dreamer.protocol.rooms.membership import verify_chain
 

@@ -16,8 +16,8 @@ import pytest
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.rendezvous import revocation_couriers
-from dreamer.daemon.room_session import RoomParts, RoomSession
-from dreamer.daemon.rooms import RoomBook
+from dreamer.daemon.room.book import RoomBook
+from dreamer.daemon.room.session import RoomParts, RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
@@ -27,7 +27,7 @@ from dreamer.protocol.registry.changes import MoveAlias, Publish
 from dreamer.protocol.registry.statements import ModelEntry
 from dreamer.protocol.rooms.card import swarm_hash
 from dreamer.tracker.app import Tracker
-from dreamer.tracker.documents import Documents
+from dreamer.tracker.room.documents import Documents
 
 DEADLINE_S = 20.0
 STEP_S = 0.01
@@ -180,7 +180,7 @@ class Room:
 def quick(monkeypatch):
     monkeypatch.setattr(revocation_couriers, "REVOCATIONS_SETTLE_S", 0.1)
     monkeypatch.setattr("dreamer.daemon.rendezvous.session.TRACKER_RETURN_S", 0.5)
-    monkeypatch.setattr("dreamer.daemon.registry_documents.REGISTRY_MIRROR_DELAY_S", 0.1)
+    monkeypatch.setattr("dreamer.daemon.room.registry_documents.REGISTRY_MIRROR_DELAY_S", 0.1)
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ import pytest
 
 from dreamer.daemon.client import Dreamer
 from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.registry import RegistryClient
 from dreamer.daemon.rendezvous.session import TrackerSession
-from dreamer.daemon.rooms import Membership, RoomBook
+from dreamer.daemon.room.book import Membership, RoomBook
+from dreamer.daemon.room.registry_client import RegistryClient
 from dreamer.protocol.ids import ManifestId
 from dreamer.protocol.registry.changes import Author, Publish
 from dreamer.protocol.registry.statements import ModelEntry

@@ -18,7 +18,7 @@ from dreamer.daemon.client import Dreamer
 from dreamer.daemon.identity import NodeIdentity, write_private
 from dreamer.daemon.rendezvous.events import SignalReceived
 from dreamer.daemon.rendezvous.session import TrackerSession
-from dreamer.daemon.rooms import RoomBook
+from dreamer.daemon.room.book import RoomBook
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.limits import LINK_HANDSHAKE_TIMEOUT_S, LINK_RETRY_MIN_S

@@ -21,7 +21,7 @@ from dreamer.daemon.client import Dreamer
 from dreamer.protocol.link.messages import Hello, decode
 from dreamer.simulations import loopback
 from dreamer.tracker.app import Tracker
-from dreamer.tracker.documents import Documents
+from dreamer.tracker.room.documents import Documents
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -17,8 +17,8 @@ from dreamer.protocol.rooms.certificate import ALL_ROLES, invitation, node_certi
 from dreamer.protocol.rooms.keys import Purpose, SigningKey
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.tracker.app import Tracker
-from dreamer.tracker.documents import Documents
-from dreamer.tracker.terms import Terms
+from dreamer.tracker.room.documents import Documents
+from dreamer.tracker.room.terms import Terms
 
 DEADLINE_S = 5.0
 PROGRAM_DEADLINE_S = 20.0

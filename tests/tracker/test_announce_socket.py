@@ -170,7 +170,7 @@ async def test_client_that_never_reads_delays_nobody_nor_can_others_have_it_cut_
 
 
 async def test_scrape_of_everything_looks_at_no_more_than_it_tells(running, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.announce.TRACKER_SCRAPE_MAX_SWARMS", 2)
+    monkeypatch.setattr("dreamer.tracker.public.announce.TRACKER_SCRAPE_MAX_SWARMS", 2)
     seen = []
 
     def walk(swarms):
@@ -178,7 +178,7 @@ async def test_scrape_of_everything_looks_at_no_more_than_it_tells(running, monk
             seen.append(swarm.info_hash)
             yield swarm
 
-    monkeypatch.setattr("dreamer.tracker.swarms.Swarms.__iter__", walk)
+    monkeypatch.setattr("dreamer.tracker.public.swarms.Swarms.__iter__", walk)
     talker = await running.open()
     for name in "abcd":
         await talker.announce(ONE, info_hash=name * 20)

@@ -20,11 +20,11 @@ from dreamer.protocol.limits import (
     TRACKER_REQUEST_HEAD_TIMEOUT_S,
     TRACKER_SWEEP_INTERVAL_S,
 )
-from dreamer.tracker import public_socket
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.door import Door
 from dreamer.tracker.handshake import opening
 from dreamer.tracker.places import Places
+from dreamer.tracker.public import socket as public_socket
 
 DEADLINE_S = 5.0
 ONE, TWO = "1" * 20, "2" * 20

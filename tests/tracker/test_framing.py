@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dreamer.tracker import framing
-from dreamer.tracker.framing import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
+from dreamer.tracker.public import framing
+from dreamer.tracker.public.framing import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 
 MAX_BYTES = 64 * 1024
 MASK = b"\x01\xfe\x7f\x80"

@@ -7,8 +7,8 @@ from dreamer.protocol.limits import (
     TRACKER_LOGINS_BURST,
     TRACKER_LOGINS_PER_S,
 )
-from dreamer.tracker.knocks import Knocks
-from dreamer.tracker.refusal import Reason, RefusedError
+from dreamer.tracker.room.knocks import Knocks
+from dreamer.tracker.room.refusal import Reason, RefusedError
 
 
 class Door:
@@ -55,7 +55,7 @@ def test_one_address_knocks_so_often_and_then_slowly(door, same):
 
 
 def test_who_fills_every_place_turns_out_its_own(door, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.knocks.TRACKER_KNOCKS_MAX", 4)
+    monkeypatch.setattr("dreamer.tracker.room.knocks.TRACKER_KNOCKS_MAX", 4)
     door.knock("192.0.2.1", "alone")
     for name in ("one", "two", "three"):
         door.knock("192.0.2.2", name)
@@ -66,7 +66,7 @@ def test_who_fills_every_place_turns_out_its_own(door, monkeypatch):
 
 
 def test_behind_a_proxy_only_the_places_are_bounded(monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.knocks.TRACKER_KNOCKS_MAX", 150)
+    monkeypatch.setattr("dreamer.tracker.room.knocks.TRACKER_KNOCKS_MAX", 150)
     cut: list[int] = []
     knocks = Knocks(by_address=False)
     for number in range(int(TRACKER_LOGINS_BURST) + 100):

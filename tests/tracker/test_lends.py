@@ -9,7 +9,7 @@ import pytest
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.origin import parse_origin
 from dreamer.tracker.config import Given, resolve
-from dreamer.tracker.lends import Lends
+from dreamer.tracker.room.lends import Lends
 
 ROOM = "ab" * 32
 URI = "turn:turn.lab:3478"

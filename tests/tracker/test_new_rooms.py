@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from dreamer.protocol.limits import TRACKER_NEW_ROOMS_PER_ADDRESS, TRACKER_NEW_ROOMS_WINDOW_S
-from dreamer.tracker.new_rooms import NewRooms
-from dreamer.tracker.refusal import RefusedError
+from dreamer.tracker.room.new_rooms import NewRooms
+from dreamer.tracker.room.refusal import RefusedError
 
 
 def use_up(rooms: NewRooms, address: str, now: float = 0.0) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamer.protocol.limits import TRACKER_OFFER_AGE_S, TRACKER_PENDING_OFFERS_PER_PEER
-from dreamer.tracker import pending
+from dreamer.tracker.public import pending
 
 SENDER = b"s" * 20
 

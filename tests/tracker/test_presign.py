@@ -17,7 +17,7 @@ from dreamer.protocol.limits import (
 )
 from dreamer.protocol.origin import parse_origin
 from dreamer.protocol.rooms.certificate import Certificate, Kind, parse_roles
-from dreamer.tracker.lends import Lends
+from dreamer.tracker.room.lends import Lends
 
 HEX = "ab" * 32
 KEY = f"lab/files/{HEX}"

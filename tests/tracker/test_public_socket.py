@@ -12,10 +12,11 @@ from dreamer.protocol.limits import (
     TRACKER_OUTBOX_MAX_BYTES,
     TRACKER_PUBLIC_MESSAGES_PER_TURN,
 )
-from dreamer.tracker import framing, public_socket
 from dreamer.tracker.places import Places
-from dreamer.tracker.postbag import Postbag
-from dreamer.tracker.public_socket import PublicSocket
+from dreamer.tracker.public import framing
+from dreamer.tracker.public import socket as public_socket
+from dreamer.tracker.public.postbag import Postbag
+from dreamer.tracker.public.socket import PublicSocket
 
 DEADLINE_S = 5.0
 GOODBYE = b"\x88\x82\0\0\0\0\x03\xe8"

@@ -13,7 +13,7 @@ import aiohttp
 from dreamer.protocol.ids import NodeId
 from dreamer.protocol.limits import TRACKER_ANNOUNCE_INTERVAL_S, TRACKER_BACKOFF_MAX_S
 from dreamer.protocol.rooms.revocations import Revocation
-from dreamer.tracker.documents import Documents
+from dreamer.tracker.room.documents import Documents
 
 WAIT_S = 20.0
 A_HASH, B_HASH = "a" * 20, "\xff" * 20

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from dreamer.protocol.limits import TRACKER_FORWARDED_MAX_BYTES
-from dreamer.tracker import room_wire
+from dreamer.tracker.room import wire as room_wire
 
 SWARM = "ab" * 20
 
@@ -81,7 +81,7 @@ async def test_members_messages_in_one_piece_give_others_their_turn(running, ins
 
     talkative, _ = await insiders[0].enter(running)
     other, _ = await insiders[1].enter(running)
-    monkeypatch.setattr("dreamer.tracker.room_socket.room_wire", Counting(holders))
+    monkeypatch.setattr("dreamer.tracker.room.socket.room_wire", Counting(holders))
     for _ in range(500):  # so little that the loop isn't given up meanwhile
         await talkative.say(type="seek", swarm=SWARM)
     await other.say(type="seek", swarm=SWARM)
@@ -94,7 +94,7 @@ async def test_members_messages_in_one_piece_give_others_their_turn(running, ins
 async def test_member_that_does_not_read_the_trackers_own_news_is_cut_off(
     running, insiders, deaf, monkeypatch
 ):
-    monkeypatch.setattr("dreamer.tracker.room_socket.TRACKER_ROOM_OUTBOX_MAX_BYTES", 20_000)
+    monkeypatch.setattr("dreamer.tracker.room.socket.TRACKER_ROOM_OUTBOX_MAX_BYTES", 20_000)
     stuck, _ = await insiders[0].enter(running)
     deaf.stuff()
     other, _ = await insiders[1].enter(running)
@@ -106,7 +106,7 @@ async def test_member_that_does_not_read_the_trackers_own_news_is_cut_off(
 
 
 async def test_presence_is_told_at_once_and_then_its_last_state(running, insiders, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.presence.TRACKER_PRESENCE_INTERVAL_S", 0.2)
+    monkeypatch.setattr("dreamer.tracker.room.presence.TRACKER_PRESENCE_INTERVAL_S", 0.2)
     watcher, _ = await insiders[0].enter(running)
     restless, _ = await insiders[1].enter(running)
     await watcher.hear_type("joined")

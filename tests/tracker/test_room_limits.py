@@ -55,7 +55,7 @@ async def empty(running) -> None:
 
 
 async def test_sockets_that_do_not_log_in_are_few_for_each_address(running, insiders, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.knocks.TRACKER_KNOCKS_PER_ADDRESS", 3)
+    monkeypatch.setattr("dreamer.tracker.room.knocks.TRACKER_KNOCKS_PER_ADDRESS", 3)
     # Whoever is in no longer stands at the door.
     members = [await insider.enter(running) for insider in insiders[:4]]
     assert len(members) > 3
@@ -73,7 +73,7 @@ async def test_sockets_that_do_not_log_in_are_few_for_each_address(running, insi
 async def test_newcomer_takes_the_place_of_one_that_only_stands_there(
     running, insiders, monkeypatch
 ):
-    monkeypatch.setattr("dreamer.tracker.knocks.TRACKER_KNOCKS_MAX", 2)
+    monkeypatch.setattr("dreamer.tracker.room.knocks.TRACKER_KNOCKS_MAX", 2)
     idle = [await running.open("/room") for _ in range(2)]
     for talker in idle:
         await talker.hear()
@@ -179,7 +179,7 @@ async def test_session_ends_with_its_membership_though_its_socket_is_gone(runnin
 
 
 async def test_seek_names_so_many_and_no_more(running, insiders, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.rooms.TRACKER_SEEK_MAX_NODES", 2)
+    monkeypatch.setattr("dreamer.tracker.room.rooms.TRACKER_SEEK_MAX_NODES", 2)
     talkers = [(await insider.enter(running))[0] for insider in insiders[:4]]
     for talker in talkers:
         await talker.say(type="announce", have=[SWARM])
@@ -191,7 +191,7 @@ async def test_seek_names_so_many_and_no_more(running, insiders, monkeypatch):
 
 
 async def test_member_in_too_many_swarms_is_told_and_stays(running, insiders, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.rooms.TRACKER_MAX_SWARMS_PER_MEMBER", 2)
+    monkeypatch.setattr("dreamer.tracker.room.rooms.TRACKER_MAX_SWARMS_PER_MEMBER", 2)
     talker, _ = await insiders[0].enter(running)
     await talker.say(type="announce", have=[f"{n:040x}" for n in range(3)])
     said = await talker.hear_type("error")

@@ -9,8 +9,8 @@ import pytest
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import NodeId
 from dreamer.protocol.rooms.revocations import Revocation, parse_revocation
-from dreamer.tracker import admission
-from dreamer.tracker import documents as store
+from dreamer.tracker.room import admission
+from dreamer.tracker.room import documents as store
 
 NOW = 1_800_000_000.0
 

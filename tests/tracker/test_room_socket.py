@@ -253,14 +253,14 @@ async def test_member_that_sends_junk_is_cut_off(running, insiders):
 
 
 async def test_who_does_not_log_in_is_cut_off(running, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.room_socket.TRACKER_AUTH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("dreamer.tracker.room.socket.TRACKER_AUTH_TIMEOUT_S", 0.05)
     talker = await running.open("/room")
     assert (await talker.hear())["type"] == "challenge"
     assert await talker.closed()
 
 
 async def test_full_room_refuses_for_now(running, insiders, monkeypatch, refusal):
-    monkeypatch.setattr("dreamer.tracker.rooms.TRACKER_ROOM_MAX_MEMBERS", 1)
+    monkeypatch.setattr("dreamer.tracker.room.rooms.TRACKER_ROOM_MAX_MEMBERS", 1)
     first = await insiders[0].enter(running)
     assert (await refusal(insiders[1], running))["code"] == "full"
     # Coming again, it takes its own place.

@@ -11,7 +11,7 @@ from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.rooms.card import swarm_hash
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.protocol.rooms.revocations import Revocation
-from dreamer.tracker.terms import Terms
+from dreamer.tracker.room.terms import Terms
 
 SECRET = b"s" * 32
 SWARM = swarm_hash(SECRET, ManifestId(b"m" * 32)).hex()

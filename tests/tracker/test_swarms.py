@@ -12,8 +12,16 @@ from dreamer.protocol.limits import (
     TRACKER_PEER_AGE_S,
     TRACKER_PENDING_OFFERS_PER_PEER,
 )
-from dreamer.tracker.swarms import Swarms
-from dreamer.tracker.wire import Announce, AnnounceError, Answer, Counts, Event, Offer, PeerId
+from dreamer.tracker.public.swarms import Swarms
+from dreamer.tracker.public.wire import (
+    Announce,
+    AnnounceError,
+    Answer,
+    Counts,
+    Event,
+    Offer,
+    PeerId,
+)
 
 HASH = InfoHash(b"h" * 20)
 

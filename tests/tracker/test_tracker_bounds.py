@@ -11,9 +11,9 @@ from dreamer.protocol.errors import InputError, LocalError
 from dreamer.protocol.ids import NodeId, RoomId
 from dreamer.protocol.limits import TRACKER_NEW_ROOMS_PER_ADDRESS, TRACKER_REGISTRY_MAX_BYTES
 from dreamer.protocol.rooms.membership import Admission
-from dreamer.tracker import room_wire
-from dreamer.tracker.refusal import RefusedError
-from dreamer.tracker.terms import Terms
+from dreamer.tracker.room import wire as room_wire
+from dreamer.tracker.room.refusal import RefusedError
+from dreamer.tracker.room.terms import Terms
 
 
 async def put(running, insider, welcome, body: bytes) -> tuple[int, str]:
@@ -48,7 +48,7 @@ async def test_one_address_brings_few_rooms_an_hour_but_enters_those_known(
 
 
 async def test_rooms_are_bounded(running, insider_of, refusal, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.documents.TRACKER_MAX_ROOMS", 1)
+    monkeypatch.setattr("dreamer.tracker.room.documents.TRACKER_MAX_ROOMS", 1)
     await insider_of(1).enter(running)
     said = await refusal(insider_of(1, room_seed=101), running)
     assert "no more rooms" in said["message"]
@@ -56,7 +56,7 @@ async def test_rooms_are_bounded(running, insider_of, refusal, monkeypatch):
 
 
 async def test_full_tracker_refuses_more_registries(running, insider_of, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.documents.TRACKER_REGISTRIES_MAX_BYTES", 100)
+    monkeypatch.setattr("dreamer.tracker.room.documents.TRACKER_REGISTRIES_MAX_BYTES", 100)
     for seed, status in ((100, 201), (101, 507)):
         insider = insider_of(1, room_seed=seed)
         _, welcome = await insider.enter(running)
@@ -68,7 +68,7 @@ async def test_full_tracker_refuses_more_registries(running, insider_of, monkeyp
 def test_registry_that_does_not_grow_fits_into_a_full_tracker(documents, monkeypatch):
     room = RoomId(b"r" * 32)
     etag = documents.write_registry(room, b"{}" * 10, None)
-    monkeypatch.setattr("dreamer.tracker.documents.TRACKER_REGISTRIES_MAX_BYTES", 5)
+    monkeypatch.setattr("dreamer.tracker.room.documents.TRACKER_REGISTRIES_MAX_BYTES", 5)
     etag = documents.write_registry(room, b"[]" * 10, [etag])
     with pytest.raises(LocalError, match="no space"):
         documents.write_registry(room, b"{}" * 11, [etag])
@@ -76,7 +76,7 @@ def test_registry_that_does_not_grow_fits_into_a_full_tracker(documents, monkeyp
 
 
 def test_uses_of_invitations_are_bounded_by_room(documents, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.documents.TRACKER_ROOM_MAX_ADMISSIONS", 2)
+    monkeypatch.setattr("dreamer.tracker.room.documents.TRACKER_ROOM_MAX_ADMISSIONS", 2)
     first, *others = (Admission(b"i" * 16, NodeId(bytes([n]) * 32), 99, None) for n in range(3))
     documents.redeem(RoomId(b"r" * 32), [first, others[0]], now=0.0)
     with pytest.raises(RefusedError, match="make a new one"):

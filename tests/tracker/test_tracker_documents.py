@@ -8,8 +8,8 @@ import pytest
 from dreamer.protocol.errors import ConflictError, LocalError
 from dreamer.protocol.ids import NodeId, RoomId
 from dreamer.protocol.rooms.membership import Admission
-from dreamer.tracker.documents import Documents
-from dreamer.tracker.refusal import RefusedError
+from dreamer.tracker.room.documents import Documents
+from dreamer.tracker.room.refusal import RefusedError
 
 ROOM = RoomId(b"r" * 32)
 

@@ -29,9 +29,9 @@ from dreamer.protocol.limits import (
     TRACKER_SWEEP_INTERVAL_S,
     TRACKER_TICK_S,
 )
-from dreamer.tracker.pace import Pace
-from dreamer.tracker.swarms import Swarms
-from dreamer.tracker.wire import Announce, Counts, Event, PeerId
+from dreamer.tracker.public.pace import Pace
+from dreamer.tracker.public.swarms import Swarms
+from dreamer.tracker.public.wire import Announce, Counts, Event, PeerId
 
 A_HASH = "a" * 20
 ONE, TWO = "1" * 20, "2" * 20
@@ -192,7 +192,7 @@ async def test_silent_client_is_pinged_and_dropped_if_it_does_not_answer(running
 async def test_silent_member_is_pinged_and_dropped_if_it_does_not_answer(
     running, insiders, monkeypatch
 ):
-    monkeypatch.setattr("dreamer.tracker.sockets.TRACKER_HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("dreamer.tracker.room.client_socket.TRACKER_HEARTBEAT_S", 0.1)
     member, _ = await insiders[0].enter(running)
     other, _ = await insiders[1].enter(running)
     # From here on the member's side reads nothing: so it answers no ping.
@@ -288,7 +288,7 @@ async def test_connections_of_one_address_are_bounded(documents, serving, inside
 
 
 async def test_shutdown_waits_for_nobody_who_does_not_answer(documents, serving, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.public_socket.TRACKER_STOP_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("dreamer.tracker.public.socket.TRACKER_STOP_TIMEOUT_S", 0.05)
     async with (
         aiohttp.ClientSession() as http,
         serving(documents, http) as running,

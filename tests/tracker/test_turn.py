@@ -19,8 +19,8 @@ from dreamer.protocol.ids import NodeId
 from dreamer.protocol.rooms.certificate import Certificate, Kind, parse_roles
 from dreamer.protocol.turn import TurnCredentials
 from dreamer.simulations.loopback import Process, free_port, turn_server
-from dreamer.tracker.lends import Lends
-from dreamer.tracker.turn import TurnSettings, make_credentials
+from dreamer.tracker.room.lends import Lends
+from dreamer.tracker.room.turn import TurnSettings, make_credentials
 
 URI = "turn:turn.lab:3478?transport=udp"
 SETTINGS = TurnSettings((URI,), b"s3cret", 600)

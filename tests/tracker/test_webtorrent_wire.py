@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from msgspec.structs import astuple
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.tracker import wire
-from dreamer.tracker.wire import Announce, AnnounceError, Answer, Counts, Event, Scrape
+from dreamer.tracker.public import wire
+from dreamer.tracker.public.wire import Announce, AnnounceError, Answer, Counts, Event, Scrape
 
 HASH, PEER = "h\xff" * 10, "-WW0201-\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b"
 

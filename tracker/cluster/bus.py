@@ -8,8 +8,8 @@ from typing import Protocol
 
 from dreamer.protocol.errors import RemoteError
 from dreamer.protocol.ids import InfoHash
-from dreamer.tracker.elsewhere import ProcessId
-from dreamer.tracker.wire import Counts
+from dreamer.tracker.public.elsewhere import ProcessId
+from dreamer.tracker.public.wire import Counts
 
 
 class BusError(RemoteError):

@@ -42,8 +42,8 @@ from dreamer.tracker.cluster.outgoing import Outgoing
 from dreamer.tracker.cluster.questions import Questions, Round
 from dreamer.tracker.cluster.shares import candidates, share_out
 from dreamer.tracker.cluster.view import View
-from dreamer.tracker.elsewhere import Bundle, Here, ProcessId
-from dreamer.tracker.wire import Answer, Counts, Offer, PeerId
+from dreamer.tracker.public.elsewhere import Bundle, Here, ProcessId
+from dreamer.tracker.public.wire import Answer, Counts, Offer, PeerId
 
 log = logging.getLogger(__name__)
 

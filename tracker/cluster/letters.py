@@ -20,9 +20,9 @@ from dreamer.protocol.limits import (
     TRACKER_MAX_OFFERS,
     TRACKER_OFFER_ID_MAX_CHARS,
 )
-from dreamer.tracker.elsewhere import Bundle, ProcessId
-from dreamer.tracker.framing import is_utf8
-from dreamer.tracker.wire import NAME_BYTES, Answer, Offer, PeerId
+from dreamer.tracker.public.elsewhere import Bundle, ProcessId
+from dreamer.tracker.public.framing import is_utf8
+from dreamer.tracker.public.wire import NAME_BYTES, Answer, Offer, PeerId
 
 _Name = Annotated[bytes, Meta(min_length=NAME_BYTES, max_length=NAME_BYTES)]
 _OfferId = Annotated[str, Meta(min_length=1, max_length=TRACKER_OFFER_ID_MAX_CHARS)]

@@ -10,7 +10,7 @@ from dreamer.protocol.limits import (
     CLUSTER_BATCH_LETTERS,
     CLUSTER_OUTGOING_MAX_BYTES,
 )
-from dreamer.tracker.elsewhere import ProcessId
+from dreamer.tracker.public.elsewhere import ProcessId
 
 
 class Outgoing:

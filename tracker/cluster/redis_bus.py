@@ -27,8 +27,8 @@ from dreamer.protocol.limits import (
 )
 from dreamer.tracker.cluster import script
 from dreamer.tracker.cluster.bus import BusError, Reading, Seen
-from dreamer.tracker.elsewhere import ProcessId
-from dreamer.tracker.wire import Counts
+from dreamer.tracker.public.elsewhere import ProcessId
+from dreamer.tracker.public.wire import Counts
 
 _read = msgspec.msgpack.Decoder(
     tuple[list[tuple[str, int, bool]], list[list[tuple[str, str]]]]

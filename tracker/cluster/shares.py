@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from random import Random
 
 from dreamer.protocol.limits import CLUSTER_FAR_SHARE, CLUSTER_PLENTY_HERE
-from dreamer.tracker.elsewhere import ProcessId
-from dreamer.tracker.wire import Counts
+from dreamer.tracker.public.elsewhere import ProcessId
+from dreamer.tracker.public.wire import Counts
 
 
 def candidates(counts: Counts, seeding: bool) -> int:

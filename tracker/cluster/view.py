@@ -18,8 +18,8 @@ from dreamer.protocol.limits import (
     CLUSTER_SILENCE_S,
 )
 from dreamer.tracker.cluster.bus import Seen
-from dreamer.tracker.elsewhere import ProcessId
-from dreamer.tracker.wire import Counts
+from dreamer.tracker.public.elsewhere import ProcessId
+from dreamer.tracker.public.wire import Counts
 
 
 class _Entry(NamedTuple):

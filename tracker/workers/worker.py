@@ -23,14 +23,14 @@ from dreamer.protocol.limits import (
     WORKER_ENDED_PER_NOTE,
     WORKER_REPORT_INTERVAL_S,
 )
-from dreamer.tracker.announce import AnnounceHandler
 from dreamer.tracker.cluster.join import join
 from dreamer.tracker.door import Door
-from dreamer.tracker.elsewhere import Elsewhere
-from dreamer.tracker.local_peers import LocalPeers
 from dreamer.tracker.places import Place, Places
+from dreamer.tracker.public.announce import AnnounceHandler
+from dreamer.tracker.public.elsewhere import Elsewhere
+from dreamer.tracker.public.local_peers import LocalPeers
+from dreamer.tracker.public.swarms import Swarms
 from dreamer.tracker.stats import Tally, counts_of
-from dreamer.tracker.swarms import Swarms
 from dreamer.tracker.workers.channel import Begin, Channel, ClosedError, Ready, Report, Serve
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from dreamer.protocol.limits import BLOCK_BYTES, ORIGIN_MULTIPART_OVER_BYTES
 from dreamer.protocol.origin import OriginAddress, parse_origin
 from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest
 from dreamer.simulations.loopback import Process, free_port
-from dreamer.tracker.presign import Signer
+from dreamer.tracker.room.presign import Signer
 
 BUCKET = "team"
 CONTENTS = {

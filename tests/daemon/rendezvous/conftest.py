@@ -16,7 +16,7 @@ from dreamer.protocol.rooms.card import RoomCard
 from dreamer.protocol.rooms.certificate import ALL_ROLES, invitation, node_certificate
 from dreamer.protocol.rooms.keys import SigningKey
 from dreamer.tracker.app import Tracker
-from dreamer.tracker.documents import Documents
+from dreamer.tracker.room.documents import Documents
 
 DEADLINE_S = 10.0
 NOW = 1_700_000_000.0

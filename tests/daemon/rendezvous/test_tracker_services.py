@@ -23,9 +23,9 @@ from dreamer.protocol.origin import parse_origin
 from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest
 from dreamer.protocol.rooms.card import RoomCard
 from dreamer.tracker.app import Tracker
-from dreamer.tracker.documents import Documents
-from dreamer.tracker.lends import Lends
-from dreamer.tracker.turn import TurnSettings
+from dreamer.tracker.room.documents import Documents
+from dreamer.tracker.room.lends import Lends
+from dreamer.tracker.room.turn import TurnSettings
 
 KEY = "lab/files/" + "ab" * 32
 GET, PUT = UrlRequest(Operation.GET, KEY), UrlRequest(Operation.PUT, KEY)

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from dreamer.daemon.presence import Presence
 from dreamer.daemon.rendezvous import trackers as module
 from dreamer.daemon.rendezvous.signals import Signals
 from dreamer.daemon.rendezvous.trackers import Trackers
+from dreamer.daemon.room.presence import Presence
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import ForbiddenError, RemoteError
 from dreamer.protocol.ids import InfoHash, NodeId

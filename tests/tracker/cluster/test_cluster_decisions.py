@@ -35,8 +35,8 @@ from dreamer.tracker.cluster.outgoing import Outgoing
 from dreamer.tracker.cluster.questions import Questions
 from dreamer.tracker.cluster.shares import candidates, share_out
 from dreamer.tracker.cluster.view import View
-from dreamer.tracker.elsewhere import Bundle, ProcessId
-from dreamer.tracker.wire import Answer, Counts, Offer, PeerId
+from dreamer.tracker.public.elsewhere import Bundle, ProcessId
+from dreamer.tracker.public.wire import Answer, Counts, Offer, PeerId
 
 ME, ONE, TWO = (ProcessId(each * 16) for each in "012")
 HASH, OTHER = InfoHash(b"h" * 20), InfoHash(b"o" * 20)

@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 
 from dreamer.tracker.cluster.join import join
-from dreamer.tracker.documents import Documents
+from dreamer.tracker.room.documents import Documents
+
+pytestmark = pytest.mark.e2e
 
 A_HASH, B_HASH = "a" * 20, "\xff" * 20
 ONE, TWO, THREE = "1" * 20, "\xfe2" * 10, "3" * 20
@@ -177,8 +179,8 @@ async def test_downloads_outlive_the_process_that_counted_them(redis, tmp_path):
 
     from dreamer.protocol.ids import InfoHash
     from dreamer.tracker.cluster.redis_bus import RedisBus
-    from dreamer.tracker.elsewhere import ProcessId
-    from dreamer.tracker.wire import Counts
+    from dreamer.tracker.public.elsewhere import ProcessId
+    from dreamer.tracker.public.wire import Counts
 
     swarm, names = InfoHash(b"h" * 20), [ProcessId(each * 16) for each in "123"]
     key = "dreamer:swarm:" + swarm.hex()

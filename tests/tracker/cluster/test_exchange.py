@@ -13,7 +13,7 @@ from dreamer.protocol.ids import InfoHash
 from dreamer.protocol.limits import CLUSTER_CACHE_S, CLUSTER_MAX_WAITING
 from dreamer.tracker.cluster.exchange import Exchange
 from dreamer.tracker.cluster.letters import envelope
-from dreamer.tracker.wire import Answer, Counts, Offer, PeerId
+from dreamer.tracker.public.wire import Answer, Counts, Offer, PeerId
 
 HASH, OTHER = InfoHash(b"h" * 20), InfoHash(b"o" * 20)
 SENDER, TARGET = PeerId(b"s" * 20), PeerId(b"t" * 20)

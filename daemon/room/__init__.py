@@ -1,0 +1,1 @@
+"""This node in its rooms: memberships, sessions, who is there, and the registry."""

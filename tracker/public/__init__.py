@@ -1,0 +1,1 @@
+"""WebTorrent swarms for anyone: the websockets of stock clients, and who meets whom."""

@@ -17,6 +17,8 @@ from dreamer.daemon.field_types import TableText
 from dreamer.daemon.places import find_places
 from dreamer.protocol.errors import LocalError
 
+pytestmark = pytest.mark.e2e
+
 WAIT_S = 30.0
 
 

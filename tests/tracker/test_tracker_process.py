@@ -18,6 +18,8 @@ import pytest
 
 from dreamer.tracker import descriptors
 
+pytestmark = pytest.mark.e2e
+
 COMMAND = [sys.executable, "-m", "dreamer.tracker.main"]
 
 

@@ -156,10 +156,7 @@ class RoomSession:
                 self.neighbours.tick(self._others_present())
 
     async def wait_connected(self) -> None:
-        """Return once a tracker has let this node in; see ``Trackers.wait_connected``.
-
-        At once in a room without any: its members are judged by each other alone.
-        """
+        """Return once a tracker has let this node in, at once in a room without any."""
         if self.card.trackers:
             await self.trackers.wait_connected()
 
@@ -194,7 +191,9 @@ class RoomSession:
         return name[:64] if isinstance(name, str) and name.isprintable() else ""
 
     async def remove_member(self, ref: str) -> NodeId:
-        """End the membership of the node that ``ref`` names, once a tracker, if any, took note.
+        """End the membership of the node that ``ref`` names, once a tracker in reach took note.
+
+        Else it counts at once here and for linked members, who pass it on, and later to trackers.
 
         Raises:
             ForbiddenError: this node may not.
@@ -207,7 +206,7 @@ class RoomSession:
             raise InputError("that is this node itself: use 'dreamer room leave'")
         made = sign_revocation(self.membership, identity, node, ended.next_number, time.time())
         self._members.check_ends(made)
-        if not self.card.trackers:
+        if not self.connected:
             if not self._revoke(made):
                 raise ForbiddenError("this node may remove nobody: it was removed itself")
             return node

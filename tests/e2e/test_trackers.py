@@ -77,6 +77,10 @@ class Town:
 
         until(settled, f"everybody's connections being {wanted}", WAIT_S)
 
+    def refused(self, node: Node) -> bool:
+        (room,) = Dreamer(node.home).rooms()
+        return all("revoked" in (state.error or "") for state in room.tracker_states)
+
     def push(self, node: Node, name: str) -> str:
         source = self.team.model(name, MIB)
         return node.dreamer("push", str(source), "--room", "lab")["short_id"]
@@ -135,6 +139,22 @@ def test_without_any_tracker_links_live_and_new_ones_come_up_over_a_neighbour(al
     assert town.linked(town.a) == ["B", "C"]
 
 
+def test_member_removed_while_all_trackers_are_dead_is_out_at_once_and_when_they_return(all_up):
+    town = all_up
+    removed = town.team.node("F")
+    town.team.join(removed, town.a, "lab")
+    until(lambda: town.linked(removed), "F's links", WAIT_S)
+    for tracker in town.trackers:
+        tracker.kill()
+    town.up(False, False)
+    town.a.dreamer("room", "remove", "lab", removed.dreamer("status")["node_id"])
+    until(lambda: not town.linked(removed), "everybody's parting from F", WAIT_S)
+    for tracker in town.trackers:
+        tracker.start()
+    town.up(True, True)
+    until(lambda: town.refused(removed), "F being refused at both", WAIT_S)
+
+
 def test_member_removed_while_a_tracker_was_dead_is_refused_there_too(all_up, watch):
     town = all_up
     removed = town.team.node("E", env=ALONE)
@@ -144,9 +164,4 @@ def test_member_removed_while_a_tracker_was_dead_is_refused_there_too(all_up, wa
     town.a.dreamer("room", "remove", "lab", removed.dreamer("status")["node_id"])
     town.trackers[1].start()
     town.up(True, True)
-
-    def refused() -> bool:
-        (room,) = Dreamer(removed.home).rooms()
-        return all("revoked" in (state.error or "") for state in room.tracker_states)
-
-    until(refused, "E being refused at both", WAIT_S)
+    until(lambda: town.refused(removed), "E being refused at both", WAIT_S)

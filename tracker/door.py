@@ -189,11 +189,26 @@ class _Guest(asyncio.Protocol):
     def __init__(self, served: asyncio.Protocol, place: Place) -> None:
         self._place = place
         self._served = served
-        self.connection_made = served.connection_made  # type: ignore[method-assign]
-        self.data_received = served.data_received  # type: ignore[method-assign]
-        self.eof_received = served.eof_received  # type: ignore[method-assign]
-        self.pause_writing = served.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = served.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Tell aiohttp."""
+        self._served.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Tell aiohttp."""
+        self._served.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Tell aiohttp."""
+        return self._served.eof_received()
+
+    def pause_writing(self) -> None:
+        """Tell aiohttp."""
+        self._served.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Tell aiohttp."""
+        self._served.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell aiohttp, and count one less."""

@@ -265,10 +265,11 @@ def _echo(value: object) -> str | None:
 
 
 def _event(value: object, info_hash: object) -> Event:
-    try:
-        return _EVENTS[value or ""]  # type: ignore[index]
-    except (KeyError, TypeError) as error:
-        raise AnnounceError("unknown event", info_hash=_echo(info_hash)) from error
+    # Whatever is empty says nothing: null, "", and what clients make of them.
+    event = _EVENTS.get(value) if isinstance(value, str) else None if value else Event.NONE
+    if event is None:
+        raise AnnounceError("unknown event", info_hash=_echo(info_hash))
+    return event
 
 
 def _left(value: object) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from abc import ABC, abstractmethod
 from random import Random
 
 from dreamer.simulations.bench.tracker_load.books import Books
@@ -35,7 +36,7 @@ async def everyone_joins(crowd: Crowd, window: int) -> None:
         await settle(crowd)
 
 
-class Load:
+class Load(ABC):
     """Something that keeps a crowd announcing from ``start`` to ``stop``."""
 
     def __init__(self, crowd: Crowd, seed: int) -> None:
@@ -67,8 +68,8 @@ class Load:
                 return
         raise ConnectError("the tracker has hung up on every client")
 
-    async def _run(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _run(self) -> None: ...
 
 
 class ClosedLoop(Load):

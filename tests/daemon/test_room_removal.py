@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.links.ice import IceSettings
-from dreamer.daemon.room.book import RoomBook
-from dreamer.daemon.room.session import RoomParts, RoomSession
-from dreamer.daemon.sharing.library import Library
-from dreamer.daemon.state import State
-from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.rooms.membership import chain_to_json
@@ -30,65 +20,21 @@ DEADLINE_S = 10.0
 STEP_S = 0.01
 
 
-class Node:
-    """A home, and its session in the room."""
-
-    def __init__(self, root, name: str, http) -> None:
-        self.home = root / name
-        self.http = http
-        self.identity = NodeIdentity.load_or_create(self.home)
-        self.book = RoomBook(self.home, self.identity)
-        self.state = State(self.home / "state.db")
-        self.tasks = TaskSet()
-
-    @asynccontextmanager
-    async def inside(self):
-        """Be in the room for a while."""
-        session = RoomSession(self.book.list()[0], self._parts())
-        running = asyncio.create_task(session.run())
-        try:
-            await session.wait_connected()
-            yield session
-        finally:
-            session.close()
-            running.cancel()
-            await asyncio.wait([running])
-
-    def _parts(self) -> RoomParts:
-        return RoomParts(
-            identity=self.identity,
-            http=self.http,
-            transport=SimpleNamespace(new_link=lambda: 1, send=lambda command: None),
-            state=self.state,
-            places=None,
-            library=Library(),
-            ice=IceSettings(),
-            capabilities=dict,
-            damaged=print,
-            numbers=itertools.count(1),
-            rng=random.Random(1),
-            tasks=self.tasks,
-        )
-
-    async def known_revocations(self, count: int) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while len(self.state.revocations(self.book.list()[0].card.room_id)) < count:
-                await asyncio.sleep(STEP_S)
-
-    async def close(self) -> None:
-        await self.tasks.close()
-        self.state.close()
+async def known_revocations(node, count: int) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while len(node.state.revocations(node.book.list()[0].card.room_id)) < count:
+            await asyncio.sleep(STEP_S)
 
 
 @pytest.fixture
-async def nodes(tmp_path):
+async def nodes(tmp_path, room_node):
     """The creator and two guests, of a room whose tracker is up."""
     documents = Documents(tmp_path / "tracker")
     runner = web.AppRunner(Tracker(documents, random.Random(1)).web_app(), shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as http:
-        made = [Node(tmp_path, name, http) for name in ("a", "b", "c")]
+        made = [room_node(tmp_path, name, http) for name in ("a", "b", "c")]
         await _furnish(made, f"http://127.0.0.1:{runner.addresses[0][1]}")
         yield made
         for node in made:
@@ -97,7 +43,7 @@ async def nodes(tmp_path):
     documents.close()
 
 
-async def _furnish(nodes: list[Node], tracker_url: str) -> None:
+async def _furnish(nodes: list, tracker_url: str) -> None:
     first, *guests = nodes
     first.book.create("team", [tracker_url], None, None, time.time())
     for guest in guests:
@@ -116,7 +62,7 @@ async def test_removed_member_is_refused_and_who_was_away_hears_of_it(nodes) -> 
         async with b.inside():
             pass
     async with c.inside():
-        await c.known_revocations(1)
+        await known_revocations(c, 1)
 
 
 async def test_members_are_removed_one_after_another(nodes) -> None:
@@ -124,7 +70,7 @@ async def test_members_are_removed_one_after_another(nodes) -> None:
     async with a.inside() as session, b.inside(), c.inside():
         for guest in (b, c):
             await session.remove_member(guest.identity.node_id.hex()[:8])
-        await a.known_revocations(2)
+        await known_revocations(a, 2)
         async with asyncio.timeout(DEADLINE_S):
             while session.present.keys() - {a.identity.node_id}:
                 await asyncio.sleep(STEP_S)

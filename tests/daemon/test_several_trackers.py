@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from types import SimpleNamespace
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 
-from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.rendezvous import revocation_couriers
-from dreamer.daemon.room.book import RoomBook
-from dreamer.daemon.room.session import RoomParts, RoomSession
-from dreamer.daemon.sharing.library import Library
-from dreamer.daemon.state import State
-from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import RemoteError
 from dreamer.protocol.ids import ManifestId
 from dreamer.protocol.registry.changes import MoveAlias, Publish
@@ -89,64 +79,15 @@ class Host:
             self._serving = None
 
 
-class Node:
-    """A home, and its session in the room, at all trackers or only some."""
-
-    def __init__(self, root, name: str, http) -> None:
-        self.home = root / name
-        self.http = http
-        self.identity = NodeIdentity.load_or_create(self.home)
-        self.id = self.identity.node_id
-        self.book = RoomBook(self.home, self.identity)
-        self.state = State(self.home / "state.db")
-        self.tasks = TaskSet()
-
-    @asynccontextmanager
-    async def inside(self, *trackers: Host):
-        """Be in the room for a while; without ``trackers``, at all of it."""
-        membership = self.book.list()[0]
-        if trackers:
-            card = replace(membership.card, trackers=tuple(one.url for one in trackers))
-            membership = replace(membership, card=card)
-        session = RoomSession(membership, self._parts())
-        running = asyncio.create_task(session.run())
-        try:
-            await session.wait_connected()
-            yield session
-        finally:
-            session.close()
-            running.cancel()
-            await asyncio.wait([running])
-
-    def _parts(self) -> RoomParts:
-        return RoomParts(
-            identity=self.identity,
-            http=self.http,
-            transport=SimpleNamespace(new_link=lambda: 1, send=lambda command: None),
-            state=self.state,
-            places=None,
-            library=Library(),
-            ice=IceSettings(),
-            capabilities=dict,
-            damaged=print,
-            numbers=itertools.count(1),
-            rng=random.Random(1),
-            tasks=self.tasks,
-        )
-
-    async def close(self) -> None:
-        await self.tasks.close()
-        self.state.close()
-
-
 class Room:
     """Two trackers, the creator, and members that it let in."""
 
-    def __init__(self, root, http, requests: Requests) -> None:
+    def __init__(self, root, http, requests: Requests, make_node) -> None:
         self._root = root
+        self._make_node = make_node
         self._http = http
         self.one, self.two = Host(root / "one", requests), Host(root / "two", requests)
-        self.nodes: list[Node] = []
+        self.nodes: list = []
 
     async def begin(self) -> None:
         await self.one.start()
@@ -154,15 +95,15 @@ class Room:
         self.creator = self._node("creator")
         self.creator.book.create("team", [self.one.url, self.two.url], None, None, time.time())
 
-    def guest(self, name: str, *roles: str) -> Node:
+    def guest(self, name: str, *roles: str):
         node = self._node(name)
         granted = roles or ("member",)
         token = self.creator.book.invite("team", granted, 3600.0, 1, time.time())
         node.book.add(node.book.accept(token, time.time()))
         return node
 
-    def _node(self, name: str) -> Node:
-        self.nodes.append(Node(self._root, name, self._http))
+    def _node(self, name: str):
+        self.nodes.append(self._make_node(self._root, name, self._http))
         return self.nodes[-1]
 
     def revoked_at(self, host: Host) -> list:
@@ -184,10 +125,10 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-async def room(tmp_path):
+async def room(tmp_path, room_node):
     requests = Requests()
     async with aiohttp.ClientSession(trace_configs=[requests.trace]) as http:
-        made = Room(tmp_path, http, requests)
+        made = Room(tmp_path, http, requests, room_node)
         try:
             await made.begin()
             yield made

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from dreamer.daemon.transport.vocabulary import (
     Expect,
@@ -23,34 +24,35 @@ from dreamer.protocol.link.messages import Message, encode
 from dreamer.protocol.swarm.vocabulary import Lane
 
 
-@dataclass
-class Link:
-    """A member of a room that has proved itself. ``rtt_s`` is None until the first pong."""
-
-    number: int
-    room: RoomId
-    peer: NodeId
-    lane: Lane
-    capabilities: Json
-    pass_on: Callable[[ToTransport], None]
-    heard_at: float
-    pinged_at: float = 0.0
-    rtt_s: float | None = None
-    bytes_down: int = 0
-    bytes_up: int = 0
-
-    @property
-    def name(self) -> str:
-        """What the peer calls itself, for people."""
-        name = self.capabilities.get("name")
-        return name[:64] if isinstance(name, str) and name.isprintable() else ""
-
-    def send(self, message: Message) -> None:
-        """Send a control message."""
-        self.pass_on(SendControl(self.number, encode(message)))
+class Carrier(Protocol):
+    """What moves blocks between two linked members; verdicts come back as ``BlockDone``."""
 
     def serve(self, request: int, spans: list[Span]) -> None:
-        """Send blocks from disk on the bulk channel."""
+        """Send blocks from disk, as the answer to a request of the peer's."""
+        ...
+
+    def stop_serving(self, request: int, block: int) -> None:
+        """Leave out a block of a request, or with -1 all that is left."""
+        ...
+
+    def expect(self, request: int, spans: list[VerifiedSpan]) -> None:
+        """Take blocks that were asked for, verify and write them."""
+        ...
+
+    def stop_expecting(self, request: int, block: int) -> None:
+        """Throw away a block of a request, or with -1 all that is left."""
+        ...
+
+
+@dataclass(frozen=True)
+class BulkChannel:
+    """The link's own ``bulk`` channel, in the transport process."""
+
+    number: int
+    pass_on: Callable[[ToTransport], None]
+
+    def serve(self, request: int, spans: list[Span]) -> None:
+        """Send blocks from disk."""
         self.pass_on(Serve(self.number, request, spans))
 
     def stop_serving(self, request: int, block: int) -> None:
@@ -66,6 +68,57 @@ class Link:
         self.pass_on(StopExpecting(self.number, request, block))
 
 
+@dataclass
+class Link:
+    """A member of a room that has proved itself. ``rtt_s`` is None until the first pong.
+
+    ``direct`` carries blocks while a direct connection stands; ``bulk_spent`` says that the
+    link's own channel may carry none, for the relay below it has used up its budget.
+    """
+
+    number: int
+    room: RoomId
+    peer: NodeId
+    relayed: bool
+    capabilities: Json
+    pass_on: Callable[[ToTransport], None]
+    heard_at: float
+    pinged_at: float = 0.0
+    rtt_s: float | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    direct: Carrier | None = None
+    bulk_spent: bool = False
+    bulk: BulkChannel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bulk = BulkChannel(self.number, self.pass_on)
+
+    @property
+    def lane(self) -> Lane:
+        """The lane that blocks come over now."""
+        if self.direct is not None:
+            return Lane.DIRECT
+        return Lane.RELAY if self.relayed else Lane.WEBRTC
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """What brings the blocks that this node asks for; None while nothing may."""
+        if self.direct is not None:
+            return self.direct
+        return None if self.bulk_spent else self.bulk
+
+    @property
+    def name(self) -> str:
+        """What the peer calls itself, for people."""
+        name = self.capabilities.get("name")
+        return name[:64] if isinstance(name, str) and name.isprintable() else ""
+
+    def send(self, message: Message) -> None:
+        """Send a control message."""
+        self.pass_on(SendControl(self.number, encode(message)))
+
+
 class LinkListener:
     """Whoever wants to know what happens on the links of a room overrides what it needs.
 
@@ -78,6 +131,9 @@ class LinkListener:
 
     def link_down(self, link: Link, reason: str) -> None:
         """A link is gone."""
+
+    def lane_changed(self, link: Link) -> None:
+        """Blocks of this member come over another lane now, or over none (``Link.carrier``)."""
 
     def message(self, link: Link, message: Message) -> None:
         """A control message came."""
@@ -122,6 +178,11 @@ class Fanout(LinkListener):
         """Pass it on."""
         for listener in list(self._listeners):
             listener.link_down(link, reason)
+
+    def lane_changed(self, link: Link) -> None:
+        """Pass it on."""
+        for listener in list(self._listeners):
+            listener.lane_changed(link)
 
     def message(self, link: Link, message: Message) -> None:
         """Pass it on."""

@@ -44,7 +44,6 @@ from dreamer.protocol.link import handshake, messages, negotiation
 from dreamer.protocol.link.handshake import Fingerprints, Party, VerifyMember
 from dreamer.protocol.link.messages import Bye, Capabilities, Hello, Message, Ping, Pong
 from dreamer.protocol.link.negotiation import LinkState, Negotiation, NegotiationCommand
-from dreamer.protocol.swarm.vocabulary import Lane
 
 log = logging.getLogger(__name__)
 
@@ -279,18 +278,17 @@ class RoomLinks:
         if not self._agreed(attempt):
             self._transport.send(CloseLink(attempt.number))
             return
-        lane = Lane.RELAY if attempt.relayed else Lane.WEBRTC
         link = Link(
             number=attempt.number,
             room=self._party.room,
             peer=attempt.peer,
-            lane=lane,
+            relayed=attempt.relayed,
             capabilities=found,
             pass_on=self._transport.send,
             heard_at=self._clock(),
         )
         self._by_number[link.number] = self._by_peer[link.peer] = link
-        log.info("linked to %s %s (%s)", short(link.peer), link.name, lane.value)
+        log.info("linked to %s %s (%s)", short(link.peer), link.name, link.lane.value)
         self._listener.link_up(link)
         if attempt.awaited is not None:
             attempt.awaited.linked(link)

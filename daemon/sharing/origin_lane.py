@@ -17,6 +17,7 @@ from dreamer.protocol.swarm.vocabulary import (
     BlockRejected,
     BlockVerified,
     BytesArrived,
+    Cancel,
     Event,
     Fetch,
     RequestRefused,
@@ -30,18 +31,23 @@ ORIGIN = SourceId("origin")
 
 
 class OriginLane:
-    """Carries out the planner's requests to the origin. ``feed`` takes events on the loop."""
+    """Carries out the planner's requests to the origin. ``feed`` takes events on the loop.
+
+    ``is_open`` tells whether blocks of a request are still to come.
+    """
 
     def __init__(
         self,
         origin: Origin,
         download: Download,
+        is_open: Callable[[SourceId, int], bool],
         feed: Callable[[Event], None],
         failed: Callable[[DreamerError], None],
         tasks: TaskSet,
     ) -> None:
         self._origin = origin
         self._download = download
+        self._is_open = is_open
         self._feed = feed
         self._failed = failed
         self._tasks = tasks
@@ -53,9 +59,10 @@ class OriginLane:
         stop = self._stops[command.request] = threading.Event()
         self._tasks.start(self._run(command, stop))
 
-    def cancel(self, request: int) -> None:
-        """End a request early."""
-        if stop := self._stops.get(request):
+    def cancel(self, command: Cancel) -> None:
+        """End a request; a single block of one is not worth a new GET."""
+        stop = self._stops.get(command.request)
+        if stop is not None and not self._is_open(ORIGIN, command.request):
             stop.set()
 
     def close(self) -> None:

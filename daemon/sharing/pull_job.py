@@ -14,37 +14,22 @@ from dreamer.daemon.origin.origin import Origin
 from dreamer.daemon.ports import LANES, Progress
 from dreamer.daemon.ports import Lane as LaneName
 from dreamer.daemon.sharing.lane_clock import LaneClock
+from dreamer.daemon.sharing.lanes import BlockLane
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.origin_lane import ORIGIN, OriginLane
+from dreamer.daemon.sharing.peer_lanes import PeerLanes
 from dreamer.daemon.store.download import Download as StoredDownload
 from dreamer.daemon.tasks import TaskSet
-from dreamer.daemon.transport.vocabulary import REJECTED, VERIFIED
-from dreamer.protocol.errors import (
-    DreamerError,
-    LocalError,
-    RemoteError,
-    RemoteProtocolError,
-)
+from dreamer.protocol.errors import DreamerError, LocalError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.link.messages import (
-    CancelWant,
-    Follow,
-    Gained,
-    Have,
-    Message,
-    Refuse,
-    Unfollow,
-    Want,
-)
+from dreamer.protocol.link.messages import Message
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.download import Download
 from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
-    BlockRejected,
     BlocksFound,
     BlockVerified,
-    BytesArrived,
     Cancel,
     Command,
     Complete,
@@ -55,12 +40,9 @@ from dreamer.protocol.swarm.vocabulary import (
     FinishFile,
     GiveUp,
     Lane,
-    RequestRefused,
     Share,
-    SourceGained,
     SourceId,
     SourceJoined,
-    SourceLost,
     Tick,
 )
 
@@ -102,16 +84,23 @@ class PullJob(LinkListener):
         self._core = Download(
             self._layout, download.present, context.numbers, context.rng, time.monotonic()
         )
-        self._wired: dict[tuple[SourceId, int], Link] = {}
         self._clock = LaneClock(time.monotonic())
         self._meter = RateMeter()
-        self._answered: set[int] = set()
         self._blamed: list[str] = []
+        self._peers = PeerLanes(manifest_id, download, self._core, self.feed, self._fail)
         self._origin: OriginLane | None = None
+        # Sources that are not members; all others are asked over their links.
+        self._lanes: dict[SourceId, BlockLane] = {}
         if context.origin is not None:
             self._origin = OriginLane(
-                context.origin, download, self.feed, self._fail, context.tasks
+                context.origin,
+                download,
+                self._core.is_open,
+                self.feed,
+                self._fail,
+                context.tasks,
             )
+            self._lanes[ORIGIN] = self._origin
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._woken = asyncio.Event()
 
@@ -157,7 +146,7 @@ class PullJob(LinkListener):
 
     def unanswered(self) -> bool:
         """Return whether a linked member has yet to say what it holds."""
-        return any(link.number not in self._answered for link in self._context.links.links)
+        return any(not self._peers.answered(link) for link in self._context.links.links)
 
     def progress(self, phase: str) -> Progress:
         """Return how far the pull is."""
@@ -174,7 +163,7 @@ class PullJob(LinkListener):
         moved.by_peer = {
             str(source): size
             for source, size in self._core.bytes_by_source.items()
-            if source != ORIGIN
+            if source not in self._lanes
         }
         return moved
 
@@ -192,13 +181,9 @@ class PullJob(LinkListener):
     def _release(self) -> None:
         if not self._ended.done():
             self._ended.cancel()
-        if self._origin is not None:
-            self._origin.close()
-        for (_, request), link in self._wired.items():
-            link.stop_expecting(request, -1)
-            link.send(CancelWant(request, -1))
-        for link in self._context.links.links:
-            link.send(Unfollow(self._manifest_id))
+        for lane in (*self._lanes.values(), self._peers):
+            lane.close()
+        self._peers.leave(self._context.links.links)
 
     def _fail(self, error: DreamerError) -> None:
         if not self._ended.done():
@@ -209,12 +194,15 @@ class PullJob(LinkListener):
 
     def link_up(self, link: Link) -> None:
         """Ask a member what it holds."""
-        link.send(Follow(self._manifest_id))
+        self._peers.link_up(link)
 
     def link_down(self, link: Link, reason: str) -> None:
         """Do without a member."""
-        self.feed(SourceLost(_source(link)))
-        self._wired = {key: value for key, value in self._wired.items() if value is not link}
+        self._peers.link_down(link, reason)
+
+    def lane_changed(self, link: Link) -> None:
+        """Go on over another lane."""
+        self._peers.lane_changed(link)
 
     def message(self, link: Link, message: Message) -> None:
         """Take what concerns this model.
@@ -222,53 +210,25 @@ class PullJob(LinkListener):
         Raises:
             RemoteProtocolError: what it says can't be.
         """
-        source = _source(link)
-        match message:
-            case Have(manifest, blocks) if manifest == self._manifest_id:
-                held = bitfield.decode(blocks, self._layout.block_count) if blocks else 0
-                self._answered.add(link.number)
-                self.feed(SourceJoined(source, link.lane, held))
-            case Gained(manifest, first, count) if manifest == self._manifest_id:
-                if first < 0 or count < 1 or first + count > self._layout.block_count:
-                    raise RemoteProtocolError("it gained blocks that the model does not have")
-                self.feed(SourceGained(source, bitfield.span(first, count)))
-            case Refuse(request, busy, _) if self._wired.pop((source, request), None):
-                link.stop_expecting(request, -1)
-                self.feed(RequestRefused(source, request, busy))
+        self._peers.message(link, message)
 
     def block_done(self, link: Link, request: int, block: int, verdict: str) -> None:
         """Take a block's verdict."""
-        source = _source(link)
-        if (source, request) not in self._wired:
-            return
-        if verdict == REJECTED:
-            self.feed(BlockRejected(source, request, block))
-        elif verdict == VERIFIED or self._core.present >> block & 1:
-            # A second copy may come after the file was finished and moved: that is no failure.
-            self.feed(BlockVerified(source, request, block))
-            self._settle(source, request)
-        else:
-            self._fail(
-                LocalError(f"{verdict}; make room and run the pull again, what is here is kept")
-            )
+        self._peers.block_done(link, request, block, verdict)
 
     def bytes_arrived(self, link: Link, size_bytes: int) -> None:
         """Note that a member is alive."""
-        self.feed(BytesArrived(_source(link), size_bytes))
-
-    def _settle(self, source: SourceId, request: int) -> None:
-        if not self._core.is_open(source, request):
-            self._wired.pop((source, request), None)
+        self._peers.bytes_arrived(link, size_bytes)
 
     # What the planner wants
 
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
-                case Fetch():
-                    self._fetch(command)
-                case Cancel():
-                    self._cancel(command)
+                case Fetch(source):
+                    self._lane(source).fetch(command)
+                case Cancel(source):
+                    self._lane(source).cancel(command)
                 case Blame(source, block):
                     self._blame(source, block)
                 case Drop(source) if link := self._link(source):
@@ -285,38 +245,17 @@ class PullJob(LinkListener):
                 case GiveUp(reason):
                     self._give_up(reason)
 
+    def _lane(self, source: SourceId) -> BlockLane:
+        return self._lanes.get(source, self._peers)
+
     def _link(self, source: SourceId) -> Link | None:
+        if source in self._lanes:
+            return None
         return self._context.links.link(NodeId(bytes.fromhex(source)))
-
-    def _fetch(self, command: Fetch) -> None:
-        if command.source == ORIGIN and self._origin is not None:
-            self._origin.fetch(command)
-        elif link := self._link(command.source):
-            self._wired[command.source, command.request] = link
-            blocks = range(command.first, command.first + command.count)
-            spans = []
-            for block in blocks:
-                place = self._download.target(block)
-                digest = self._download.outboard.hash_of(block)
-                spans.append((block, str(place.path), place.offset, place.length, bytes(digest)))
-            link.expect(command.request, spans)
-            want = Want(command.request, self._manifest_id, command.first, command.count)
-            link.send(want)
-
-    def _cancel(self, command: Cancel) -> None:
-        block = -1 if command.block is None else command.block
-        if command.source == ORIGIN and self._origin is not None:
-            # A single block of a request is not worth a new GET.
-            if not self._core.is_open(ORIGIN, command.request):
-                self._origin.cancel(command.request)
-        elif link := self._wired.get((command.source, command.request)):
-            link.stop_expecting(command.request, block)
-            link.send(CancelWant(command.request, block))
-            self._settle(command.source, command.request)
 
     def _blame(self, source: SourceId, block: int) -> None:
         self._blamed.append(source)
-        if source != ORIGIN:
+        if source not in self._lanes:
             self._context.punish(NodeId(bytes.fromhex(source)), f"sent a bad block {block}")
 
     async def _finish_file(self, file_index: int) -> None:
@@ -334,7 +273,3 @@ class PullJob(LinkListener):
         if self._origin is not None and self._origin.last_error:
             reason = f"{reason} ({self._origin.last_error})"
         self._fail(RemoteError(f"{reason}: {hint}"))
-
-
-def _source(link: Link) -> SourceId:
-    return SourceId(link.peer.hex())

@@ -118,7 +118,7 @@ class Serving(LinkListener):
             case Want():
                 self._want(link, message)
             case CancelWant(request, block):
-                link.stop_serving(request, block)
+                self._stop(link, request, block)
             case GetObject():
                 self._get_object(link, message)
 
@@ -204,8 +204,18 @@ class Serving(LinkListener):
         if spans is None:
             link.send(Refuse(want.request, False, "this node does not have these blocks"))
             return
+        carrier = link.direct if want.direct else link.bulk
+        if carrier is None:
+            link.send(Refuse(want.request, True, "there is no direct connection any more"))
+            return
         open_requests[want.request] = (found, wanted)
-        link.serve(want.request, spans)
+        carrier.serve(want.request, spans)
+
+    def _stop(self, link: Link, request: int, block: int) -> None:
+        # Whichever of the two has the request; the other one does not know the number.
+        link.bulk.stop_serving(request, block)
+        if link.direct is not None:
+            link.direct.stop_serving(request, block)
 
     def _spans(self, found: Offering, wanted: int) -> list[Span] | None:
         if wanted & ~found.blocks:

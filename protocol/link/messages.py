@@ -102,13 +102,14 @@ class Gained:
 
 @dataclass(frozen=True)
 class Want:
-    """Send me these blocks on the bulk channel, in order."""
+    """Send me these blocks in order, on the bulk channel or over our direct connection."""
 
     kind: ClassVar[int] = 14
     request: int
     manifest: bytes
     first: int
     count: int
+    direct: bool
 
 
 @dataclass(frozen=True)

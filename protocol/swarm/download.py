@@ -52,6 +52,7 @@ from dreamer.protocol.swarm.vocabulary import (
     SourceId,
     SourceJoined,
     SourceLost,
+    SourceMoved,
     Tick,
 )
 
@@ -90,6 +91,7 @@ class Download:
         self._handlers = {
             SourceJoined: self._on_joined,
             SourceGained: self._on_gained,
+            SourceMoved: self._on_moved,
             SourceLost: self._on_lost,
             BlockVerified: self._on_verified,
             BlocksFound: self._on_found,
@@ -176,6 +178,15 @@ class Download:
             self._availability.remove(source.blocks & ~blocks)
             self._availability.add(blocks & ~source.blocks)
         source.blocks = blocks
+
+    def _on_moved(self, event: SourceMoved, now: float) -> list[Command]:
+        source = self._sources.get(event.source)
+        if source is not None:
+            pending = source.pending()
+            source.move(event.lane, event.usable)
+            self._lanes[event.source] = event.lane
+            self._release(pending)
+        return []
 
     def _on_lost(self, event: SourceLost, now: float) -> list[Command]:
         source = self._sources.pop(event.source, None)

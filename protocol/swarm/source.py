@@ -33,6 +33,7 @@ class Source:
     waiting_since: float = 0.0
     resting_until: float = 0.0
     strikes: int = 0
+    usable: bool = True
     _trickle: int = 0
 
     def request_blocks(self) -> int:
@@ -44,7 +45,17 @@ class Source:
 
     def ready(self, now: float) -> bool:
         """Return whether another request may be put to it."""
-        return now >= self.resting_until and len(self.requests) < REQUESTS_IN_FLIGHT_PER_SOURCE
+        return (
+            self.usable
+            and now >= self.resting_until
+            and len(self.requests) < REQUESTS_IN_FLIGHT_PER_SOURCE
+        )
+
+    def move(self, lane: Lane, usable: bool) -> None:
+        """Go on over another lane, of whose rate nothing is known."""
+        self.lane, self.usable = lane, usable
+        self.requests.clear()
+        self.meter = RateMeter()
 
     def asked(self, request: int, blocks: int, now: float) -> None:
         """Note a new request."""

@@ -45,6 +45,18 @@ class SourceGained:
 
 
 @dataclass(frozen=True)
+class SourceMoved:
+    """A source is reached over another lane now; what it was asked for will not come.
+
+    ``usable`` is False while no lane to it may carry blocks.
+    """
+
+    source: SourceId
+    lane: Lane
+    usable: bool
+
+
+@dataclass(frozen=True)
 class SourceLost:
     """A source can't be asked any more; what it was asked for will not come."""
 
@@ -113,6 +125,7 @@ class Tick:
 Event = (
     SourceJoined
     | SourceGained
+    | SourceMoved
     | SourceLost
     | BytesArrived
     | BlockVerified

@@ -152,7 +152,7 @@ async def test_stranger_that_says_nothing_is_cut_off(calling):
 
 async def test_stranger_that_asks_before_it_proves_anything_gets_nothing(calling, wanted):
     async with calling() as (stranger, *_):
-        for message in (Follow(wanted), GetObject(1, wanted, 0), Want(2, wanted, 0, 1)):
+        for message in (Follow(wanted), GetObject(1, wanted, 0), Want(2, wanted, 0, 1, False)):
             stranger.control.send(encode(message))
         await stranger.cut_off()
         assert [type(decode(data)) for data in stranger.heard] == [Hello]
@@ -171,7 +171,12 @@ async def test_forged_proof_is_refused(calling, spy, wanted, forgery):
             chain = RoomBook(spy, identity).get("elsewhere").chain
         chain = canonical.dumps({"chain": chain_to_json(chain)})
         proof = hello(Party(membership.card.room_id, key, chain, b"{}"), target, seen)
-        for message in (proof, Follow(wanted), GetObject(1, wanted, 0), Want(2, wanted, 0, 1)):
+        for message in (
+            proof,
+            Follow(wanted),
+            GetObject(1, wanted, 0),
+            Want(2, wanted, 0, 1, False),
+        ):
             stranger.control.send(encode(message))
         await stranger.cut_off()
         assert [type(decode(data)) for data in stranger.heard] == [Hello]
@@ -186,7 +191,7 @@ async def test_honest_proof_is_believed(calling, wanted):
             Party(membership.card.room_id, identity.key, chain, b"{}"), target, stranger.seen()
         )
         stranger.control.send(encode(proof))
-        stranger.control.send(encode(Want(2, wanted, 0, 1)))
+        stranger.control.send(encode(Want(2, wanted, 0, 1, False)))
         async with asyncio.timeout(WAIT_S):
             while sum(map(len, stranger.took)) < MIB:
                 await asyncio.sleep(0.01)

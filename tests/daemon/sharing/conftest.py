@@ -40,7 +40,7 @@ from dreamer.protocol.ids import Digest, ManifestId, NodeId, RoomId
 from dreamer.protocol.limits import MIB
 from dreamer.protocol.link.messages import Message, decode, encode
 from dreamer.protocol.swarm import bitfield
-from dreamer.protocol.swarm.vocabulary import DiscoveryEnded, Lane
+from dreamer.protocol.swarm.vocabulary import DiscoveryEnded
 
 ROOM = RoomId(b"r" * 32)
 PATIENCE_S = 20.0
@@ -156,9 +156,7 @@ class End:
 
     def plug(self, far: End) -> None:
         self.far = far
-        self.link = Link(
-            self.number, ROOM, far.node.id, Lane.WEBRTC, {"name": "peer"}, self.take, 0.0
-        )
+        self.link = Link(self.number, ROOM, far.node.id, False, {"name": "peer"}, self.take, 0.0)
         self.node.links._ends[far.node.id] = self
 
     def take(self, command: ToTransport) -> None:

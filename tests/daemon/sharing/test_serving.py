@@ -60,7 +60,7 @@ async def test_a_model_of_another_room_is_not_spoken_of(two, kit) -> None:
     two.giver.library.withdraw_everywhere(two.manifest.id)
     two.giver.library.offer(OTHER_ROOM, two.manifest.id, two.manifest, 0b111)
     assert await ask(two, kit, Follow(two.manifest.id)) == [Have(two.manifest.id, b"")]
-    (refused,) = await ask(two, kit, Want(1, two.manifest.id, 0, 1))
+    (refused,) = await ask(two, kit, Want(1, two.manifest.id, 0, 1, False))
     assert isinstance(refused, Refuse)
     assert not refused.busy
     for digest in (two.manifest.id, two.manifest.outboard):
@@ -139,7 +139,7 @@ async def test_a_member_that_follows_more_than_there_can_be_is_dropped(two, kit)
 
 
 async def test_wanted_blocks_are_sent(two, kit) -> None:
-    two.taker_end.say(Want(7, two.manifest.id, 1, 3))
+    two.taker_end.say(Want(7, two.manifest.id, 1, 3, False))
     await kit.until(lambda: two.giver.sent_blocks == 3)
     await kit.until(lambda: not two.giver.serving._requests[two.giver_end.number])
 
@@ -147,10 +147,10 @@ async def test_wanted_blocks_are_sent(two, kit) -> None:
 async def test_blocks_not_held_are_refused(two, kit) -> None:
     two.giver.library.withdraw_everywhere(two.manifest.id)
     two.giver.offer(two.manifest, 0b11)
-    assert await ask(two, kit, Want(1, two.manifest.id, 1, 2)) == [
+    assert await ask(two, kit, Want(1, two.manifest.id, 1, 2, False)) == [
         Refuse(1, False, "this node does not have these blocks")
     ]
-    assert await ask(two, kit, Want(2, UNKNOWN, 0, 1)) == [
+    assert await ask(two, kit, Want(2, UNKNOWN, 0, 1, False)) == [
         Refuse(2, False, "this node does not have the model")
     ]
 
@@ -173,22 +173,22 @@ async def test_a_want_for_what_can_not_exist_closes_the_link(
 ) -> None:
     assert isinstance(two.manifest, Manifest)
     assert two.manifest.block_count == 9
-    two.taker_end.say(Want(request_number, two.manifest.id, first, count))
+    two.taker_end.say(Want(request_number, two.manifest.id, first, count, False))
     await kit.until(lambda: two.taker_end.far is None)
     assert two.giver.sent_blocks == 0
 
 
 async def test_too_many_open_requests_are_refused_as_busy(two, kit) -> None:
     two.giver.stuck = True
-    wants = [Want(n, two.manifest.id, 0, 1) for n in range(REQUESTS_QUEUED_PER_PEER + 1)]
+    wants = [Want(n, two.manifest.id, 0, 1, False) for n in range(REQUESTS_QUEUED_PER_PEER + 1)]
     (refused,) = await ask(two, kit, *wants)
     assert refused == Refuse(REQUESTS_QUEUED_PER_PEER, True, "too many requests are open")
 
 
 async def test_cancelled_blocks_are_not_sent(two, kit) -> None:
-    two.taker_end.say(Want(1, two.manifest.id, 0, 9))
+    two.taker_end.say(Want(1, two.manifest.id, 0, 9, False))
     two.taker_end.say(CancelWant(1, 4))
-    two.taker_end.say(Want(2, two.manifest.id, 0, 9))
+    two.taker_end.say(Want(2, two.manifest.id, 0, 9, False))
     two.taker_end.say(CancelWant(2, -1))
     two.taker_end.say(CancelWant(99, -1))
     await kit.until(lambda: two.giver.sent_blocks == 8)
@@ -201,7 +201,7 @@ async def test_a_file_damaged_on_disk_is_refused_and_reported(two, kit) -> None:
     place = two.giver.store.locate(two.manifest, two.manifest.block_count - 1).path
     place.chmod(0o600)
     two.giver.stuck = True
-    two.taker_end.say(Want(1, two.manifest.id, 8, 1))
+    two.taker_end.say(Want(1, two.manifest.id, 8, 1, False))
     await kit.until(lambda: two.giver_end.queue)
     place.write_bytes(b"short")
     two.giver.stuck = False
@@ -215,7 +215,7 @@ async def test_a_file_damaged_on_disk_is_refused_and_reported(two, kit) -> None:
 
 async def test_a_file_moved_into_the_store_meanwhile_is_asked_for_again(two, kit) -> None:
     two.giver.stuck = True
-    two.taker_end.say(Want(1, two.manifest.id, 8, 1))
+    two.taker_end.say(Want(1, two.manifest.id, 8, 1, False))
     await kit.until(lambda: two.giver_end.queue)
     request, (block, _, offset, length) = two.giver_end.queue[0]
     two.giver_end.queue[0] = (request, (block, str(two.giver.store.root / "gone"), offset, length))

@@ -113,7 +113,7 @@ def test_a_message_larger_than_the_channel_takes_is_our_own_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [Want(2**64, NAME, 0, 1), messages.Bye("\ud800")], ids=["number", "surrogate"]
+    "message", [Want(2**64, NAME, 0, 1, False), messages.Bye("\ud800")], ids=["number", "surrogate"]
 )
 def test_what_has_no_form_on_the_wire_is_our_own_fault(message: Message) -> None:
     with pytest.raises(LocalProtocolError, match="can't be put on the wire"):

@@ -25,8 +25,10 @@ from dreamer.tracker.door import Door
 from dreamer.tracker.places import Places
 from dreamer.tracker.public.announce import AnnounceHandler
 from dreamer.tracker.public.elsewhere import Elsewhere
+from dreamer.tracker.public.http_announce import HttpAnnounce
 from dreamer.tracker.public.local_peers import LocalPeers
 from dreamer.tracker.public.swarms import Swarms
+from dreamer.tracker.public.tcp_swarms import TcpSwarms
 from dreamer.tracker.room.documents import Documents
 from dreamer.tracker.room.lends import Lends
 from dreamer.tracker.room.presign import PresignHandler
@@ -40,7 +42,7 @@ from dreamer.tracker.room.turn import TurnHandler
 from dreamer.tracker.stats import StatsHandler, Tally
 from dreamer.tracker.workers.crew import Crew
 
-_ABOUT = "This is a dreamer-tracker. WebTorrent clients announce at /announce.\n"
+_ABOUT = "This is a dreamer-tracker. WebTorrent and BitTorrent clients announce at /announce.\n"
 
 
 class Tracker:
@@ -64,6 +66,8 @@ class Tracker:
         self._swarms = Swarms(rng, elsewhere.changed if elsewhere else None)
         self._sessions = Sessions()
         self._announce = AnnounceHandler(self._swarms, tally, elsewhere=elsewhere)
+        self._tcp_swarms = TcpSwarms(rng)
+        self._http_announce = HttpAnnounce(self._tcp_swarms, tally)
         self._elsewhere = elsewhere
         self._crew = crew
         self._here = LocalPeers(self._swarms, tally, self._announce.deliver)
@@ -75,7 +79,13 @@ class Tracker:
         self._registry = RegistryHandler(rooms, auth, documents)
         self._turn = TurnHandler(auth, lends.turn)
         self._presign = PresignHandler(auth, lends.origins)
-        self._stats = StatsHandler(self._swarms, tally, documents.probe, _company(elsewhere, crew))
+        self._stats = StatsHandler(
+            self._swarms,
+            self._tcp_swarms,
+            tally,
+            documents.probe,
+            _company(elsewhere, crew),
+        )
         self._sockets_per_address = sockets_per_address
 
     @asynccontextmanager
@@ -90,7 +100,8 @@ class Tracker:
         )
         await runner.setup()
         assert runner.server is not None, "it is made by setup"
-        door = Door(self._announce, runner.server, Places(self._sockets_per_address), self._crew)
+        places = Places(self._sockets_per_address)
+        door = Door(self._announce, runner.server, places, self._crew, self._http_announce)
         try:
             if self._crew is not None:
                 await self._crew.start()
@@ -130,6 +141,7 @@ class Tracker:
     def sweep(self, now: float) -> None:
         """Drop what has aged out; ``now`` is of the steady clock."""
         self._swarms.prune(now)
+        self._tcp_swarms.prune(now)
         self._sessions.prune(now)
         self._room.sweep(now)
 
@@ -137,7 +149,7 @@ class Tracker:
         return web.Response(text=_ABOUT)
 
     async def _announced(self, _request: web.Request) -> web.StreamResponse:
-        # The door lets through what isn't the opening of a websocket.
+        # The door lets through what neither opens a websocket nor asks as clients over TCP do.
         raise _upgrade_required()
 
     async def _entered(self, request: web.Request) -> web.StreamResponse:

@@ -1,8 +1,9 @@
-"""Where connections come in: public websockets are told from the rest of HTTP.
+"""Where connections come in: the public protocols are told from the rest of HTTP.
 
 Each connection's first request head is read here, within a bound and a deadline. If it opens a
-websocket of the public protocol, a ``PublicSocket`` takes the connection over; anything else goes,
-with the bytes read so far, to aiohttp. So the many are cheap, and the few have a whole web server.
+websocket of the public protocol, a ``PublicSocket`` takes the connection over; if it is an announce
+over plain HTTP, it is answered at once; anything else goes, with the bytes read so far, to aiohttp.
+So the many are cheap, and the few have a whole web server.
 """
 
 from __future__ import annotations
@@ -45,6 +46,14 @@ class Crew(Protocol):
         ...
 
 
+class Questions(Protocol):
+    """Whoever answers announces and scrapes over plain HTTP."""
+
+    def response(self, head: bytes, address: str) -> bytes | None:
+        """Return the whole response to a request's head; None: it is something else."""
+        ...
+
+
 class Door:
     """Makes a protocol for each connection. ``web`` makes one of aiohttp's."""
 
@@ -54,11 +63,13 @@ class Door:
         web: Callable[[], asyncio.Protocol],
         places: Places,
         crew: Crew | None = None,
+        questions: Questions | None = None,
     ) -> None:
         """``crew`` serves public websockets, as far as it can; without one they are served here."""
         self.host = host
         self.web = web
         self.crew = crew
+        self.questions = questions
         self.places = places
         self.postbag = Postbag()
         # In order of coming, which is that of their deadlines.
@@ -74,7 +85,7 @@ class Door:
         for visitor in list(self.visitors):
             if visitor.came_at > late:
                 return
-            visitor.refuse(_TOO_SLOW)
+            visitor.answer(_TOO_SLOW)
 
     def close(self) -> None:
         """Drop everybody who is still at the door."""
@@ -85,7 +96,7 @@ class Door:
 class Visitor(asyncio.Protocol):
     """A connection whose first request isn't known yet."""
 
-    __slots__ = ("_door", "_head", "_place", "_transport", "came_at")
+    __slots__ = ("_address", "_door", "_head", "_place", "_transport", "came_at")
 
     def __init__(self, door: Door) -> None:
         self.came_at = time.monotonic()
@@ -96,7 +107,8 @@ class Visitor(asyncio.Protocol):
         """Be counted."""
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self._place = self._door.places.take(peer[0] if peer else "")
+        self._address = peer[0] if peer else ""
+        self._place = self._door.places.take(self._address)
         self._door.visitors[self] = None
         # One too many is told so when it has asked; but that is politeness, and has an end.
         if self._place.over(times=2):
@@ -116,7 +128,7 @@ class Visitor(asyncio.Protocol):
         if end > TRACKER_REQUEST_HEAD_MAX_BYTES or (
             end < 0 and len(self._head) > TRACKER_REQUEST_HEAD_MAX_BYTES
         ):
-            self.refuse(_TOO_LARGE)
+            self.answer(_TOO_LARGE)
         elif end >= 0:
             self._decide(end)
 
@@ -125,7 +137,7 @@ class Visitor(asyncio.Protocol):
         self._door.visitors.pop(self, None)
         self._place.give_back()
 
-    def refuse(self, response: bytes) -> None:
+    def answer(self, response: bytes) -> None:
         """Answer, and hang up."""
         self._door.visitors.pop(self, None)
         self._transport.write(response)
@@ -137,17 +149,26 @@ class Visitor(asyncio.Protocol):
 
     def _decide(self, end: int) -> None:
         if self._place.over():
-            self.refuse(_CROWDED)
+            self.answer(_CROWDED)
             return
-        found = opening(bytes(self._head[:end]))
+        head = bytes(self._head[:end])
+        found = opening(head)
         if found is None:
-            self._hand_over(_Guest(self._door.web(), self._place), bytes(self._head))
+            self._answer_or_pass_on(head)
         elif not found.accepted:
-            self.refuse(found.response)
+            self.answer(found.response)
         else:
             self._narrow()
             if not self._give_away():
                 self._serve(found.response, bytes(self._head[end + len(HEAD_END) :]))
+
+    def _answer_or_pass_on(self, head: bytes) -> None:
+        questions = self._door.questions
+        response = questions.response(head, self._address) if questions is not None else None
+        if response is not None:
+            self.answer(response)
+        else:
+            self._hand_over(_Guest(self._door.web(), self._place), bytes(self._head))
 
     def _narrow(self) -> None:
         # What the kernel holds for clients that don't read is memory of the whole machine.

@@ -41,7 +41,7 @@ def opening(head: bytes) -> Opening | None:
         return None
     if parts[1].partition(b"?")[0] not in PATHS:
         return None
-    headers = _headers(lines[1:])
+    headers = headers_of(lines[1:])
     if headers is None or not _upgrades(headers):
         return None
     if headers.get(b"sec-websocket-version") != _VERSION:
@@ -71,7 +71,8 @@ _SWITCH = (
 )
 
 
-def _headers(lines: list[bytes]) -> dict[bytes, bytes] | None:
+def headers_of(lines: list[bytes]) -> dict[bytes, bytes] | None:
+    """Return the headers by their names in lower case; None: they aren't plainly written."""
     headers: dict[bytes, bytes] = {}
     for line in lines:
         name, colon, value = line.partition(b":")

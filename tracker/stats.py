@@ -13,6 +13,7 @@ from aiohttp import web
 
 from dreamer.tracker.company import Company
 from dreamer.tracker.public.swarms import Swarms
+from dreamer.tracker.public.tcp_swarms import TcpSwarms
 from dreamer.tracker.stats_page import HEADERS, page, wants_page
 
 VERSION = version("dreamer")
@@ -44,6 +45,9 @@ _METRICS = (
     ("swarms", "gauge", "Public swarms with at least one peer."),
     ("seeders", "gauge", "Peers that have everything, over all public swarms."),
     ("leechers", "gauge", "Peers that lack something, over all public swarms."),
+    ("tcp_swarms", "gauge", "Public swarms of peers that are dialled over TCP."),
+    ("tcp_seeders", "gauge", "Peers among them that have everything."),
+    ("tcp_leechers", "gauge", "Peers among them that lack something."),
     ("sockets", "gauge", "Open websockets of public clients."),
     ("messages", "counter", "Messages received from public clients."),
     ("announces", "counter", "Announces accepted."),
@@ -59,11 +63,13 @@ class StatsHandler:
     def __init__(
         self,
         swarms: Swarms,
+        tcp_swarms: TcpSwarms,
         tally: Tally,
         probe: Callable[[], None],
         company: Company | None = None,
     ) -> None:
         """``probe`` touches the store and raises ``sqlite3.Error`` when it can't be used."""
+        self._tcp_swarms = tcp_swarms
         self._company = company or Company()
         self._swarms = swarms
         self._tally = tally
@@ -105,4 +111,8 @@ class StatsHandler:
         return web.json_response({"status": "ready", **self._company.words()})
 
     def _counts(self) -> dict[str, int]:
-        return self._company.added_to(counts_of(self._swarms, self._tally))
+        # Only this process has swarms over TCP: see ``http_announce``.
+        return {
+            **self._company.added_to(counts_of(self._swarms, self._tally)),
+            **self._tcp_swarms.totals(),
+        }

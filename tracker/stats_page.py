@@ -7,7 +7,15 @@ import hashlib
 from collections.abc import Mapping
 from html import escape
 
-_NOW = {"swarms": "swarms", "seeders": "seeders", "leechers": "leechers", "sockets": "sockets"}
+_NOW = {
+    "swarms": "swarms",
+    "seeders": "seeders",
+    "leechers": "leechers",
+    "sockets": "sockets",
+    "tcp_swarms": "swarms, TCP",
+    "tcp_seeders": "seeders, TCP",
+    "tcp_leechers": "leechers, TCP",
+}
 _SINCE = {
     "messages": "messages received",
     "announces": "announces",

@@ -43,6 +43,18 @@ CROSSED_IN = {
         "test_junk_is_answered_then_cut_off": "BAD_MESSAGES_PER_SOCKET",
         "test_scrape_of_everything_looks_at_no_more_than_it_tells": "SCRAPE_MAX_SWARMS",
     },
+    "tracker/test_http_announce.py": {
+        "test_two_clients_on_the_websockets_port_learn_of_each_other": "HTTP_MIN_INTERVAL_S",
+        "test_regular_announces_keep_a_client_whatever_its_clock": "HTTP_INTERVAL_S",
+        "test_client_that_does_not_announce_for_long_is_forgotten": "HTTP_PEER_AGE_S",
+        "test_so_many_peers_are_told_and_no_more": "HTTP_NUMWANT HTTP_MAX_NUMWANT",
+        "test_long_key_is_remembered_in_part": "HTTP_KEY_MAX_BYTES",
+        "test_address_that_floods_is_told_to_wait_and_others_are_served": (
+            "HTTP_REQUESTS_PER_S HTTP_REQUESTS_BURST"
+        ),
+        "test_one_address_has_so_many_peers_over_all_swarms": "HTTP_PEERS_PER_ADDRESS",
+        "test_tracker_that_is_full_says_so": "HTTP_MAX_PEERS",
+    },
     "tracker/test_room_limits.py": {
         "test_member_that_connects_again_has_no_fresh_burst": "MESSAGES_BURST",
         "test_newcomer_takes_the_place_of_one_that_only_stands_there": "KNOCKS_MAX",

@@ -12,6 +12,7 @@ from dreamer.tracker.stats_page import page, wants_page
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 COUNTS = {
     "swarms": 3, "seeders": 1, "leechers": 12_345, "sockets": 7,
+    "tcp_swarms": 2, "tcp_seeders": 4, "tcp_leechers": 6,
     "messages": 1000, "announces": 500, "offers": 20, "answers": 10, "refused": 1,
 }  # fmt: skip
 

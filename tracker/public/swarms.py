@@ -92,7 +92,7 @@ class Swarm:
         """Return up to ``most`` other peers by chance; a seeder has no use for seeders."""
         leechers, seeds = self.leechers, () if seeding else self.seeds
         # One more than wanted, for the asker itself may be among them.
-        drawn = _some_of(len(leechers) + len(seeds), most + 1, rng)
+        drawn = some_of(len(leechers) + len(seeds), most + 1, rng)
         peers = [leechers[i] if i < len(leechers) else seeds[i - len(leechers)] for i in drawn]
         return [peer for peer in peers if peer.peer_id != asker][:most]
 
@@ -276,7 +276,8 @@ class Swarms:
             del self._downloaded_of_idle[next(iter(self._downloaded_of_idle))]
 
 
-def _some_of(total: int, most: int, rng: Random) -> Iterable[int]:
+def some_of(total: int, most: int, rng: Random) -> Iterable[int]:
+    """Draw ``most`` different numbers below ``total``; all of them if there are no more."""
     if total <= most:
         return range(total)
     # random.sample does this for any numbers; for a few of many it takes five times as long.

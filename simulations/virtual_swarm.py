@@ -10,6 +10,7 @@ peer, takes ``LATENCY_S``, and comes in over its receiver's downlink, one at a t
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections import deque
@@ -19,10 +20,11 @@ from random import Random
 
 from blake3 import blake3
 
-from dreamer.protocol.limits import HAVE_FLUSH_S, MIB, REQUESTS_QUEUED_PER_PEER
+from dreamer.protocol.limits import DISCOVERY_REPEAT_S, MIB, REQUESTS_QUEUED_PER_PEER
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.download import Download
 from dreamer.protocol.swarm.remaining import Geometry
+from dreamer.protocol.swarm.tidings import flush_delay_s
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
     BlockRejected,
@@ -31,6 +33,7 @@ from dreamer.protocol.swarm.vocabulary import (
     Cancel,
     Command,
     Complete,
+    CrowdSeen,
     DiscoveryEnded,
     Drop,
     Event,
@@ -56,7 +59,10 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine has and does. Rates in bytes per second, times in virtual seconds."""
+    """What a machine has and does. Rates in bytes per second, times in virtual seconds.
+
+    ``apart`` names machines that it can't be linked to, though a tracker names them.
+    """
 
     name: str
     up_bytes_s: float = 100.0 * MIB
@@ -66,6 +72,8 @@ class Machine:
     lies: bool = False
     hangs_at: float = FOREVER
     leaves_at: float = FOREVER
+    joins_at: float = 0.0
+    apart: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -88,6 +96,7 @@ class Node:
         self.core = core
         self.held = held
         self.unsaid = 0
+        self.said_blocks = 0
         self.links: dict[SourceId, Node] = {}
         self.queues: dict[SourceId, deque[tuple[int, int]]] = {}
         self.sending = False
@@ -120,29 +129,52 @@ class VirtualSwarm:
         self._order = itertools.count()
         self._trace = blake3()
         self.nodes = {SourceId(m.name): self._node(m, seed + i) for i, m in enumerate(machines)}
-        for one, other in itertools.permutations(self.nodes.values(), 2):
-            self._link(one, other)
+        self._here: list[Node] = []
         for node in self.nodes.values():
-            self._begin(node)
+            if node.machine.joins_at:
+                self._at(node.machine.joins_at, functools.partial(self._join, node))
+            else:
+                self._join(node)
 
     def _node(self, machine: Machine, seed: int) -> Node:
         everything = bitfield.full(self._geometry.block_count)
         if machine.has_all or machine.is_origin:
             return Node(machine, everything, None)
-        return Node(machine, 0, Download(self._geometry, 0, itertools.count(1), Random(seed), 0.0))
+        own = SourceId(machine.name)
+        start_s = machine.joins_at
+        core = Download(self._geometry, 0, itertools.count(1), Random(seed), start_s, own)
+        return Node(machine, 0, core)
+
+    def _join(self, node: Node) -> None:
+        for other in self._here:
+            if other.machine.name not in node.machine.apart:
+                self._link(node, other)
+                self._link(other, node)
+        self._here.append(node)
+        self._begin(node)
 
     def _link(self, one: Node, other: Node) -> None:
         one.links[other.id] = other
         # A liar says that it has all.
         held = bitfield.full(self._geometry.block_count) if other.machine.lies else other.held
-        self._at(LATENCY_S, lambda: self._feed(one, SourceJoined(other.id, other.lane, held)))
+        fetching = other.core is not None and other.outcome.finished_at is None
+        joined = SourceJoined(other.id, other.lane, held, fetching)
+        self._at(LATENCY_S, lambda: self._feed(one, joined))
 
     def _begin(self, node: Node) -> None:
         if node.core is not None:
-            self._perform(node, node.core.start(0.0))
+            self._perform(node, node.core.start(self.now))
+            self._look_around(node)
             self._at(DISCOVERY_S, lambda: self._feed(node, DiscoveryEnded()))
         if node.machine.leaves_at < FOREVER:
             self._at(node.machine.leaves_at, lambda: self._leave(node))
+
+    def _look_around(self, node: Node) -> None:
+        """Tell a node what a tracker says of the others, now and again while it pulls."""
+        if node.outcome.finished_at is None and node.outcome.gave_up is None and node in self._here:
+            others = (one for one in self._here if one is not node and not one.machine.is_origin)
+            self._feed(node, CrowdSeen(tuple(one.id for one in others)))
+            self._at(DISCOVERY_REPEAT_S, lambda: self._look_around(node))
 
     def run(self, until_s: float = 3600.0) -> dict[str, Outcome]:
         """Let time pass until nothing is left to happen; return how it went, by name."""
@@ -213,11 +245,12 @@ class VirtualSwarm:
     def _share(self, node: Node, blocks: int) -> None:
         node.held |= blocks
         if not node.unsaid:
-            self._at(HAVE_FLUSH_S, lambda: self._say_gained(node))
+            self._at(flush_delay_s(node.said_blocks), lambda: self._say_gained(node))
         node.unsaid |= blocks
 
     def _say_gained(self, node: Node) -> None:
         gained, node.unsaid = node.unsaid, 0
+        node.said_blocks = gained.bit_count()
         for other in list(node.links.values()):
             self._feed(other, SourceGained(node.id, gained))
 
@@ -275,6 +308,7 @@ class VirtualSwarm:
     # Going
 
     def _leave(self, node: Node) -> None:
+        self._here.remove(node)
         for peer in list(node.links):
             self._unlink(node, peer)
 

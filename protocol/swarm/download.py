@@ -1,9 +1,10 @@
 """The planner of one pull: which blocks to ask of whom, and when to turn to the origin.
 
-Rarest blocks first, in runs of about a second of each source's rate, two requests in flight so
-that no pipe runs dry. When nothing is left to ask for, an idle source takes over the tail of a
-slower one's request (endgame). The origin gives only what no peer has, or anything once
-``ORIGIN_AFTER_NO_PROGRESS_S`` have passed without a verified block from a peer.
+Runs of about a second of each source's rate, two seconds in flight, so that no pipe runs dry
+(``asking.py``). When nothing is left to ask for, an idle source takes over the tail of a slower
+one's request (``endgame.py``). The origin gives only what no peer has, and of that only this node's
+share while others pull the same (``crowd.py``); or anything once ``ORIGIN_AFTER_NO_PROGRESS_S``
+have passed without a verified block from a peer.
 
 Feed every event through ``handle`` and carry out the commands it returns; call it with a
 ``Tick`` at ``next_wake``.
@@ -22,11 +23,11 @@ from dreamer.protocol.limits import (
     PULL_NO_SOURCE_TIMEOUT_S,
     PULL_STALL_TIMEOUT_S,
     SOURCE_MAX_STRIKES,
+    SWEEP_INTERVAL_S,
 )
 from dreamer.protocol.swarm import bitfield
-from dreamer.protocol.swarm.availability import Availability
-from dreamer.protocol.swarm.endgame import takeover
-from dreamer.protocol.swarm.picker import pick_run
+from dreamer.protocol.swarm.asking import Asking, DownPace
+from dreamer.protocol.swarm.crowd import Crowd
 from dreamer.protocol.swarm.remaining import Geometry, Remaining
 from dreamer.protocol.swarm.source import Source
 from dreamer.protocol.swarm.vocabulary import (
@@ -38,10 +39,10 @@ from dreamer.protocol.swarm.vocabulary import (
     Cancel,
     Command,
     Complete,
+    CrowdSeen,
     DiscoveryEnded,
     Drop,
     Event,
-    Fetch,
     FileFinished,
     FinishFile,
     GiveUp,
@@ -59,33 +60,45 @@ from dreamer.protocol.swarm.vocabulary import (
 if TYPE_CHECKING:
     from random import Random
 
+NAMELESS = SourceId("")
+"""A node that pulls with nobody else around."""
+
 
 class Download:
     """One model on its way in. ``present`` holds the verified blocks.
 
     ``numbers`` yields the numbers of requests; the downloads of a node share it, so that a
-    number means one request on every link.
+    number means one request on every link. ``own`` is how other downloaders name this node.
     """
 
     def __init__(
-        self, geometry: Geometry, present: int, numbers: Iterator[int], rng: Random, now: float
+        self,
+        geometry: Geometry,
+        present: int,
+        numbers: Iterator[int],
+        rng: Random,
+        now: float,
+        own: SourceId = NAMELESS,
+        pace: DownPace | None = None,
     ) -> None:
         self._geometry = geometry
-        self._rng = rng
         self.present = present
         self._remaining = Remaining(geometry, present)
-        self._unasked = self._remaining.blocks
-        self._sources: dict[SourceId, Source] = {}
+        self._everything = bitfield.full(geometry.block_count)
+        self._crowd = Crowd(geometry.block_count, own)
+        missing = self._remaining.blocks
+        self._asking = Asking(missing, self._everything, self._crowd, numbers, rng)
+        if pace is not None:
+            self._asking.pace = pace
+        self._sources = self._asking.sources
         self._lanes: dict[SourceId, Lane] = {}
-        self._availability = Availability()
+        self._fetching: dict[SourceId, bool] = {}
         self._unfinished = dict.fromkeys(range(geometry.file_count))
-        self._numbers = numbers
         self._started_at = now
         self._progress_at = now
-        self._peer_progress_at = now
         self._useful_at = now
-        self._discovering = True
         self._over = False
+        self._peers_progressed(now)
         self.bytes_by_lane: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self.bytes_by_source: dict[SourceId, int] = {}
         self._handlers = {
@@ -93,6 +106,7 @@ class Download:
             SourceGained: self._on_gained,
             SourceMoved: self._on_moved,
             SourceLost: self._on_lost,
+            CrowdSeen: self._on_crowd_seen,
             BlockVerified: self._on_verified,
             BlocksFound: self._on_found,
             BlockRejected: self._on_rejected,
@@ -136,21 +150,23 @@ class Download:
         handler = self._handlers.get(type(event))
         if handler is None:
             raise LocalProtocolError(f"no such event: {event!r}")
-        if self._helped():
+        if self._helped(event):
             self._useful_at = now
         commands: list[Command] = handler(event, now)  # type: ignore[operator]
         if not self._over:
-            commands += self._schedule(now)
+            commands += self._asking.schedule(now)
         return commands
 
     def next_wake(self, now: float) -> float:
         """Return when the next Tick is due."""
         times = [self._progress_at + PULL_STALL_TIMEOUT_S]
-        if self._discovering:
+        if self._asking.discovering:
             times.append(self._started_at + DISCOVERY_MAX_S)
         else:
             times.append(self._useful_at + PULL_NO_SOURCE_TIMEOUT_S)
-        times.append(self._peer_progress_at + ORIGIN_AFTER_NO_PROGRESS_S)
+        if self._asking.waiting:
+            times.append(now + SWEEP_INTERVAL_S)
+        times.append(self._asking.origin_open_at)
         for source in self._sources.values():
             times += [source.stale_at(), source.hung_at(), source.resting_until]
         return min((at for at in times if at > now), default=now + 1.0)
@@ -163,42 +179,51 @@ class Download:
             self._on_lost(SourceLost(event.source), now)
             source = self._sources[event.source] = Source(event.source, event.lane, 0)
             self._lanes[event.source] = event.lane
+        source.lan = event.lan
+        self._fetching[event.source] = event.fetching
         # One that says anew what it holds keeps its requests, its rate and its strikes.
-        self._holds(source, event.blocks)
+        self._holds(source, event.blocks, now)
         return []
 
     def _on_gained(self, event: SourceGained, now: float) -> list[Command]:
         source = self._sources.get(event.source)
         if source is not None:
-            self._holds(source, source.blocks | event.blocks)
+            self._holds(source, source.blocks | event.blocks, now)
         return []
 
-    def _holds(self, source: Source, blocks: int) -> None:
+    def _holds(self, source: Source, blocks: int, now: float) -> None:
+        self._asking.hold(source, blocks)
         if source.lane is not Lane.ORIGIN:
-            self._availability.remove(source.blocks & ~blocks)
-            self._availability.add(blocks & ~source.blocks)
-        source.blocks = blocks
+            fetching = self._fetching.get(source.id, False) and blocks != self._everything
+            self._crowd.holds(source.id, source.counted, fetching, now)
 
     def _on_moved(self, event: SourceMoved, now: float) -> list[Command]:
         source = self._sources.get(event.source)
         if source is not None:
-            pending = source.pending()
-            source.move(event.lane, event.usable)
+            self._asking.set_usable(source, event.lane, event.usable, event.lan, now)
             self._lanes[event.source] = event.lane
-            self._release(pending)
+            self._holds(source, source.blocks, now)
         return []
 
     def _on_lost(self, event: SourceLost, now: float) -> list[Command]:
         source = self._sources.pop(event.source, None)
         if source is not None:
-            self._holds(source, 0)
-            self._release(source.pending())
+            self._asking.hold(source, 0)
+            self._asking.drop_requests(source, now)
+            self._crowd.lost(event.source)
+        return []
+
+    def _on_crowd_seen(self, event: CrowdSeen, now: float) -> list[Command]:
+        self._crowd.seen((one for one in event.sources if one not in self._sources), now)
+        self._asking.touch_all()
         return []
 
     def _on_discovery_ended(self, event: DiscoveryEnded, now: float) -> list[Command]:
-        if self._discovering:
-            self._discovering = False
+        if self._asking.discovering:
+            self._asking.discovering = False
             self._useful_at = now
+            self._crowd.begin(now)
+            self._asking.touch_all()
         return []
 
     # What sources send
@@ -211,9 +236,14 @@ class Download:
     def _on_verified(self, event: BlockVerified, now: float) -> list[Command]:
         size = self._geometry.block_size(event.block)
         source = self._sources.get(event.source)
+        expected = False
         if source is not None:
-            source.settle(event.request, event.block)
+            expected = source.settle(event.request, event.block)
+            had_hung = source.hung
             source.progressed(size, now)
+            self._asking.touch(source)
+            if had_hung:
+                self._holds(source, source.blocks, now)
         if self.present >> event.block & 1:
             return []
         self._progress_at = now
@@ -222,29 +252,23 @@ class Download:
         if lane is not None:
             self.bytes_by_lane[lane] += size
             if lane is not Lane.ORIGIN:
-                self._peer_progress_at = now
+                self._peers_progressed(now)
         self.bytes_by_source[event.source] = self.bytes_by_source.get(event.source, 0) + size
-        return self._take(1 << event.block)
+        self._crowd.took(event.block, now)
+        return self._take(1 << event.block, anywhere=not expected)
+
+    def _peers_progressed(self, now: float) -> None:
+        self._asking.origin_open_at = now + ORIGIN_AFTER_NO_PROGRESS_S
 
     def _on_found(self, event: BlocksFound, now: float) -> list[Command]:
         found = event.blocks & ~self.present
-        return self._take(found) if found else []
+        return self._take(found, anywhere=True) if found else []
 
-    def _take(self, blocks: int) -> list[Command]:
+    def _take(self, blocks: int, *, anywhere: bool) -> list[Command]:
         self.present |= blocks
-        self._unasked &= ~blocks
-        cancels = [c for block in bitfield.members(blocks) for c in self._cancel_copies(block)]
+        cancels = self._asking.cancel_copies(blocks, anywhere=anywhere)
         whole = [FinishFile(index) for index in self._remaining.take(blocks)]
         return [*cancels, Share(blocks), *whole]
-
-    def _cancel_copies(self, block: int) -> list[Command]:
-        commands: list[Command] = []
-        for source in self._sources.values():
-            for request, left in list(source.requests.items()):
-                if left >> block & 1:
-                    source.settle(request, block)
-                    commands.append(Cancel(source.id, request, block))
-        return commands
 
     def _on_rejected(self, event: BlockRejected, now: float) -> list[Command]:
         commands: list[Command] = [Blame(event.source, event.block)]
@@ -254,9 +278,9 @@ class Download:
         if source.lane is Lane.ORIGIN and source.strikes < SOURCE_MAX_STRIKES:
             # One damaged object must not cost the rest of the bucket.
             source.strikes += 1
-            self._holds(source, source.blocks & ~(1 << event.block))
+            self._asking.hold(source, source.blocks & ~(1 << event.block))
             source.settle(event.request, event.block)
-            self._release(1 << event.block)
+            self._asking.release(1 << event.block & ~self.present)
             return commands
         commands += [Cancel(source.id, request, None) for request in source.requests]
         return commands + self._on_lost(SourceLost(event.source), now)
@@ -265,15 +289,14 @@ class Download:
         source = self._sources.get(event.source)
         if source is None or event.request not in source.requests:
             return []
-        blocks = source.requests.pop(event.request)
-        self._release(blocks)
+        blocks = self._asking.end_request(source, event.request, now)
         if event.busy:
             source.resting_until = now + BUSY_RETRY_S
         elif source.lane is Lane.ORIGIN:
             return self._strike(source, now)
         else:
             # It said it had them and has not: believe the newer word.
-            self._holds(source, source.blocks & ~blocks)
+            self._holds(source, source.blocks & ~blocks, now)
         return []
 
     # Files
@@ -289,8 +312,10 @@ class Download:
     # Time
 
     def _on_tick(self, event: Tick, now: float) -> list[Command]:
-        if self._discovering and now >= self._started_at + DISCOVERY_MAX_S:
+        if self._asking.discovering and now >= self._started_at + DISCOVERY_MAX_S:
             self._on_discovery_ended(DiscoveryEnded(), now)
+        self._crowd.tick(self.missing, now)
+        self._asking.touch_all()
         commands: list[Command] = []
         for source in list(self._sources.values()):
             if now >= source.hung_at():
@@ -298,10 +323,12 @@ class Download:
         return commands + self._give_up(now)
 
     def _strike(self, source: Source, now: float) -> list[Command]:
-        commands: list[Command] = [Cancel(source.id, request, None) for request in source.requests]
-        self._release(source.pending(), besides=source)
-        source.requests.clear()
+        commands = self._asking.drop_requests(source, now)
         source.strike(now)
+        self._asking.recount(source)
+        if source.hung and self._fetching.get(source.id):
+            # What it fetched for the others can't be had of it: they fetch it themselves.
+            self._crowd.lost(source.id)
         if source.strikes >= SOURCE_MAX_STRIKES and source.lane is not Lane.ORIGIN:
             self._on_lost(SourceLost(source.id), now)
             commands.append(Drop(source.id))
@@ -320,50 +347,13 @@ class Download:
         self._over = True
         return [GiveUp(reason)]
 
-    def _helped(self) -> bool:
-        if self._discovering or any(source.requests for source in self._sources.values()):
+    def _helped(self, event: Event) -> bool:
+        """Return whether somebody could bring what is missing until this event."""
+        if self._asking.discovering:
             return True
-        return any(source.blocks & self.missing for source in self._sources.values())
-
-    # Asking
-
-    def _release(self, blocks: int, besides: Source | None = None) -> None:
-        """Make blocks askable again, unless present or still asked of another source."""
-        for source in self._sources.values():
-            if source is not besides:
-                blocks &= ~source.pending()
-        self._unasked |= blocks & ~self.present
-
-    def _allowed(self, source: Source, now: float) -> int:
-        if source.lane is not Lane.ORIGIN:
-            return source.blocks
-        if now >= self._peer_progress_at + ORIGIN_AFTER_NO_PROGRESS_S:
-            return source.blocks
-        return 0 if self._discovering else source.blocks & ~self._availability.any()
-
-    def _schedule(self, now: float) -> list[Command]:
-        commands: list[Command] = []
-        for source in self._sources.values():
-            while source.ready(now):
-                fetch = self._ask(source, now)
-                if fetch is None:
-                    break
-                commands.append(fetch)
-        return commands
-
-    def _ask(self, source: Source, now: float) -> Fetch | None:
-        allowed = self._allowed(source, now)
-        fresh = self._unasked & allowed
-        if fresh:
-            rarest = self._availability.rarest(fresh)
-            first, count = pick_run(fresh, rarest, source.request_blocks(), self._rng)
-        else:
-            tail = takeover(source, list(self._sources.values()), allowed & self.missing, now)
-            if tail is None:
-                return None
-            first, count = tail
-        blocks = bitfield.span(first, count)
-        self._unasked &= ~blocks
-        request = next(self._numbers)
-        source.asked(request, blocks, now)
-        return Fetch(source.id, request, first, count)
+        if isinstance(event, BlockVerified) and self.is_open(event.source, event.request):
+            return True
+        sources = self._sources.values()
+        if any(source.requests for source in sources):
+            return True
+        return any(source.blocks & self.missing for source in sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dreamer.protocol.limits import (
@@ -10,12 +11,16 @@ from dreamer.protocol.limits import (
     ENDGAME_STALE_S,
     REQUEST_FIRST_BLOCKS,
     REQUEST_MAX_BLOCKS,
+    REQUEST_ORIGIN_MAX_BLOCKS,
     REQUEST_TARGET_S,
+    REQUEST_TIMEOUT_BLOCKS,
     REQUEST_TIMEOUT_S,
-    REQUESTS_IN_FLIGHT_PER_SOURCE,
+    REQUESTS_IN_FLIGHT_MAX,
+    REQUESTS_IN_FLIGHT_MIN,
     SNUB_S,
     SOURCE_MIN_BYTES_S,
 )
+from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.vocabulary import Lane, SourceId
 
@@ -34,28 +39,59 @@ class Source:
     resting_until: float = 0.0
     strikes: int = 0
     usable: bool = True
+    lan: bool = False
+    owed: int = 0
+    """How many blocks it was asked for and has not sent; of ``requests``, counted as they come."""
+    counted: int = 0
+    """What of ``blocks`` counts as available: nothing while it can't be used or has hung."""
     _trickle: int = 0
 
-    def request_blocks(self) -> int:
-        """Return how many blocks make about one second of this source's measured rate."""
+    @property
+    def hung(self) -> bool:
+        """Whether it was last heard of when it stopped answering."""
+        return self.strikes > 0
+
+    def request_blocks(self, sharers: int = 1) -> int:
+        """Return how many blocks make about one second of this source's measured rate.
+
+        While nothing is measured, ``sharers`` that begin together ask for little each, or the
+        first would fill the source's pipe for seconds.
+        """
+        most = REQUEST_ORIGIN_MAX_BLOCKS if self.lane is Lane.ORIGIN else REQUEST_MAX_BLOCKS
         if not self.meter.bytes_per_s:
-            return REQUEST_FIRST_BLOCKS
-        blocks = round(self.meter.bytes_per_s * REQUEST_TARGET_S / BLOCK_BYTES)
-        return min(max(blocks, 1), REQUEST_MAX_BLOCKS)
+            return max(REQUEST_FIRST_BLOCKS // sharers, 1)
+        blocks = int(self.meter.bytes_per_s * REQUEST_TARGET_S / BLOCK_BYTES)
+        return min(max(blocks, 1), most)
 
-    def ready(self, now: float) -> bool:
-        """Return whether another request may be put to it."""
-        return (
-            self.usable
-            and now >= self.resting_until
-            and len(self.requests) < REQUESTS_IN_FLIGHT_PER_SOURCE
-        )
+    def room_blocks(self, now: float, sharers: int = 1) -> int:
+        """Return how many blocks it may be asked for now; 0 while its pipe is full.
 
-    def move(self, lane: Lane, usable: bool) -> None:
+        Two requests of a second each are under way, or more of fewer blocks: while one is being
+        sent the next waits there, and never more than two seconds' worth.
+        """
+        if not self.usable or now < self.resting_until:
+            return 0
+        each = self.request_blocks(sharers)
+        room = max(self._pipe_blocks(), REQUESTS_IN_FLIGHT_MIN * each) - self.owed
+        if room <= 0 or len(self.requests) >= REQUESTS_IN_FLIGHT_MAX:
+            return 0
+        return each if room >= each or len(self.requests) < REQUESTS_IN_FLIGHT_MIN else 0
+
+    def _pipe_blocks(self) -> int:
+        # A request of the origin's is bounded, so a fast one is asked for many at once.
+        seconds = REQUESTS_IN_FLIGHT_MIN * REQUEST_TARGET_S
+        return int(self.meter.bytes_per_s * seconds / BLOCK_BYTES)
+
+    def move(self, lane: Lane, usable: bool, lan: bool) -> None:
         """Go on over another lane, of whose rate nothing is known."""
-        self.lane, self.usable = lane, usable
-        self.requests.clear()
+        self.lane, self.usable, self.lan = lane, usable, lan
+        self.forget_requests()
         self.meter = RateMeter()
+
+    def forget_requests(self) -> None:
+        """Wait for nothing any more."""
+        self.requests.clear()
+        self.owed = 0
 
     def asked(self, request: int, blocks: int, now: float) -> None:
         """Note a new request."""
@@ -63,6 +99,7 @@ class Source:
             self.meter.begin(now)
             self.quiet_since = self.waiting_since = now
         self.requests[request] = blocks
+        self.owed += blocks.bit_count()
 
     def alive(self, size_bytes: int, now: float) -> None:
         """Note unverified bytes: they count as life only above a minimal rate (slowloris)."""
@@ -76,15 +113,30 @@ class Source:
         self.quiet_since = self.waiting_since = now
         self._trickle = self.strikes = 0
 
-    def settle(self, request: int, block: int) -> None:
-        """Take a block off a request; a request with nothing left is done."""
-        left = self.requests.get(request)
-        if left is not None:
-            left &= ~(1 << block)
-            if left:
-                self.requests[request] = left
-            else:
-                del self.requests[request]
+    def settle(self, request: int, block: int) -> bool:
+        """Take a block off a request, which ends when nothing is left; False: it was not there."""
+        left = self.requests.get(request, 0)
+        if not left >> block & 1:
+            return False
+        self.owed -= 1
+        left ^= 1 << block
+        if left:
+            self.requests[request] = left
+        else:
+            del self.requests[request]
+        return True
+
+    def end(self, request: int) -> int:
+        """Wait no more for a request; return the blocks that had not come."""
+        left = self.requests.pop(request, 0)
+        self.owed -= left.bit_count()
+        return left
+
+    def requests_for(self, blocks: int) -> Iterator[tuple[int, int]]:
+        """Yield (request, block) for each of ``blocks`` that is still to come."""
+        for request, left in list(self.requests.items()):
+            for block in bitfield.members(left & blocks):
+                yield request, block
 
     def pending(self) -> int:
         """Return the set of blocks it was asked for and has not sent."""
@@ -98,9 +150,18 @@ class Source:
         rate = self.meter.bytes_per_s
         return block_count * BLOCK_BYTES / rate if rate else float("inf")
 
+    def _usual_s(self) -> float:
+        return self.seconds_for(1) if self.meter.bytes_per_s else 0.0
+
     def hung_at(self) -> float:
-        """Return when it will count as hung if nothing comes; infinity while it is idle."""
-        return self.quiet_since + REQUEST_TIMEOUT_S if self.requests else float("inf")
+        """Return when it will count as hung if nothing comes; infinity while it is idle.
+
+        One whose blocks come slowly, each at once after a pause (its owner has set a limit), gets
+        the time of some of them.
+        """
+        if not self.requests:
+            return float("inf")
+        return self.quiet_since + max(REQUEST_TIMEOUT_S, REQUEST_TIMEOUT_BLOCKS * self._usual_s())
 
     def stale_at(self) -> float:
         """Return when it may be overtaken if no block is whole by then; infinity while idle.
@@ -109,8 +170,7 @@ class Source:
         """
         if not self.requests:
             return float("inf")
-        usual_s = self.seconds_for(1) if self.meter.bytes_per_s else 0.0
-        return self.waiting_since + max(ENDGAME_STALE_S, ENDGAME_STALE_BLOCKS * usual_s)
+        return self.waiting_since + max(ENDGAME_STALE_S, ENDGAME_STALE_BLOCKS * self._usual_s())
 
     def strike(self, now: float) -> None:
         """Note that it hung: it rests, longer each time."""

@@ -29,11 +29,16 @@ class Lane(Enum):
 
 @dataclass(frozen=True)
 class SourceJoined:
-    """A source can be asked; it holds ``blocks``."""
+    """A source can be asked; it holds ``blocks``.
+
+    ``fetching``: it pulls the rest of the model itself. ``lan``: it is near, as ``SourceMoved``.
+    """
 
     source: SourceId
     lane: Lane
     blocks: int
+    fetching: bool = False
+    lan: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,21 @@ class SourceGained:
 class SourceMoved:
     """A source is reached over another lane now; what it was asked for will not come.
 
-    ``usable`` is False while no lane to it may carry blocks.
+    ``usable`` is False while no lane to it may carry blocks. ``lan``: it is reached by an address
+    of this site, for which limits of the rate may not count.
     """
 
     source: SourceId
     lane: Lane
     usable: bool
+    lan: bool = False
+
+
+@dataclass(frozen=True)
+class CrowdSeen:
+    """These hold the model or pull it, as a tracker says; ``sources`` replaces what it said."""
+
+    sources: tuple[SourceId, ...]
 
 
 @dataclass(frozen=True)
@@ -126,6 +140,7 @@ Event = (
     SourceJoined
     | SourceGained
     | SourceMoved
+    | CrowdSeen
     | SourceLost
     | BytesArrived
     | BlockVerified

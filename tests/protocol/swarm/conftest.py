@@ -11,7 +11,8 @@ import pytest
 from dreamer.protocol.content.layout import Layout
 from dreamer.protocol.limits import BLOCK_BYTES
 from dreamer.protocol.swarm import bitfield
-from dreamer.protocol.swarm.download import Download
+from dreamer.protocol.swarm.asking import DownPace
+from dreamer.protocol.swarm.download import NAMELESS, Download
 from dreamer.protocol.swarm.vocabulary import (
     BlockVerified,
     BytesArrived,
@@ -29,10 +30,18 @@ from dreamer.protocol.swarm.vocabulary import (
 class Play:
     """A planner, the time, and every command so far."""
 
-    def __init__(self, *sizes: int, present: int = 0, seed: int = 1) -> None:
+    def __init__(
+        self,
+        *sizes: int,
+        present: int = 0,
+        seed: int = 1,
+        own: SourceId = NAMELESS,
+        pace: DownPace | None = None,
+    ) -> None:
         self.now = 0.0
         self.layout = Layout(sizes)
-        self.core = Download(self.layout, present, itertools.count(1), Random(seed), self.now)
+        numbers = itertools.count(1)
+        self.core = Download(self.layout, present, numbers, Random(seed), self.now, own, pace)
         self.said: list[Command] = self.core.start(self.now)
 
     @property

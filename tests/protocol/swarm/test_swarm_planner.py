@@ -104,7 +104,20 @@ def test_two_requests_are_in_flight_and_the_next_follows_the_first_to_end(play) 
     plan = play(12 * MIB)
     first, second = of(plan.join(A), Fetch)
     assert [f.count for f in (first, second)] == [REQUEST_FIRST_BLOCKS] * 2
-    assert of(plan.deliver(first, seconds=4), Fetch) == [Fetch(A, 3, 8, 1)]
+    third, *_ = of(plan.deliver(first, seconds=1), Fetch)
+    assert third.first == 8
+    assert of(plan.said, Fetch, A)[2:] == [third]
+
+
+def test_no_more_is_under_way_than_a_source_sends_in_two_seconds(play) -> None:
+    plan = play(400 * MIB)
+    queue = of(plan.join(A), Fetch)
+    for rate in (40.0, 2.0, 0.4):
+        for _ in range(12):
+            fetch = queue.pop(0)
+            queue += of(plan.deliver(fetch, seconds=fetch.count / rate), Fetch)
+            assert queue, "and never none"
+        assert sum(f.count for f in queue) <= max(2, 2.2 * rate)
 
 
 def test_requests_grow_with_the_rate_up_to_a_bound(play) -> None:
@@ -114,9 +127,12 @@ def test_requests_grow_with_the_rate_up_to_a_bound(play) -> None:
     assert after_slow.count == 10, "10 MiB/s: a request is a second's worth"
     after_fast = of(plan.deliver(second, seconds=0.001), Fetch)
     assert [f.count for f in after_fast] == [10], "too short to measure: nothing is concluded"
-    for _ in range(200):
-        after_fast = of(plan.deliver(of(plan.said, Fetch)[-1], seconds=0.06), Fetch)
-    assert after_fast[-1].count == REQUEST_MAX_BLOCKS
+    queue = after_fast
+    while plan.core.missing and max(f.count for f in queue) < REQUEST_MAX_BLOCKS:
+        fetch = queue.pop(0)
+        queue += of(plan.deliver(fetch, seconds=fetch.count / 2000), Fetch)
+    assert plan.core.missing, "at 2 GB/s a request is as long as one may be"
+    assert all(f.count <= REQUEST_MAX_BLOCKS for f in of(plan.said, Fetch))
 
 
 def test_the_rarest_blocks_are_asked_for_first(play) -> None:

@@ -1,0 +1,50 @@
+"""A token bucket of bytes that may be overdrawn: what is too much now is waited for later.
+
+Blocks go out whole, so the rate holds over some blocks and not within one.
+"""
+
+from __future__ import annotations
+
+from dreamer.protocol.limits import RATE_BURST_BYTES, RATE_BURST_S
+
+
+class ByteBucket:
+    """``bytes_per_s`` in the long run; None is no limit. Times are steady seconds."""
+
+    def __init__(self, bytes_per_s: float | None = None) -> None:
+        self.bytes_per_s = bytes_per_s
+        self._level = self._burst
+        self._at: float | None = None
+
+    @property
+    def _burst(self) -> float:
+        # Enough that a fast lane is not woken for every block.
+        return max(RATE_BURST_BYTES, (self.bytes_per_s or 0.0) * RATE_BURST_S)
+
+    def set_rate(self, bytes_per_s: float | None, now: float) -> None:
+        """Go on at another rate; what was overdrawn is still owed."""
+        self.level(now)
+        self.bytes_per_s = bytes_per_s
+
+    def level(self, now: float) -> float:
+        """Return the bytes that may go now; 0 or less: none; infinity without a limit."""
+        if self.bytes_per_s is None:
+            self._level, self._at = self._burst, now
+            return float("inf")
+        elapsed = now - self._at if self._at is not None else 0.0
+        self._level = min(self._burst, self._level + max(elapsed, 0.0) * self.bytes_per_s)
+        self._at = now
+        return self._level
+
+    def take(self, size_bytes: float, now: float) -> None:
+        """Count bytes that go, or, less than 0, that did not go after all."""
+        self.level(now)
+        self._level = min(self._burst, self._level - size_bytes)
+
+    def ready_at(self, now: float) -> float:
+        """Return when something may go again: ``now``, if it may already."""
+        level = self.level(now)
+        if level > 0 or self.bytes_per_s is None:
+            return now
+        # A little after it is level again, or rounding would have it asked over and over.
+        return now + (1.0 - level) / self.bytes_per_s

@@ -1,0 +1,253 @@
+"""What to ask of whom: the sources of one download, and the blocks nobody was asked for yet.
+
+Each source is kept busy with about two seconds of its measured rate. From one that only has part of
+the model, the rarest blocks come first; from the origin and from members that are whole, this
+node's own share of what none of the other downloaders has (``crowd.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from dreamer.protocol.limits import BLOCK_BYTES, SWEEP_INTERVAL_S
+from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.availability import Availability
+from dreamer.protocol.swarm.crowd import Crowd
+from dreamer.protocol.swarm.endgame import relief, takeover
+from dreamer.protocol.swarm.picker import pick_run
+from dreamer.protocol.swarm.source import Source
+from dreamer.protocol.swarm.vocabulary import Cancel, Command, Fetch, Lane, SourceId
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class DownPace(Protocol):
+    """Limits of what this node takes in, over all its pulls."""
+
+    def grant(self, lane: Lane, lan: bool, now: float) -> float:
+        """Return how many bytes may be asked for on a lane; 0 or less: none at present."""
+        ...
+
+    def take(self, lane: Lane, lan: bool, size_bytes: int, now: float) -> None:
+        """Count bytes that were asked for; less than 0: they will not come after all."""
+        ...
+
+
+class Unlimited:
+    """No limit at all."""
+
+    def grant(self, lane: Lane, lan: bool, now: float) -> float:
+        """Return that anything goes."""
+        return float("inf")
+
+    def take(self, lane: Lane, lan: bool, size_bytes: int, now: float) -> None:
+        """Count nothing."""
+
+
+class Asking:
+    """The sources of one download by name, and what each is asked for."""
+
+    def __init__(
+        self, missing: int, everything: int, crowd: Crowd, numbers: Iterator[int], rng: Random
+    ) -> None:
+        self.sources: dict[SourceId, Source] = {}
+        self.unasked = missing
+        self.availability = Availability()
+        self.pace: DownPace = Unlimited()
+        self.discovering = True
+        self.origin_open_at = float("inf")
+        """When the origin may be asked for anything, since peers bring nothing."""
+        self.waiting = False
+        """Whether a source has room and holds what is missing, but it is not its turn yet."""
+        self._everything = everything
+        self._crowd = crowd
+        self._numbers = numbers
+        self._rng = rng
+        self._copied = 0
+        self._touched: dict[SourceId, None] = {}
+        self._all_touched = False
+        self._swept_at = float("-inf")
+
+    # What is known of the sources
+
+    def hold(self, source: Source, blocks: int) -> None:
+        """Take note of what a source holds now."""
+        if source.blocks & ~blocks:
+            # What it no longer has may be for another to bring, even the origin.
+            self.touch_all()
+        source.blocks = blocks
+        self.recount(source)
+        self.touch(source)
+
+    def recount(self, source: Source) -> None:
+        """Count what a source holds as available, or not while it would not come.
+
+        One that has hung still counts if it is whole: it may be the only one, and what only it
+        has is asked of the origin soon enough. Of a downloader that hangs others have copies.
+        """
+        gone = not source.usable or (source.hung and source.blocks != self._everything)
+        counts = 0 if gone or source.lane is Lane.ORIGIN else source.blocks
+        self.availability.remove(source.counted & ~counts)
+        self.availability.add(counts & ~source.counted)
+        source.counted = counts
+
+    def set_usable(self, source: Source, lane: Lane, usable: bool, lan: bool, now: float) -> None:
+        """Go on with a source over another lane; one that can't be used holds nothing for us."""
+        self._give_back(source, source.owed, now)
+        pending = source.pending()
+        source.move(lane, usable, lan)
+        self.recount(source)
+        self.release(pending)
+
+    def touch(self, source: Source) -> None:
+        """Look soon whether there is something to ask of a source."""
+        self._touched[source.id] = None
+
+    def touch_all(self) -> None:
+        """Look soon at every source."""
+        self._all_touched = True
+
+    def release(self, blocks: int, besides: Source | None = None) -> None:
+        """Make blocks askable again, unless still asked of another source."""
+        if not blocks:
+            return
+        for source in self.sources.values():
+            if source is not besides:
+                blocks &= ~source.pending()
+        self.unasked |= blocks
+        self.touch_all()
+
+    def drop_requests(self, source: Source, now: float) -> list[Command]:
+        """Wait for nothing more from a source; its blocks can be asked of others."""
+        self._give_back(source, source.owed, now)
+        commands: list[Command] = [Cancel(source.id, one, None) for one in source.requests]
+        self.release(source.pending(), besides=source)
+        source.forget_requests()
+        return commands
+
+    def end_request(self, source: Source, request: int, now: float) -> int:
+        """Wait no more for a request that was refused; return what had not come of it."""
+        left = source.end(request)
+        self._give_back(source, left.bit_count(), now)
+        self.release(left)
+        return left
+
+    def cancel_copies(self, blocks: int, *, anywhere: bool) -> list[Command]:
+        """Call off blocks that are here now wherever else they were asked for.
+
+        ``anywhere``: they may have been asked for though they are not known as copied.
+        """
+        self.unasked &= ~blocks
+        if not anywhere:
+            blocks &= self._copied
+        if not blocks:
+            return []
+        self._copied &= ~blocks
+        commands: list[Command] = []
+        for source in self.sources.values():
+            for request, block in source.requests_for(blocks):
+                source.settle(request, block)
+                commands.append(Cancel(source.id, request, block))
+            if commands:
+                self.touch(source)
+        return commands
+
+    # Asking
+
+    def schedule(self, now: float) -> list[Command]:
+        """Return what to ask for now, of the sources that something has happened to."""
+        if self._all_touched or now >= self._swept_at + SWEEP_INTERVAL_S:
+            self._swept_at, self._all_touched, self.waiting = now, False, False
+            among: Iterable[Source] = list(self.sources.values())
+        else:
+            among = [self.sources[name] for name in self._touched if name in self.sources]
+        self._touched.clear()
+        return [command for source in among for command in self._fill(source, now)]
+
+    def _fill(self, source: Source, now: float) -> Iterator[Command]:
+        while limit := source.room_blocks(now, self._crowd.size):
+            granted = self.pace.grant(source.lane, source.lan, now)
+            if granted <= 0:
+                self.waiting = True
+                return
+            # What is granted beyond a whole number of blocks is owed to the next time.
+            limit = int(min(limit, max(granted // BLOCK_BYTES, 1)))
+            asked = list(self._ask(source, limit, now))
+            if not asked:
+                return
+            yield from asked
+
+    def _ask(self, source: Source, limit: int, now: float) -> Iterator[Command]:
+        held = self.unasked & source.blocks
+        if held and (run := self._pick(source, held, limit, now)):
+            yield self._fetch(source, *run, now)
+            return
+        if source.requests:
+            return
+        allowed = self._allowed(source, now)
+        choose = relief if self.unasked else takeover
+        tail = choose(source, self.sources.values(), allowed, now)
+        if tail is None:
+            return
+        first, count = tail[0] + max(tail[1] - limit, 0), min(tail[1], limit)
+        if self.unasked:
+            yield from self._move(bitfield.span(first, count), now)
+        else:
+            self._copied |= bitfield.span(first, count)
+        yield self._fetch(source, first, count, now)
+
+    def _allowed(self, source: Source, now: float) -> int:
+        """Return what a source may be asked for at all, whoever else was asked for it already."""
+        if source.lane is not Lane.ORIGIN or now >= self.origin_open_at:
+            return source.blocks
+        return 0 if self.discovering else source.blocks & ~self.availability.any()
+
+    def _pick(self, source: Source, held: int, limit: int, now: float) -> tuple[int, int] | None:
+        allowed = held & self._allowed(source, now)
+        if source.lane is Lane.ORIGIN:
+            due = allowed if now >= self.origin_open_at else self._crowd.due(allowed, now)
+        elif self._crowd.alone or source.blocks != self._everything:
+            # Those that only part of the sources have are the rarest of what it can give.
+            return pick_run(allowed, self.availability.rarest(allowed), limit, self._rng)
+        else:
+            due = self._due_of_whole(allowed, now)
+        if not due:
+            self.waiting = self.waiting or bool(allowed)
+            return None
+        # From the low end, where helpers don't begin.
+        first = bitfield.lowest(due)
+        return first, bitfield.run_length(due, first, limit)
+
+    def _due_of_whole(self, held: int, now: float) -> int:
+        """Return what to ask of a member that is whole, while others pull the model, too.
+
+        First what no downloader has and is this node's to fetch; then what others have, since
+        this one may be faster; what is another's share only if there is nothing else to do.
+        """
+        fresh = held & ~self._crowd.held
+        if due := self._crowd.due(fresh, now):
+            return due
+        if held != fresh:
+            return self.availability.rarest(held & ~fresh)
+        return 0 if any(one.requests for one in self.sources.values()) else fresh
+
+    def _move(self, blocks: int, now: float) -> Iterator[Command]:
+        for source in self.sources.values():
+            for request, block in source.requests_for(blocks):
+                source.settle(request, block)
+                self._give_back(source, 1, now)
+                yield Cancel(source.id, request, block)
+
+    def _fetch(self, source: Source, first: int, count: int, now: float) -> Fetch:
+        blocks = bitfield.span(first, count)
+        self.unasked &= ~blocks
+        request = next(self._numbers)
+        source.asked(request, blocks, now)
+        self.pace.take(source.lane, source.lan, count * BLOCK_BYTES, now)
+        return Fetch(source.id, request, first, count)
+
+    def _give_back(self, source: Source, blocks: int, now: float) -> None:
+        if blocks:
+            self.pace.take(source.lane, source.lan, -blocks * BLOCK_BYTES, now)

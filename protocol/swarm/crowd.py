@@ -1,0 +1,203 @@
+"""Those who pull the same model at the same time, and what each is to fetch for all of them.
+
+A block that only the origin has, or only members that are whole, is fetched from there by one node,
+whose share it is (``rendezvous.py``); the others get it from that node. So a crowd costs the origin
+about one copy, and a single seed sends each block once before it sends any twice.
+
+Nobody waits for ever: the share of a node that gets nothing done for ``CROWD_PATIENCE_S`` is
+divided among the others, and who is through with its own helps one that is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dreamer.protocol.limits import (
+    BLOCK_BYTES,
+    CROWD_HELP_INTERVAL_S,
+    CROWD_HELP_MIN_BLOCKS,
+    CROWD_HELP_OVER_S,
+    CROWD_PATIENCE_BLOCKS,
+    CROWD_PATIENCE_MAX_S,
+    CROWD_PATIENCE_S,
+    CROWD_QUIET_S,
+)
+from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.rate import RateMeter
+from dreamer.protocol.swarm.rendezvous import Shares
+from dreamer.protocol.swarm.vocabulary import SourceId
+
+
+@dataclass
+class Downloader:
+    """Another node that pulls the model. ``progress_at`` is when its share last grew."""
+
+    progress_at: float
+    linked: bool = False
+    held: int = 0
+    meter: RateMeter = field(default_factory=RateMeter)
+
+    def progressed(self, blocks: int, now: float) -> None:
+        """Note that its share has grown."""
+        self.meter.add(blocks * BLOCK_BYTES, now)
+        self.progress_at = now
+
+    def seconds_per_block(self, now: float) -> float:
+        """Return how long a block of its share takes it, judging by what it has said."""
+        rate = self.meter.bytes_per_s
+        usual = BLOCK_BYTES / rate if rate else 0.0
+        # What it has not said yet may be on its way: a moment's silence says nothing.
+        quiet = now - self.progress_at
+        return max(usual, quiet if quiet > CROWD_QUIET_S else 0.0)
+
+
+class Crowd:
+    """The downloaders of one model as one of them, ``own``, knows them."""
+
+    def __init__(self, block_count: int, own: SourceId) -> None:
+        self._own = own
+        self._me = Downloader(float("-inf"), linked=True)
+        self._others: dict[SourceId, Downloader] = {}
+        self._seen: dict[SourceId, float] = {}
+        self._shares = Shares(block_count)
+        self._shares.add(own)
+        self._full = bitfield.full(block_count)
+        self._held: int | None = 0
+        self._no_help_until = float("-inf")
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else is known to pull the model."""
+        return not self._others
+
+    @property
+    def size(self) -> int:
+        """How many pull the model, this node included."""
+        return 1 + len(self._others)
+
+    @property
+    def held(self) -> int:
+        """The blocks that at least one of the others has."""
+        if self._held is None:
+            self._held = 0
+            for other in self._others.values():
+                self._held |= other.held
+        return self._held
+
+    def seen(self, nodes: Iterable[SourceId], now: float) -> None:
+        """Take the names of all that hold the model or pull it, linked or not.
+
+        What they hold is known only once they are linked; until then they count as downloaders,
+        so that two nodes whose link is still coming up don't fetch the same.
+        """
+        # Named again and again, a node that can't be linked must not gain time by it.
+        self._seen = {node: self._seen.get(node, now) for node in nodes if node != self._own}
+        for node, since in self._seen.items():
+            if node not in self._others and now < since + CROWD_PATIENCE_S:
+                self._others[node] = Downloader(since)
+                self._shares.add(node)
+        for node, other in list(self._others.items()):
+            if not other.linked and node not in self._seen:
+                self._forget(node)
+
+    def holds(self, node: SourceId, blocks: int, fetching: bool, now: float) -> None:
+        """Take a linked member's word on what it holds and whether it is after the rest."""
+        if not fetching or blocks == self._full:
+            # Its time as an unknown is over: said to be whole or idle, it has no share.
+            self._seen[node] = float("-inf")
+            self._forget(node)
+            return
+        other = self._others.setdefault(node, Downloader(now))
+        if not other.linked:
+            other.linked, other.progress_at = True, now
+        gained = blocks & ~other.held
+        if gained & self._shares.of(node):
+            other.progressed((gained & self._shares.of(node)).bit_count(), now)
+        elif now < other.progress_at + CROWD_PATIENCE_S:
+            self._shares.add(node)
+        if other.held & ~blocks:
+            self._held = None
+        elif gained:
+            self._noted(gained, now)
+        other.held = blocks
+
+    def _noted(self, gained: int, now: float) -> None:
+        """Take note of blocks that some downloader has now."""
+        if self._held is not None:
+            self._held |= gained
+        for node, other in self._others.items():
+            # What one that isn't linked has done shows in what others got from it.
+            if not other.linked and gained & self._shares.of(node):
+                other.progress_at = now
+
+    def lost(self, node: SourceId) -> None:
+        """Do without a member whose link is gone."""
+        self._forget(node)
+
+    def begin(self, now: float) -> None:
+        """Note that this node may fetch its share from now on."""
+        self._me.progress_at = now
+
+    def took(self, block: int, now: float) -> None:
+        """Note that a block has come to this node."""
+        if self._shares.of(self._own) >> block & 1:
+            self._me.progressed(1, now)
+
+    def tick(self, missing: int, now: float) -> None:
+        """Divide the shares of those that have got nothing done for too long.
+
+        Where a block takes this node long itself, the others get the time of some.
+        """
+        at_work = missing & self._shares.of(self._own)
+        own_s = self._me.seconds_per_block(now if at_work else self._me.progress_at)
+        own_s = min(own_s, CROWD_PATIENCE_MAX_S)
+        patience_s = max(CROWD_PATIENCE_S, CROWD_PATIENCE_BLOCKS * own_s)
+        for node, other in self._others.items():
+            if now >= other.progress_at + patience_s:
+                self._shares.discard(node)
+
+    def due(self, fresh: int, now: float) -> int:
+        """Return those of ``fresh`` that this node is to fetch next for all of them.
+
+        ``fresh`` holds what none of the others has: this node's own share of it, else the far end
+        of a slow node's.
+        """
+        if mine := fresh & self._shares.of(self._own):
+            return mine
+        if not fresh or now < self._no_help_until:
+            return 0
+        helped = self._help(fresh, now)
+        if not helped:
+            self._no_help_until = now + CROWD_HELP_INTERVAL_S
+        return helped
+
+    def _help(self, fresh: int, now: float) -> int:
+        slowest: tuple[float, SourceId, int] = (CROWD_HELP_OVER_S, self._own, 0)
+        for node, other in self._others.items():
+            left = fresh & self._shares.of(node)
+            if other.linked and left.bit_count() >= CROWD_HELP_MIN_BLOCKS:
+                wait = left.bit_count() * other.seconds_per_block(now)
+                slowest = max(slowest, (wait, node, left))
+        _, slow, left = slowest
+        # Each of those that may help has a part of its own, or all would fetch the same.
+        helpers = [node for node in self._shares.nodes if node != slow]
+        return self._shares.best_for(self._own, helpers, _upper_half(left))
+
+    def _forget(self, node: SourceId) -> None:
+        if self._others.pop(node, None) is not None:
+            self._shares.discard(node)
+            self._held = None
+
+
+def _upper_half(blocks: int) -> int:
+    """Return the higher half of a set: its owner begins at the other end."""
+    keep = blocks.bit_count() // 2
+    low, high = 0, blocks.bit_length()
+    while low < high:
+        middle = (low + high) // 2
+        if (blocks >> middle).bit_count() > keep:
+            low = middle + 1
+        else:
+            high = middle
+    return blocks >> low << low

@@ -15,6 +15,7 @@ import msgpack
 from dreamer.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dreamer.protocol.ids import DIGEST_BYTES
 from dreamer.protocol.limits import CONTROL_MAX_FIELDS, CONTROL_MESSAGE_MAX_BYTES
+from dreamer.protocol.link.direct import DirectAnswer, DirectOpen, DirectRetire
 
 PROTOCOL_VERSION = 1
 
@@ -129,6 +130,14 @@ class Refuse:
     request: int
     busy: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class BulkHeld:
+    """The relay below this link may carry no more blocks of mine or yours; or may again."""
+
+    kind: ClassVar[int] = 17
+    held: bool
 
 
 @dataclass(frozen=True)
@@ -279,6 +288,7 @@ Message = (
     | Want
     | CancelWant
     | Refuse
+    | BulkHeld
     | GetObject
     | ObjectPiece
     | Generate
@@ -293,10 +303,16 @@ Message = (
     | Held
     | RegistryIs
     | Revoked
+    | DirectOpen
+    | DirectAnswer
+    | DirectRetire
 )
 
 _KINDS: dict[int, type[Message]] = {cls.kind: cls for cls in get_args(Message)}
-_NAMES = ("node", "manifest", "digest", "origin", "target")
+_NAMES = (
+    *("node", "manifest", "digest", "origin", "target"),
+    *("fingerprint", "token", "host"),
+)
 """Fields that name something: 32 bytes each, or a stranger could have us keep megabytes."""
 
 _FIELDS: dict[int, list[type]] = {

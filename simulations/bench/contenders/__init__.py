@@ -1,0 +1,1 @@
+"""What others use to move a file: one module each, run beside the lanes in the same round."""

@@ -2,6 +2,6 @@
 
 import sys
 
-from dreamer.daemon.transport.process import main
+from dreamer.daemon.transport.fork_server import main
 
 main(int(sys.argv[1]))

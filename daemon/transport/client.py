@@ -1,14 +1,23 @@
-"""The daemon's end of the transport process: starts it, speaks to it, starts it again."""
+"""The daemon's transport processes: links are spread over them, so that bulk uses several cores.
+
+One Python process does one link's worth of SCTP at a time. The first link goes to one process,
+the next to a second, up to ``processes``; then each to the one with the fewest. A process that
+dies takes its own links along and no others, and the next link starts another.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 
+from dreamer.daemon.transport.fork_server import PROCESS_ID
+from dreamer.daemon.transport.seat import STOP_TIMEOUT_S, Seat
 from dreamer.daemon.transport.vocabulary import (
     Answer,
     CloseLink,
@@ -16,31 +25,41 @@ from dreamer.daemon.transport.vocabulary import (
     LinkClosed,
     Offer,
     ToTransport,
-    encode,
-    read_event,
 )
+from dreamer.protocol.limits import TRANSPORT_PROCESSES_MAX, TRANSPORT_RESTART_S
 
 log = logging.getLogger(__name__)
 
-STOP_TIMEOUT_S = 3.0
+
+def process_count(configured: int) -> int:
+    """Return how many processes a setting means; 0 is one for each core, four at most."""
+    return configured or min(TRANSPORT_PROCESSES_MAX, os.cpu_count() or 1)
 
 
 class Transport:
-    """A running transport process. ``on_event`` is called on the daemon's loop."""
+    """The transport processes of a daemon. ``on_event`` is called on the daemon's loop."""
 
-    def __init__(self, on_event: Callable[[FromTransport], None]) -> None:
+    def __init__(self, on_event: Callable[[FromTransport], None], processes: int = 1) -> None:
         self._on_event = on_event
-        self._writer: asyncio.StreamWriter | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._links: set[int] = set()
+        self._processes = processes
+        self._seats: dict[Seat, asyncio.Task[None]] = {}
+        # Seats that the fork server has yet to be told of, and those it owes a process id.
+        self._unborn: deque[tuple[Seat, socket.socket]] = deque()
+        self._owed: deque[Seat] = deque()
+        self._orders: socket.socket | None = None
         self._last_link = 0
         self.ready = asyncio.Event()
-        """Set while there is a process to send commands to."""
+        """Set while there is a process to fork from."""
 
     @property
-    def pid(self) -> int | None:
-        """The process id of the transport process, for memory accounting."""
-        return self._process.pid if self._process else None
+    def pids(self) -> list[int]:
+        """The process ids of those that run, for memory accounting and tests."""
+        return [seat.pid for seat in self._seats if seat.pid is not None]
+
+    def pid_of(self, link: int) -> int | None:
+        """Return the process id of the one that has a link."""
+        seat = self._seat_of(link)
+        return seat.pid if seat else None
 
     def new_link(self) -> int:
         """Return a number no link has had."""
@@ -48,32 +67,69 @@ class Transport:
         return self._last_link
 
     def send(self, command: ToTransport) -> None:
-        """Pass a command on; while the process is being restarted, links fail at once."""
-        if isinstance(command, CloseLink):
-            self._links.discard(command.link)
-        elif isinstance(command, Offer | Answer):
-            self._links.add(command.link)
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(encode(command))
-        elif command.link in self._links:
-            self._links.discard(command.link)
-            gone = LinkClosed(command.link, "our transport process is starting again", False)
-            asyncio.get_running_loop().call_soon(self._on_event, gone)
+        """Pass a command on to the process that has its link."""
+        if isinstance(command, Offer | Answer):
+            seat = self._roomiest()
+            seat.links.add(command.link)
+            seat.send(command)
+        elif found := self._seat_of(command.link):
+            if isinstance(command, CloseLink):
+                found.links.discard(command.link)
+            found.send(command)
 
     async def run(self) -> None:
-        """Keep a transport process running until cancelled."""
+        """Keep a process to fork from running until cancelled; then end them all."""
         try:
             while True:
-                reader = await self._start()
-                while (event := await read_event(reader)) is not None:
-                    if isinstance(event, LinkClosed):
-                        self._links.discard(event.link)
-                    self._tell(event)
-                await self._lost()
+                await self._fork_server()
+                log.error("the process that transport processes are forked from ended by itself")
+                await asyncio.sleep(TRANSPORT_RESTART_S)
         finally:
-            await self._stop()
+            for seat in self._seats:
+                # Whoever stops us knows that their links end.
+                seat.links.clear()
+            await asyncio.gather(*(seat.stop(task) for seat, task in self._seats.items()))
 
-    def _tell(self, event: FromTransport) -> None:
+    def _seat_of(self, link: int) -> Seat | None:
+        return next((seat for seat in self._seats if link in seat.links), None)
+
+    def _roomiest(self) -> Seat:
+        """Return the process with the fewest links; a new one rather than share, if one may be."""
+        seats = sorted(self._seats, key=lambda seat: len(seat.links))
+        if seats and (not seats[0].links or len(seats) >= self._processes):
+            return seats[0]
+        ours, theirs = socket.socketpair()
+        seat = Seat(ours)
+        self._seats[seat] = asyncio.get_running_loop().create_task(self._run_seat(seat))
+        self._unborn.append((seat, theirs))
+        self._order()
+        return seat
+
+    def _order(self) -> None:
+        """Tell the fork server of all that it has not been told of."""
+        while self._unborn and self._orders is not None:
+            seat, theirs = self._unborn.popleft()
+            with theirs, contextlib.suppress(OSError):
+                # A fork server that has just died leaves a socket without a process: it is closed
+                # with ``theirs``, and its links are lost like those of any process that ends.
+                socket.send_fds(self._orders, [b"+"], [theirs.fileno()])
+                self._owed.append(seat)
+
+    async def _run_seat(self, seat: Seat) -> None:
+        try:
+            await seat.converse(lambda event: self._tell(seat, event))
+        except Exception:
+            log.exception("a transport process says what makes no sense")
+        finally:
+            del self._seats[seat]
+        if seat.links:
+            log.error("a transport process ended by itself; its links are gone")
+        for link in sorted(seat.links):
+            self._on_event(LinkClosed(link, "our transport process ended", False))
+
+    def _tell(self, seat: Seat, event: FromTransport) -> None:
+        if isinstance(event, LinkClosed):
+            seat.links.discard(event.link)
         try:
             self._on_event(event)
         except Exception:
@@ -81,41 +137,42 @@ class Transport:
             log.exception("closing link %d: an event of it could not be handled", event.link)
             self.send(CloseLink(event.link))
             if not isinstance(event, LinkClosed):
-                self._tell(LinkClosed(event.link, "an event could not be handled", False))
+                self._tell(seat, LinkClosed(event.link, "an event could not be handled", False))
 
-    async def _start(self) -> asyncio.StreamReader:
+    async def _fork_server(self) -> None:
+        """Run the process to fork from until it ends by itself or this is cancelled."""
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "dreamer.daemon.transport",
-                str(theirs.fileno()),
+            forking = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "dreamer.daemon.transport", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
             )
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._process = process
+        self._orders = ours
         self.ready.set()
-        return reader
+        self._order()
+        try:
+            await self._note_births(ours)
+        finally:
+            self._orders = None
+            self.ready.clear()
+            self._owed.clear()
+            ours.close()
+            await _end(forking)
 
-    async def _lost(self) -> None:
-        log.error("the transport process ended by itself; starting it again")
-        await self._stop()
-        links, self._links = sorted(self._links), set()
-        for link in links:
-            self._on_event(LinkClosed(link, "our transport process ended", False))
+    async def _note_births(self, orders: socket.socket) -> None:
+        loop, answer = asyncio.get_running_loop(), b""
+        while data := await loop.sock_recv(orders, PROCESS_ID.size - len(answer)):
+            answer += data
+            if len(answer) == PROCESS_ID.size and self._owed:
+                (self._owed.popleft().pid,), answer = PROCESS_ID.unpack(answer), b""
 
-    async def _stop(self) -> None:
-        writer, process = self._writer, self._process
-        self._writer = self._process = None
-        self.ready.clear()
-        if writer is not None:
-            writer.close()
-        if process is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await process.wait()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aioice import Connection as IceConnection
@@ -22,16 +22,26 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from dreamer.daemon.transport.inbox import Inbox
 from dreamer.daemon.transport.outbox import Outbox
 from dreamer.daemon.transport.patience import keep_checking, keep_mappings, open_ended
+from dreamer.daemon.transport.relay_meter import RelayMeter, without_relays
+from dreamer.daemon.transport.turn_renewal import renew
+from dreamer.daemon.transport.turn_servers import TurnServer, use_first_that_answers
 from dreamer.daemon.transport.vocabulary import (
+    BulkHeld,
     ControlReceived,
     FromTransport,
     LinkClosed,
     LinkOpened,
     LocalDescription,
+    PathChanged,
+    Relayed,
     Traffic,
 )
 from dreamer.protocol.errors import RemoteProtocolError
-from dreamer.protocol.limits import CONTROL_BUFFER_MAX_BYTES, LINK_MESSAGE_MIN_BYTES
+from dreamer.protocol.limits import (
+    CONTROL_BUFFER_MAX_BYTES,
+    LINK_MESSAGE_MIN_BYTES,
+    RELAY_LATE_MAX_BYTES,
+)
 
 Emit = Callable[[FromTransport], None]
 
@@ -52,10 +62,24 @@ class Connection:
     """A peer connection and its queues; reports everything through ``emit``."""
 
     def __init__(
-        self, link: int, config: RTCConfiguration, writers: ThreadPoolExecutor, emit: Emit
+        self,
+        link: int,
+        config: RTCConfiguration,
+        writers: ThreadPoolExecutor,
+        emit: Emit,
+        turn: Sequence[TurnServer] = (),
+        relays: bool = True,
     ) -> None:
         self.link = link
         self._emit = emit
+        self._config = config
+        self._turn = turn
+        self._relays = relays
+        self._meter: RelayMeter | None = None
+        self._relayed = False
+        self._relay_reported = (0, 0)
+        self._held = False
+        self._late_bytes = 0
         self._pc = RTCPeerConnection(config)
         self._pc.on("datachannel", self._take_channel)
         self._pc.on("connectionstatechange", self._state_changed)
@@ -77,26 +101,49 @@ class Connection:
         """Make the channels and report our offer."""
         self._take_channel(self._pc.createDataChannel("control"))
         self._take_channel(self._pc.createDataChannel("bulk", ordered=False))
+        self._seek_relay()
         await self._pc.setLocalDescription(await self._pc.createOffer())
+        self._meter_of_ice().watch()
         if patient:
             self._wait(keep_mappings(self._ice()))
-        self._emit(LocalDescription(self.link, self._pc.localDescription.sdp))
+        self._emit(LocalDescription(self.link, self._described()))
 
     async def answer(self, sdp: str, patient: bool = False) -> None:
         """Take a remote offer and report our answer."""
-        described = open_ended(sdp) if patient else sdp
+        described = self._reachable(open_ended(sdp) if patient else sdp)
         await self._pc.setRemoteDescription(RTCSessionDescription(described, "offer"))
         if self._pc.sctp is None:
             raise ValueError("the offer has no data channels")
+        self._seek_relay()
         await self._pc.setLocalDescription(await self._pc.createAnswer())
+        self._meter_of_ice().learn(sdp)
         if patient:
             self._wait(keep_checking(self._ice()))
-        self._emit(LocalDescription(self.link, self._pc.localDescription.sdp))
+        self._emit(LocalDescription(self.link, self._described()))
 
     async def take_answer(self, sdp: str) -> None:
         """Take the remote answer to our offer."""
         self._wait_no_more()
-        await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+        described = self._reachable(sdp)
+        self._meter_of_ice().learn(sdp)
+        await self._pc.setRemoteDescription(RTCSessionDescription(described, "answer"))
+
+    def _seek_relay(self) -> None:
+        if len(self._turn) > 1:
+            use_first_that_answers(self._ice(), self._turn)
+
+    def _reachable(self, sdp: str) -> str:
+        """Return the peer's description with no way in it that may not be taken."""
+        return sdp if self._relays else without_relays(sdp)
+
+    def _described(self) -> str:
+        sdp: str = self._pc.localDescription.sdp
+        only_relays = self._config.iceTransportPolicy is RTCIceTransportPolicy.RELAY
+        if only_relays and "a=candidate:" not in sdp:
+            raise ValueError(
+                'no TURN server gave this node an address, and [network] relay = "only"'
+            )
+        return sdp
 
     def send_control(self, data: bytes) -> None:
         """Send a control message; a peer that lets them pile up is dropped."""
@@ -116,6 +163,41 @@ class Connection:
         if (down, up) != self._reported:
             self._emit(Traffic(self.link, down - self._reported[0], up - self._reported[1]))
             self._reported = (down, up)
+        if (meter := self._meter) is not None:
+            self._report_relay(meter)
+
+    def _report_relay(self, meter: RelayMeter) -> None:
+        passed = (meter.received_bytes, meter.sent_bytes)
+        if passed != self._relay_reported:
+            self._relay_reported = passed
+            self._emit(Relayed(self.link, *passed))
+        if self.outbox is not None and not self._closed and meter.relayed != self._relayed:
+            self._relayed = meter.relayed
+            self._emit(PathChanged(self.link, self._relayed))
+
+    def allow_bulk(self, relayed_bytes: int) -> None:
+        """Let blocks pass over a relay until so many bytes have."""
+        meter = self._meter_of_ice()
+        meter.allowed_bytes = relayed_bytes
+        if self._held and not meter.spent:
+            self._held, self._late_bytes = False, 0
+
+    def renew_turn(self, ice_servers: list[dict[str, str]]) -> None:
+        """Take new credentials for the TURN server in use."""
+        renew(self._ice(), ice_servers)
+
+    def _may_move_blocks(self) -> bool:
+        """Return whether a chunk may pass; report once when none may any more."""
+        if not self._meter_of_ice().spent:
+            return True
+        if not self._held:
+            self._held = True
+            self.report_traffic()
+            self._emit(BulkHeld(self.link))
+            self.inbox.give_up()
+            if self.outbox is not None:
+                self.outbox.give_up()
+        return False
 
     async def close(self) -> None:
         """Close the connection without a report."""
@@ -139,6 +221,11 @@ class Connection:
     def _ice(self) -> IceConnection:
         return self._sctp().transport.transport._connection
 
+    def _meter_of_ice(self) -> RelayMeter:
+        if self._meter is None:
+            self._meter = RelayMeter(self._ice(), refuses=not self._relays)
+        return self._meter
+
     def _take_channel(self, channel: RTCDataChannel) -> None:
         if channel.label == "control" and self._control is None:
             self._control = channel
@@ -160,9 +247,12 @@ class Connection:
             if self._message_max() < LINK_MESSAGE_MIN_BYTES:
                 self._fail("it takes only tiny messages", fault=True)
                 return
-            self.outbox = Outbox(self.link, self._bulk, self._message_max(), self._emit)
+            self.outbox = Outbox(
+                *(self.link, self._bulk, self._message_max(), self._emit), self._may_move_blocks
+            )
             self._pump = asyncio.ensure_future(self._run_outbox(self.outbox))
-            self._emit(LinkOpened(self.link, *self._fingerprints(), self._relayed()))
+            self._relayed = self._meter_of_ice().relayed
+            self._emit(LinkOpened(self.link, *self._fingerprints(), self._relayed))
             for data in self._early:
                 self._emit(ControlReceived(self.link, data))
             self._early.clear()
@@ -190,11 +280,6 @@ class Connection:
         assert shown is not None, "DTLS opened without a certificate"
         return ours, shown.fingerprint(SHA256())
 
-    def _relayed(self) -> bool:
-        pairs = self._ice()._nominated.values()
-        kinds = {c.type for pair in pairs for c in (pair.local_candidate, pair.remote_candidate)}
-        return "relay" in kinds
-
     def _control_message(self, data: object) -> None:
         if not isinstance(data, bytes):
             self._fail("a text message on the control channel", fault=True)
@@ -210,9 +295,18 @@ class Connection:
         try:
             if not isinstance(data, bytes):
                 raise RemoteProtocolError("a text message on the bulk channel")
-            self.inbox.receive(data)
+            if self._may_move_blocks():
+                self.inbox.receive(data)
+            else:
+                self._take_late(len(data))
         except RemoteProtocolError as error:
             self._fail(str(error), fault=True)
+
+    def _take_late(self, size_bytes: int) -> None:
+        # What was on its way when bulk stopped is no fault of the peer's.
+        self._late_bytes += size_bytes
+        if self._late_bytes > RELAY_LATE_MAX_BYTES:
+            raise RemoteProtocolError("it goes on sending blocks over a relay that is used up")
 
     def _state_changed(self) -> None:
         if self._pc.connectionState in ("failed", "closed"):

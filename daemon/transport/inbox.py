@@ -34,7 +34,7 @@ class Assembly:
     received: int = 0
 
 
-def verify_and_write(span: VerifiedSpan, data: bytearray) -> str:
+def verify_and_write(span: VerifiedSpan, data: bytearray | memoryview) -> str:
     """Write a block in its place if its hash is right; return the verdict."""
     _, path, offset, _, digest = span
     if blake3(data).digest() != digest:
@@ -77,6 +77,11 @@ class Inbox:
         for key in keys:
             self._expected.pop(key, None)
             self._open.pop(key, None)
+
+    def give_up(self) -> None:
+        """Throw away what comes of every request."""
+        self._expected.clear()
+        self._open.clear()
 
     def receive(self, data: bytes) -> None:
         """Take a frame of the bulk channel.

@@ -55,8 +55,11 @@ class Outbox:
         channel: RTCDataChannel,
         message_max_bytes: int,
         report: Callable[[ServeFailed | ServeDone], None],
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``may_send`` is asked before each chunk; after a no, ``give_up`` is to be called."""
         self._link = link
+        self._may_send = may_send
         self._channel = channel
         self._chunk = min(CHUNK_BYTES, message_max_bytes - bulk.HEADER.size)
         self._report = report
@@ -81,6 +84,11 @@ class Outbox:
         elif request in self._requests:
             self._requests[request].pop(block, None)
         self._end_if_done(request)
+
+    def give_up(self) -> None:
+        """Leave out all that is left of every request."""
+        for request in list(self._requests):
+            self.stop(request, -1)
 
     async def run(self) -> None:
         """Send until cancelled, reading one block ahead of the one on its way."""
@@ -133,6 +141,8 @@ class Outbox:
         for offset in range(0, length, self._chunk):
             payload = data[offset : offset + self._chunk]
             await self._wait_for_room()
+            if not self._may_send():
+                return
             self._channel.send(bulk.encode_header(reading.request, block, offset) + payload)
             self.sent_bytes += len(payload)
 

@@ -1,23 +1,25 @@
-"""The transport process: takes the daemon's commands, runs the peer connections."""
+"""One transport process: takes the daemon's commands, runs the peer connections given to it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
 from dreamer.daemon.transport.connection import Connection, configuration
+from dreamer.daemon.transport.turn_servers import turn_servers
 from dreamer.daemon.transport.vocabulary import (
+    AllowBulk,
     Answer,
     CloseLink,
     Expect,
     FromTransport,
     LinkClosed,
     Offer,
+    RenewTurn,
     SendControl,
     Serve,
     StopExpecting,
@@ -35,7 +37,7 @@ WRITER_THREADS = 2
 
 
 class TransportProcess:
-    """All peer connections of one daemon."""
+    """The peer connections of one transport process."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -79,12 +81,12 @@ class TransportProcess:
 
     def _perform(self, command: ToTransport) -> None:
         match command:
-            case Offer(link, ice_servers, relay_only, patient):
-                connection = self._connect(link, ice_servers, relay_only)
-                self._spawn(link, connection.offer(patient))
-            case Answer(link, sdp, ice_servers, relay_only, patient):
-                connection = self._connect(link, ice_servers, relay_only)
-                self._spawn(link, connection.answer(sdp, patient))
+            case Offer(link):
+                connection = self._connect(command)
+                self._spawn(link, connection.offer(command.patient))
+            case Answer(link, sdp):
+                connection = self._connect(command)
+                self._spawn(link, connection.answer(sdp, command.patient))
             case CloseLink(link):
                 self._close(link)
             case _:
@@ -105,10 +107,21 @@ class TransportProcess:
                 connection.outbox.serve(request, spans)
             case StopServing(_, request, block) if connection.outbox:
                 connection.outbox.stop(request, block)
+            case AllowBulk(_, relayed_bytes):
+                connection.allow_bulk(relayed_bytes)
+            case RenewTurn(_, ice_servers):
+                connection.renew_turn(ice_servers)
 
-    def _connect(self, link: int, ice: list[dict[str, str]], relay_only: bool) -> Connection:
-        connection = Connection(link, configuration(ice, relay_only), self._writers, self._emit)
-        self._connections[link] = connection
+    def _connect(self, wanted: Offer | Answer) -> Connection:
+        connection = Connection(
+            wanted.link,
+            configuration(wanted.ice_servers, wanted.relay_only),
+            self._writers,
+            self._emit,
+            turn_servers(wanted.ice_servers),
+            wanted.relays,
+        )
+        self._connections[wanted.link] = connection
         return connection
 
     def _close(self, link: int) -> None:
@@ -139,11 +152,8 @@ async def _serve(fd: int) -> None:
         writer.close()
 
 
-def main(fd: int) -> None:
-    """Run the process on an inherited socket; it ends with the daemon, not with its signals."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s transport %(message)s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def run(fd: int) -> None:
+    """Serve on an inherited socket until the daemon's end of it closes."""
     try:
         import uvloop
     except ImportError:  # not made for Windows

@@ -30,19 +30,21 @@ class Offer:
     """Open a peer connection and answer with ``LocalDescription``.
 
     ``patient``: a person carries the descriptions, so the other end may come minutes later.
+    ``relays``: whether the other end may be reached through a relay of its own.
     """
 
     link: int
     ice_servers: list[dict[str, str]]
     relay_only: bool
     patient: bool = False
+    relays: bool = True
 
 
 @dataclass(frozen=True)
 class Answer:
     """Open a peer connection for a remote offer and answer with ``LocalDescription``.
 
-    ``patient``: go on until ``CloseLink``, however long the other end takes.
+    ``patient``: go on until ``CloseLink``, however long the other end takes. ``relays`` as above.
     """
 
     link: int
@@ -50,6 +52,7 @@ class Answer:
     ice_servers: list[dict[str, str]]
     relay_only: bool
     patient: bool = False
+    relays: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,25 @@ class StopExpecting:
     block: int
 
 
+@dataclass(frozen=True)
+class AllowBulk:
+    """Blocks may pass over a relay until so many bytes of the link have, since it opened.
+
+    None may before the first such command; a link that no relay carries heeds none.
+    """
+
+    link: int
+    relayed_bytes: int
+
+
+@dataclass(frozen=True)
+class RenewTurn:
+    """New credentials for the TURN server of a link that stands, should it ask for others."""
+
+    link: int
+    ice_servers: list[dict[str, str]]
+
+
 # From the transport process
 
 
@@ -169,6 +191,30 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Relayed:
+    """Bytes that have passed over a relay since the link opened (``relay_meter``)."""
+
+    link: int
+    down: int
+    up: int
+
+
+@dataclass(frozen=True)
+class BulkHeld:
+    """What ``AllowBulk`` allowed is used up: no block is sent or taken until it allows more."""
+
+    link: int
+
+
+@dataclass(frozen=True)
+class PathChanged:
+    """ICE has nominated another pair of addresses; ``relayed``: with a relay in it."""
+
+    link: int
+    relayed: bool
+
+
+@dataclass(frozen=True)
 class ServeFailed:
     """A block that we promised can't be read; the rest of the request was given up."""
 
@@ -196,6 +242,8 @@ ToTransport = (
     | StopServing
     | Expect
     | StopExpecting
+    | AllowBulk
+    | RenewTurn
 )
 FromTransport = (
     LocalDescription
@@ -204,6 +252,9 @@ FromTransport = (
     | ControlReceived
     | BlockDone
     | Traffic
+    | Relayed
+    | BulkHeld
+    | PathChanged
     | ServeFailed
     | ServeDone
 )

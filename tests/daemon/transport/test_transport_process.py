@@ -7,13 +7,15 @@ import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 from blake3 import blake3
 
-from dreamer.daemon.transport.client import Transport
+from dreamer.daemon.transport.client import Transport, process_count
 from dreamer.daemon.transport.vocabulary import (
     REJECTED,
     VERIFIED,
@@ -44,9 +46,9 @@ Event = TypeVar("Event")
 class End:
     """One daemon's side: its transport, its one link, and the events that came."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 1) -> None:
         self.events: asyncio.Queue[FromTransport] = asyncio.Queue()
-        self.transport = Transport(self.events.put_nowait)
+        self.transport = Transport(self.events.put_nowait, processes)
         self.link = self.transport.new_link()
         self.seen: list[FromTransport] = []
 
@@ -65,8 +67,8 @@ class End:
 async def running(*ends: End) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(end.transport.run()) for end in ends]
     async with asyncio.timeout(20):
-        while not all(end.transport.pid for end in ends):
-            await asyncio.sleep(0)
+        for end in ends:
+            await end.transport.ready.wait()
     try:
         yield
     finally:
@@ -209,26 +211,23 @@ async def test_a_killed_transport_process_is_replaced_and_its_links_reported(
 ) -> None:
     a, b = ends
     await link(a, b)
-    pid = a.transport.pid
+    pid = a.transport.pid_of(a.link)
     assert pid is not None
     os.kill(pid, 9)
     async with asyncio.timeout(20):
         while not isinstance(event := await a.events.get(), LinkClosed):
             pass
     assert event.link == a.link
+    # At once: whoever hears of the loss may link anew within the same turn.
     a.link, b.link = a.transport.new_link(), b.transport.new_link()
-    async with asyncio.timeout(20):
-        while a.transport.pid in (None, pid):
-            await asyncio.sleep(0)
-    a.transport.send(Offer(a.link, [], False))
-    assert (await a.expect(LocalDescription)).sdp
+    await link(a, b)
+    assert a.transport.pid_of(a.link) not in (None, pid)
 
 
 async def test_a_peer_that_takes_only_tiny_messages_costs_its_own_link_alone(
     ends: tuple[End, End],
 ) -> None:
     a, b = ends
-    pids = (a.transport.pid, b.transport.pid)
     a.transport.send(Offer(a.link, [], False))
     offer = await a.expect(LocalDescription)
     b.transport.send(Answer(b.link, offer.sdp, [], False))
@@ -241,8 +240,36 @@ async def test_a_peer_that_takes_only_tiny_messages_costs_its_own_link_alone(
             pass
     assert "tiny" in event.reason
     a.link, b.link = a.transport.new_link(), b.transport.new_link()
+    before = (a.transport.pids, b.transport.pids)
     await link(a, b)
-    assert (a.transport.pid, b.transport.pid) == pids
+    assert (a.transport.pids, b.transport.pids) == before
+
+
+@pytest.mark.parametrize("declared", ["a=max-message-size:65536\r\n", ""], ids=["64 KiB", "none"])
+async def test_blocks_go_in_messages_no_larger_than_the_peer_takes(
+    ends: tuple[End, End], source: Path, tmp_path: Path, declared: str
+) -> None:
+    """A description without a size means 64 KiB (RFC 8841, 6.1); aiortc refuses to send more."""
+    a, b = ends
+    a.transport.send(Offer(a.link, [], False))
+    offer = await a.expect(LocalDescription)
+    b.transport.send(Answer(b.link, offer.sdp, [], False))
+    answer = await b.expect(LocalDescription)
+    small, changes = re.subn(r"a=max-message-size:\d+\r\n", declared, answer.sdp)
+    assert changes == 1
+    a.transport.send(TakeAnswer(a.link, small))
+    await a.expect(LinkOpened)
+    await b.expect(LinkOpened)
+    wanted = spans(source, tmp_path / "target")
+    b.transport.send(Expect(b.link, 7, wanted))
+    a.transport.send(Serve(a.link, 7, [(i, str(source), at, n) for i, _, at, n, _ in wanted]))
+    assert [(await b.expect(BlockDone)).verdict for _ in wanted] == [VERIFIED] * BLOCKS
+    # One that is larger costs the link.
+    a.transport.send(SendControl(a.link, b"\0" * (64 * 1024 + 1)))
+    async with asyncio.timeout(20):
+        while not isinstance(event := await a.events.get(), LinkClosed):
+            pass
+    assert "as large as ours" in event.reason
 
 
 async def test_a_message_too_large_for_the_channel_costs_its_own_link_alone(
@@ -250,9 +277,91 @@ async def test_a_message_too_large_for_the_channel_costs_its_own_link_alone(
 ) -> None:
     a, b = ends
     await link(a, b)
-    pid = a.transport.pid
+    before = a.transport.pids
+    assert before
     a.transport.send(SendControl(a.link, b"\0" * (262_144 + 1)))
     async with asyncio.timeout(20):
         while not isinstance(await a.events.get(), LinkClosed):
             pass
-    assert a.transport.pid == pid
+    assert a.transport.pids == before
+
+
+@dataclass
+class Pair:
+    """One link of many between two ends."""
+
+    a: int
+    b: int
+
+
+async def link_again(a: End, b: End) -> Pair:
+    a.link, b.link = a.transport.new_link(), b.transport.new_link()
+    await link(a, b)
+    return Pair(a.link, b.link)
+
+
+async def test_links_are_spread_over_as_many_processes_as_may_be() -> None:
+    a, b = End(processes=2), End()
+    async with running(a, b):
+        pairs = [await link_again(a, b) for _ in range(3)]
+        homes = [a.transport.pid_of(pair.a) for pair in pairs]
+        assert None not in homes
+        assert homes[0] != homes[1]
+        assert len(a.transport.pids) == 2
+        assert len({b.transport.pid_of(pair.b) for pair in pairs}) == 1
+        # A link that ends makes room where it was.
+        a.transport.send(CloseLink(pairs[1].a))
+        pair = await link_again(a, b)
+        assert a.transport.pid_of(pair.a) == homes[1]
+
+
+async def test_a_killed_process_takes_only_its_own_links_along() -> None:
+    a, b = End(processes=2), End()
+    async with running(a, b):
+        lost, kept = [await link_again(a, b) for _ in range(2)]
+        os.kill(a.transport.pid_of(lost.a), 9)
+        async with asyncio.timeout(20):
+            while not isinstance(event := await a.events.get(), LinkClosed):
+                pass
+        assert event.link == lost.a
+        assert not event.fault
+        a.transport.send(SendControl(kept.a, b"still here"))
+        heard = await b.expect(ControlReceived)
+        assert (heard.link, heard.data) == (kept.b, b"still here")
+
+
+async def test_links_outlive_the_process_they_were_forked_from() -> None:
+    a, b = End(processes=2), End()
+    async with running(a, b):
+        first = await link_again(a, b)
+        (server,) = (
+            child
+            for child in psutil.Process().children()
+            if a.transport.pid_of(first.a) in [each.pid for each in child.children()]
+        )
+        server.kill()
+        async with asyncio.timeout(20):
+            while a.transport.ready.is_set():
+                await asyncio.sleep(0)
+        # What is asked for meanwhile waits for the next one.
+        second = await link_again(a, b)
+        assert a.transport.pid_of(second.a) != a.transport.pid_of(first.a)
+        a.transport.send(SendControl(first.a, b"still here"))
+        assert (await b.expect(ControlReceived)).link == first.b
+
+
+async def test_no_process_is_left_when_the_daemon_stops() -> None:
+    a, b = End(processes=2), End()
+    async with running(a, b):
+        for _ in range(2):
+            await link_again(a, b)
+        processes = [psutil.Process(pid) for pid in a.transport.pids + b.transport.pids]
+        assert len(processes) == 3
+    # Their sockets are closed by now; the kernel may take a moment more.
+    _, left = psutil.wait_procs(processes, timeout=10)
+    assert not left
+
+
+def test_processes_are_one_for_each_core_unless_told_otherwise() -> None:
+    assert process_count(3) == 3
+    assert 1 <= process_count(0) <= min(4, os.cpu_count() or 1)

@@ -30,6 +30,15 @@ PACKAGE_OF = {
     "chromium": "chromium",
     "turnserver": "coturn",
     "redis-server": "redis-server",
+    "aria2c": "aria2",
+    "transmission-daemon": "transmission-daemon",
+    "transmission-remote": "transmission-cli",
+    "rsync": "rsync",
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "nft": "nftables",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
 }
 """Program: the Debian package that has it."""
 
@@ -55,7 +64,9 @@ def main() -> None:
 
 def programs() -> None:
     """Install the Debian packages whose programs are missing; raises OutsideError."""
-    packages = [package for name, package in PACKAGE_OF.items() if shutil.which(name) is None]
+    missing = (package for name, package in PACKAGE_OF.items() if _which(name) is None)
+    # One package may have several of the programs.
+    packages = list(dict.fromkeys(missing))
     if not packages:
         return
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
@@ -66,6 +77,11 @@ def programs() -> None:
     run(["apt-get", "update", "--quiet"], **quiet)
     with no_service_starts():
         run([*install, "--quiet", "-o", "DPkg::Lock::Timeout=120"], **quiet)
+
+
+def _which(name: str) -> str | None:
+    # Some are found by root alone, and are there all the same.
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
 @contextlib.contextmanager

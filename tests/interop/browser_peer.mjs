@@ -1,4 +1,4 @@
-// Runs in the page: fetches or seeds one file with webtorrent's bundle, and reports to the server.
+// Runs in the page: fetches a torrent or seeds one file with webtorrent's bundle, and reports to the server.
 // Address: /?do=fetch|seed&tracker=URL
 import WebTorrent from '/webtorrent.min.js'
 
@@ -19,9 +19,12 @@ async function take () {
   const torrent = client.add(await bytesOf('/content.torrent'))
   watch(torrent)
   torrent.on('done', async () => {
-    const content = await (await torrent.files[0].blob()).arrayBuffer()
-    const digest = await crypto.subtle.digest('SHA-256', content)
-    report('done', { sha256: hex(new Uint8Array(digest)), bytes: torrent.downloaded })
+    const files = {}
+    for (const file of torrent.files) {
+      const content = await (await file.blob()).arrayBuffer()
+      files[file.path] = hex(new Uint8Array(await crypto.subtle.digest('SHA-256', content)))
+    }
+    report('done', { sha256: files[torrent.files[0].path], files, bytes: torrent.downloaded })
   })
 }
 

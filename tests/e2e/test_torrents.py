@@ -1,0 +1,196 @@
+"""Public models: our nodes and a stock BitTorrent client (libtorrent), through our tracker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import libtorrent as lt
+import psutil
+import pytest
+
+from dreamer.simulations.loopback import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+MIB = 2**20
+SIZES = (5 * MIB + 17, 700, 10 * MIB)
+SIZE = sum(SIZES)
+ENV = {"DREAMER_TORRENT_LISTEN": "127.0.0.1:0", "DREAMER_TORRENT_LOCAL_PEERS": "true"}
+
+STOCK = {
+    "listen_interfaces": "127.0.0.1:0",
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    "webtorrent_stun_server": "",
+    # Only because everything here is on loopback.
+    "ssrf_mitigation": False,
+    "ignore_limits_on_local_network": False,
+}
+
+
+class Client:
+    """A stock libtorrent session with one torrent."""
+
+    def __init__(self, torrent: str, folder: Path, **settings: object) -> None:
+        self._session = lt.session({**STOCK, **settings})
+        wanted = lt.load_torrent_file(torrent)
+        wanted.save_path = str(folder)
+        wanted.flags = lt.torrent_flags.update_subscribe
+        self._handle = self._session.add_torrent(wanted)
+
+    @property
+    def name(self) -> str:
+        return self._handle.status().name
+
+    @property
+    def has_all(self) -> bool:
+        return self._handle.status().is_seeding
+
+    @property
+    def up_bytes(self) -> int:
+        return self._handle.status().total_payload_upload
+
+    def end(self) -> None:
+        self._session.pause()
+        # It waits for its trackers, like a user's client; nothing is sent after it.
+        del self._handle, self._session
+
+
+@contextmanager
+def stock(torrent: str, folder: Path, **settings: object) -> Iterator[Client]:
+    client = Client(torrent, folder, **settings)
+    try:
+        yield client
+    finally:
+        with suppress(AttributeError):
+            client.end()
+
+
+@pytest.fixture(scope="module")
+def nodes(team):
+    """A, which made the rooms, and B."""
+    a, b = team.node("A", env=ENV), team.node("B", env=ENV)
+    team.room(a, "lab")
+    team.room(a, "depot", origin=True)
+    for room in ("lab", "depot"):
+        team.join(b, a, room)
+    return a, b
+
+
+def push(team, node, name: str, *sizes: int, room: str = "lab"):
+    source = team.model(name, *(sizes or SIZES))
+    return source, node.dreamer("push", str(source), "--room", room, "--public")
+
+
+@contextmanager
+def stopped(node) -> Iterator[None]:
+    node.process.stop()
+    try:
+        yield
+    finally:
+        node.start()
+
+
+def seed_folder(root: Path, source: Path, name: str) -> Path:
+    """Lay a model out as a stock client that fetched it before would have it."""
+    folder = root / f"stock-{name}"
+    folder.mkdir()
+    (folder / name).symlink_to(source)
+    return folder
+
+
+def torrent_name(receipt) -> str:
+    return f"dreamer-{receipt['short_id']}"
+
+
+def children(node) -> list[str]:
+    found = psutil.Process(node.process.pid).children(recursive=True)
+    return [" ".join(one.cmdline()) for one in found]
+
+
+def test_stock_client_downloads_a_public_model(team, nodes, watch, tmp_path):
+    source, receipt = push(team, nodes[0], "shared")
+    with stock(receipt["torrent"], tmp_path) as client:
+        until(lambda: client.has_all, "the download of a stock client")
+        assert client.name == torrent_name(receipt)
+    assert watch.content(tmp_path / torrent_name(receipt)) == watch.content(source)
+
+
+def test_magnet_is_in_the_registry_for_every_member(team, nodes):
+    _, receipt = push(team, nodes[0], "listed", 3)
+    for node in nodes:
+        (model,) = (one for one in node.dreamer("models")["models"] if one["name"] == "listed")
+        assert model["magnet"] == receipt["magnet"]
+    assert "%2Fannounce" in receipt["magnet"]
+    hashes = lt.load_torrent_file(receipt["torrent"]).info_hashes
+    assert f"urn:btih:{hashes.v1}&xt=urn:btmh:1220{hashes.v2}" in receipt["magnet"]
+
+
+def test_same_model_is_the_same_torrent_on_another_node(team, nodes):
+    source, first = push(team, nodes[0], "twice")
+    again = nodes[1].dreamer("push", str(source), "--room", "lab", "--public", "--name", "other")
+    one, other = (Path(receipt["torrent"]).read_bytes() for receipt in (first, again))
+    assert one == other
+
+
+def test_model_that_is_not_public_is_in_no_torrent(team):
+    node = team.node("P", env=ENV)
+    team.room(node, "private")
+    receipt = node.dreamer("push", str(team.model("secret", MIB)), "--room", "private")
+    assert (receipt["magnet"], receipt["torrent"]) == ("", "")
+    assert node.dreamer("models")["models"][0]["magnet"] == ""
+    assert not any("dreamer.daemon.torrent" in line for line in children(node))
+
+
+def test_public_model_is_pulled_from_a_stock_seeder_alone(team, nodes, watch, tmp_path):
+    a, b = nodes
+    source, receipt = push(team, a, "seeded", room="depot")
+    folder = seed_folder(tmp_path, source, torrent_name(receipt))
+    with stopped(a), stock(receipt["torrent"], folder) as seeder:
+        until(lambda: seeder.has_all, "the check of the stock seeder")
+        pulled = b.dreamer("pull", receipt["short_id"], "--room", "depot")
+    assert pulled["bytes"]["torrent"] == SIZE
+    assert watch.moved(pulled) == SIZE
+    assert watch.content(Path(pulled["path"])) == watch.content(source)
+
+
+def test_torrent_that_dies_at_60_percent_costs_nothing(team, nodes, watch, tmp_path):
+    a, b = nodes
+    source, receipt = push(team, a, "dying", 24 * MIB + 5, 16 * MIB, room="depot")
+    size = receipt["size_bytes"]
+    folder = seed_folder(tmp_path, source, torrent_name(receipt))
+    slow = {"upload_rate_limit": 8 * MIB}
+    with stopped(a), stock(receipt["torrent"], folder, **slow) as seeder:
+        until(lambda: seeder.has_all, "the check of the stock seeder")
+        pulling = b.begin("pull", receipt["short_id"], "--room", "depot", "--json")
+        until(lambda: seeder.up_bytes > 0.6 * size, "60% from the stock seeder")
+        sent = seeder.up_bytes
+        seeder.end()
+        out, err = pulling.communicate(timeout=100)
+    assert pulling.returncode == 0, err
+    pulled = json.loads(out)
+    moved = pulled["bytes"]
+    assert watch.moved(pulled) == size
+    assert moved["torrent"] > 0.5 * size
+    assert moved["origin"] == size - moved["torrent"]
+    # Of what the seeder sent, only pieces it had begun were fetched again.
+    assert sent - moved["torrent"] < 16 * MIB
+    assert watch.content(Path(pulled["path"])) == watch.content(source)
+
+
+def test_seeding_leaves_the_stored_files_alone(team, nodes, tmp_path):
+    a, _ = nodes
+    _, receipt = push(team, a, "untouched")
+    store = a.home / "models" / ".dreamer" / "files"
+    before = {path.name: path.stat() for path in store.iterdir()}
+    with stock(receipt["torrent"], tmp_path) as client:
+        until(lambda: client.has_all, "the download of a stock client")
+    after = {path.name: path.stat() for path in store.iterdir()}
+    facts = [(s.st_mtime_ns, s.st_size, s.st_mode, s.st_ino) for s in before.values()]
+    assert [(s.st_mtime_ns, s.st_size, s.st_mode, s.st_ino) for s in after.values()] == facts
+    assert not [p for p in a.home.rglob("*") if p.name.endswith(".parts") or ".pad" in p.parts]

@@ -24,8 +24,11 @@ from dreamer.protocol.link.messages import Message, encode
 from dreamer.protocol.swarm.vocabulary import Lane
 
 
-class Carrier(Protocol):
-    """What moves blocks between two linked members; verdicts come back as ``BlockDone``."""
+class Giver(Protocol):
+    """What takes blocks to a linked member, as the answer to its requests.
+
+    Each ``serve`` is followed by one ``serve_ended``, also when all that was left is stopped.
+    """
 
     def serve(self, request: int, spans: list[Span]) -> None:
         """Send blocks from disk, as the answer to a request of the peer's."""
@@ -35,6 +38,10 @@ class Carrier(Protocol):
         """Leave out a block of a request, or with -1 all that is left."""
         ...
 
+
+class Taker(Protocol):
+    """What brings blocks from a linked member; verdicts are told as ``block_done``."""
+
     def expect(self, request: int, spans: list[VerifiedSpan]) -> None:
         """Take blocks that were asked for, verify and write them."""
         ...
@@ -42,6 +49,10 @@ class Carrier(Protocol):
     def stop_expecting(self, request: int, block: int) -> None:
         """Throw away a block of a request, or with -1 all that is left."""
         ...
+
+
+class Carrier(Giver, Taker, Protocol):
+    """What moves blocks both ways between two linked members."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +83,11 @@ class BulkChannel:
 class Link:
     """A member of a room that has proved itself. ``rtt_s`` is None until the first pong.
 
-    ``direct`` carries blocks while a direct connection stands; ``bulk_spent`` says that the
-    link's own channel may carry none, for the relay below it has used up its budget.
+    ``direct`` brings blocks while a direct connection stands that this node asked for, and
+    ``direct_up`` takes some over one that the peer asked for; ``lan`` says whether either runs
+    within the local network. ``deciding``: whether there is to be one will show in a moment, so
+    nothing is asked over the slower channel. ``bulk_spent`` says that the link's own channel may
+    carry none, for the relay below it has used up its budget.
     """
 
     number: int
@@ -87,7 +101,12 @@ class Link:
     rtt_s: float | None = None
     bytes_down: int = 0
     bytes_up: int = 0
-    direct: Carrier | None = None
+    direct: Taker | None = None
+    direct_up: Giver | None = None
+    deciding: bool = False
+    lan: bool = False
+    want_direct: Callable[[], None] = lambda: None
+    """Says that blocks are to be asked for; the direct lane sets it, and opens a connection."""
     bulk_spent: bool = False
     bulk: BulkChannel = field(init=False)
 
@@ -96,17 +115,30 @@ class Link:
 
     @property
     def lane(self) -> Lane:
-        """The lane that blocks come over now."""
+        """The lane that blocks go over now."""
+        if self.direct is not None or self.direct_up is not None:
+            return Lane.DIRECT
+        return Lane.RELAY if self.relayed else Lane.WEBRTC
+
+    def lane_of(self, *, direct: bool) -> Lane:
+        """Return the lane that blocks go over, by a direct connection or the link's channel."""
+        if direct:
+            return Lane.DIRECT
+        return Lane.RELAY if self.relayed else Lane.WEBRTC
+
+    @property
+    def asked_over(self) -> Lane:
+        """The lane that blocks come over if this node asks for some now."""
         if self.direct is not None:
             return Lane.DIRECT
         return Lane.RELAY if self.relayed else Lane.WEBRTC
 
     @property
-    def carrier(self) -> Carrier | None:
+    def carrier(self) -> Taker | None:
         """What brings the blocks that this node asks for; None while nothing may."""
         if self.direct is not None:
             return self.direct
-        return None if self.bulk_spent else self.bulk
+        return None if self.bulk_spent or self.deciding else self.bulk
 
     @property
     def name(self) -> str:
@@ -131,6 +163,10 @@ class LinkListener:
 
     def link_down(self, link: Link, reason: str) -> None:
         """A link is gone."""
+
+    def waits_on(self, link: Link) -> bool:
+        """Return whether this listener waits for something that the member was asked for."""
+        return False
 
     def lane_changed(self, link: Link) -> None:
         """Blocks of this member come over another lane now, or over none (``Link.carrier``)."""
@@ -178,6 +214,10 @@ class Fanout(LinkListener):
         """Pass it on."""
         for listener in list(self._listeners):
             listener.link_down(link, reason)
+
+    def waits_on(self, link: Link) -> bool:
+        """Return whether anybody does."""
+        return any(listener.waits_on(link) for listener in self._listeners)
 
     def lane_changed(self, link: Link) -> None:
         """Pass it on."""

@@ -130,8 +130,8 @@ class Meetings:
         """
         self._make_room()
         awaited = self._await(CONNECT_OFFER_TTL_S)
-        servers = list(self._ice.servers)
-        self._send(Offer(awaited.number, servers, self._ice.relay_only, patient=True))
+        ice = (list(self._ice.servers), self._ice.relay_only)
+        self._send(Offer(awaited.number, *ice, patient=True, relays=self._ice.relays))
         described = await self._description(awaited)
         expires = int(self._wall() + CONNECT_OFFER_TTL_S)
         made = meeting.Offer(meeting.hint_of(self._room), self._node, expires, described)
@@ -156,8 +156,9 @@ class Meetings:
         self._make_room()
         awaited = self._await(remaining_s + CONNECT_OPEN_TIMEOUT_S)
         awaited.peer, awaited.mark = offer.node, offer.mark
-        sdp, servers = offer.description.sdp(Setup.OFFER), list(self._ice.servers)
-        self._send(Answer(awaited.number, sdp, servers, self._ice.relay_only, patient=True))
+        sdp = offer.description.sdp(Setup.OFFER)
+        ice = (list(self._ice.servers), self._ice.relay_only)
+        self._send(Answer(awaited.number, sdp, *ice, patient=True, relays=self._ice.relays))
         described = await self._description(awaited)
         to = offer.node[: meeting.NODE_HINT_BYTES]
         hint = meeting.hint_of(self._room)

@@ -10,13 +10,14 @@ import logging
 from collections.abc import Callable
 from random import Random
 
+from dreamer.daemon.links import bulk_events
 from dreamer.daemon.links.attempt import Attempt, TransportPort
+from dreamer.daemon.links.doubts import Doubts
 from dreamer.daemon.links.ice import Ice
 from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.links.meeting import Awaited, Meetings
 from dreamer.daemon.transport.vocabulary import (
     Answer,
-    BlockDone,
     CloseLink,
     ControlReceived,
     FromTransport,
@@ -25,23 +26,18 @@ from dreamer.daemon.transport.vocabulary import (
     LocalDescription,
     Offer,
     SendControl,
-    ServeDone,
-    ServeFailed,
     TakeAnswer,
-    Traffic,
 )
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import DreamerError, ForbiddenError, RemoteProtocolError
 from dreamer.protocol.ids import NodeId, short
 from dreamer.protocol.limits import (
-    LINK_DOUBT_S,
     LINK_HANDSHAKE_TIMEOUT_S,
-    LINK_PING_INTERVAL_S,
-    LINK_SILENCE_TIMEOUT_S,
     LINKS_MAX_PER_NODE,
 )
 from dreamer.protocol.link import handshake, messages, negotiation
 from dreamer.protocol.link.handshake import Fingerprints, Party, VerifyMember
+from dreamer.protocol.link.keepalive import Keepalive, Step
 from dreamer.protocol.link.messages import Bye, Capabilities, Hello, Message, Ping, Pong
 from dreamer.protocol.link.negotiation import LinkState, Negotiation, NegotiationCommand
 
@@ -76,7 +72,8 @@ class RoomLinks:
         self._attempts: dict[int, Attempt] = {}
         self._by_number: dict[int, Link] = {}
         self._by_peer: dict[NodeId, Link] = {}
-        self._doubted: dict[NodeId, tuple[float, Json]] = {}
+        self._doubts = Doubts(self._by_peer.get)
+        self._keepalive = Keepalive()
         self._closed = False
         self.meetings = Meetings(
             *(party.room, NodeId(party.key.public), self, transport.new_link, transport.send),
@@ -92,6 +89,11 @@ class RoomLinks:
     def link(self, peer: NodeId) -> Link | None:
         """Return the link to a peer."""
         return self._by_peer.get(peer)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no link will come up any more, for this node has left the room or stops."""
+        return self._closed
 
     @property
     def coming_up(self) -> int:
@@ -129,11 +131,7 @@ class RoomLinks:
             return
         link = self._by_peer.get(peer)
         if link is not None and body.get("kind") != "answer":
-            # The peer may have restarted; or a tracker may only say so, to part the two of us.
-            if peer not in self._doubted:
-                link.send(Ping(int(self._clock() * 1e6)))
-            asked_at, _ = self._doubted.get(peer, (self._clock(), body))
-            self._doubted[peer] = (asked_at, body)
+            self._doubts.add(link, body, self._clock())
             return
         self._take_signal(peer, body)
 
@@ -182,7 +180,8 @@ class RoomLinks:
     def tick(self) -> None:
         """Let what takes too long fail, and ask quiet peers whether they are there."""
         now = self._clock()
-        self._settle_doubts(now)
+        for peer, body in self._doubts.settle(now):
+            self._take_signal(peer, body)
         self.meetings.tick()
         for peer, found in list(self._negotiations.items()):
             self._carry_out(peer, found.tick(now))
@@ -192,22 +191,24 @@ class RoomLinks:
         for attempt in list(self._attempts.values()):
             if now >= attempt.deadline:
                 self._fail(attempt.number, "the peer did not prove who it is in time")
-        for link in self.links:
-            if now - link.heard_at > LINK_SILENCE_TIMEOUT_S:
-                self.drop(link.peer, "nothing was heard from it")
-            elif now - link.pinged_at > LINK_PING_INTERVAL_S:
-                link.pinged_at = now
-                link.send(Ping(int(now * 1e6)))
+        self._ask_the_quiet(now)
 
-    def _settle_doubts(self, now: float) -> None:
-        """Keep a link whose peer has answered since it was said to link anew; else let it go."""
-        for peer, (asked_at, body) in list(self._doubted.items()):
-            link = self._by_peer.get(peer)
-            if link is not None and link.heard_at <= asked_at and now < asked_at + LINK_DOUBT_S:
-                continue
-            del self._doubted[peer]
-            if link is None or link.heard_at <= asked_at:
-                self._take_signal(peer, body)
+    def woke(self) -> None:
+        """Note that this machine has slept: what stood before has yet to prove that it stands."""
+        self._keepalive.woke(self._clock())
+
+    def _ask_the_quiet(self, now: float) -> None:
+        self._keepalive.tick(now)
+        for link in self.links:
+            wanted = self._listener.waits_on(link)
+            match self._keepalive.step(link.heard_at, link.pinged_at, wanted, now):
+                case Step.ASK:
+                    link.pinged_at = now
+                    link.send(Ping(int(now * 1e6)))
+                case Step.LOSE:
+                    self.drop(link.peer, "nothing was heard from it")
+                    if wanted:
+                        self.connect(link.peer)
 
     # From the transport process
 
@@ -222,28 +223,18 @@ class RoomLinks:
                 self._send_signal(attempt.peer, body)
             case LinkOpened(number, ours, theirs, relayed):
                 self._opened(number, Fingerprints(ours, theirs), relayed)
-            case LinkClosed(number, reason, _):
+            case LinkClosed(number, reason, fault):
+                link = self._by_number.get(number)
+                wanted = link is not None and not fault and self._listener.waits_on(link)
                 self._fail(number, reason)
+                if link is not None and wanted:
+                    # Nobody parted on purpose: a pull goes on as soon as there is a way again.
+                    self.connect(link.peer)
             case ControlReceived(number, data):
                 self._control(number, data)
             case _:
                 if link := self._by_number.get(event.link):
-                    self._bulk(link, event)
-
-    def _bulk(self, link: Link, event: FromTransport) -> None:
-        match event:
-            case BlockDone(_, request, block, verdict):
-                self._listener.block_done(link, request, block, verdict)
-            case Traffic(_, down, up):
-                link.bytes_down += down
-                link.bytes_up += up
-                if down:
-                    link.heard_at = self._clock()
-                    self._listener.bytes_arrived(link, down)
-            case ServeFailed(_, request):
-                self._listener.serve_ended(link, request, event)
-            case ServeDone(_, request):
-                self._listener.serve_ended(link, request, None)
+                    bulk_events.tell(self._listener, link, event, self._clock())
 
     def _opened(self, number: int, seen: Fingerprints, relayed: bool) -> None:
         if attempt := self._attempts.get(number):
@@ -343,12 +334,12 @@ class RoomLinks:
                     self._send_signal(peer, body)
                 case negotiation.MakeOffer(attempt):
                     number = self._begin(peer, attempt, "offer")
-                    servers = list(self._ice.servers)
-                    self._transport.send(Offer(number, servers, self._ice.relay_only))
+                    ice = (list(self._ice.servers), self._ice.relay_only)
+                    self._transport.send(Offer(number, *ice, relays=self._ice.relays))
                 case negotiation.MakeAnswer(attempt, sdp):
                     number = self._begin(peer, attempt, "answer")
-                    servers = list(self._ice.servers)
-                    self._transport.send(Answer(number, sdp, servers, self._ice.relay_only))
+                    ice = (list(self._ice.servers), self._ice.relay_only)
+                    self._transport.send(Answer(number, sdp, *ice, relays=self._ice.relays))
                 case negotiation.TakeAnswer(attempt, sdp):
                     for found in self._attempts_of(peer, attempt):
                         self._transport.send(TakeAnswer(found.number, sdp))

@@ -7,6 +7,7 @@ from aiohttp import web
 from dreamer.daemon.ports import Node
 from dreamer.daemon.rest.connect import ConnectHandlers
 from dreamer.daemon.rest.guard import bearer_token, errors_as_json, json_writes, known_host
+from dreamer.daemon.rest.metrics import MetricsHandler
 from dreamer.daemon.rest.rooms import RoomHandlers
 from dreamer.daemon.rest.work import WorkHandlers
 from dreamer.protocol.limits import REST_BODY_MAX_BYTES
@@ -24,4 +25,6 @@ def make_app(node: Node, token: str | None = None) -> web.Application:
     handlers = (RoomHandlers(node), ConnectHandlers(node), WorkHandlers(node))
     for route in (route for each in handlers for route in each.routes()):
         app.router.add_route(route.method, f"{PREFIX}{route.path}", route.handler)
+    # Where every program of this kind has it, and so where Prometheus looks.
+    app.router.add_get("/metrics", MetricsHandler(node).metrics)
     return app

@@ -96,6 +96,7 @@ class Push:
     tags: tuple[str, ...] = ()
     name: str | None = None
     allow_pickle: bool = False
+    public: bool = False
 
     def __post_init__(self) -> None:
         absolute_path(self.path, "path")

@@ -38,6 +38,7 @@ class WorkHandlers:
             list(body.tags),
             body.name,
             body.allow_pickle,
+            body.public,
         )
         return await answer(request, work, _receipt)
 

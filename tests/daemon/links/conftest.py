@@ -154,6 +154,10 @@ class Heard(LinkListener):
         self.up: list[Link] = []
         self.down: list[str] = []
         self.messages: list[Message] = []
+        self.waiting = False
+
+    def waits_on(self, link: Link) -> bool:
+        return self.waiting
 
     def link_up(self, link: Link) -> None:
         self.up.append(link)

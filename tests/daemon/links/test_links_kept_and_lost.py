@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dreamer.daemon.transport.vocabulary import (
+    LinkClosed,
     SendControl,
     Traffic,
 )
@@ -13,6 +14,8 @@ from dreamer.protocol.limits import (
     LINK_OPEN_TIMEOUT_S,
     LINK_PING_INTERVAL_S,
     LINK_SILENCE_TIMEOUT_S,
+    LINK_WAITING_SILENCE_S,
+    LINK_WOKEN_SILENCE_S,
 )
 from dreamer.protocol.link import messages
 from dreamer.protocol.link.messages import Bye, Capabilities, Ping, decode
@@ -220,3 +223,56 @@ def test_a_peer_that_restarted_without_a_word_is_linked_anew_soon(room, pair) ->
     room.settle()
     room.tick(LINK_DOUBT_S + 3)
     assert linked(offerer, answerer)
+
+
+def test_a_silent_peer_that_is_waited_for_is_given_up_soon_and_called_again(room, pair) -> None:
+    one, other = pair
+    one.links.connect(other.id)
+    room.settle()
+    one.heard.waiting = True
+    hears, other.transport.on_event = other.transport.on_event, lambda event: None
+    room.tick(LINK_WAITING_SILENCE_S)
+    # The path is back in the moment in which the link is given up.
+    other.transport.on_event = hears
+    for end in list(other.transport._ends):
+        other.transport._ends[end].open = False
+    room.tick(2 + 2 * LINK_DOUBT_S)
+    assert one.heard.down == ["nothing was heard from it"]
+    assert linked(one, other)
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_a_connection_that_breaks_while_it_is_waited_for_is_made_anew_at_once(
+    room, pair, fault
+) -> None:
+    one, other = pair
+    one.links.connect(other.id)
+    room.settle()
+    one.heard.waiting = True
+    one.links.transport_event(LinkClosed(one.links.link(other.id).number, "gone", fault))
+    assert not one.linked(other)
+    # The other side believes in the old one until it is asked.
+    room.tick(2 * LINK_DOUBT_S)
+    assert linked(one, other) is not fault
+
+
+def test_a_connection_that_breaks_and_is_not_waited_for_stays_away(room, pair) -> None:
+    one, other = pair
+    one.links.connect(other.id)
+    room.settle()
+    one.links.transport_event(LinkClosed(one.links.link(other.id).number, "gone", False))
+    room.tick(2 * LINK_DOUBT_S)
+    assert not one.linked(other)
+
+
+def test_after_a_sleep_a_link_that_stands_is_kept_and_a_dead_one_soon_lost(room, pair) -> None:
+    one, other = pair
+    one.links.connect(other.id)
+    room.settle()
+    one.links.woke()
+    room.tick(LINK_WOKEN_SILENCE_S + 2)
+    assert linked(one, other)
+    other.transport.on_event = lambda event: None
+    one.links.woke()
+    room.tick(LINK_WOKEN_SILENCE_S + 2)
+    assert not one.linked(other)

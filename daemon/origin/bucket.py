@@ -9,12 +9,13 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
-from dreamer.daemon.origin.faults import OriginBusyError, OriginMissingError, translated
+from dreamer.daemon.origin.body import pieces
+from dreamer.daemon.origin.faults import OriginMissingError, translated
 from dreamer.daemon.origin.ranges import asked_range, check_range
 from dreamer.protocol.limits import (
+    ORIGIN_BODY_TIMEOUT_S,
     ORIGIN_CONNECT_TIMEOUT_S,
-    ORIGIN_PARALLEL_REQUESTS,
-    ORIGIN_READ_BYTES,
+    ORIGIN_PARALLEL_MAX_REQUESTS,
     ORIGIN_READ_TIMEOUT_S,
 )
 from dreamer.protocol.origin import OriginAddress
@@ -62,7 +63,7 @@ class Bucket:
             read_timeout=ORIGIN_READ_TIMEOUT_S,
             # Our own retries resume in the midst of a body, and can be stopped.
             retries={"total_max_attempts": 1},
-            max_pool_connections=2 * ORIGIN_PARALLEL_REQUESTS,
+            max_pool_connections=ORIGIN_PARALLEL_MAX_REQUESTS,
             # Stores of one's own rarely have a DNS name for each bucket.
             s3={"addressing_style": "path" if endpoint_url else "auto"},
             # Not every store knows the newer checksums; MD5 they all do.
@@ -151,15 +152,14 @@ class Bucket:
         with closing(answer["Body"]) as body:
             sent, size = str(answer.get("ContentRange", "")), answer.get("ContentLength")
             check_range(what, sent, size, offset, length)
-            left = length
-            while left:
+            body.set_socket_timeout(ORIGIN_BODY_TIMEOUT_S)
+
+            def read(size_bytes: int) -> bytes:
                 with translated(what):
-                    piece: bytes = body.read(min(left, ORIGIN_READ_BYTES))
-                # botocore does not always mind a body shorter than announced.
-                if not piece:
-                    raise OriginBusyError(f"{what}: the answer ended {left} bytes early")
-                left -= len(piece)
-                yield piece
+                    piece: bytes = body.read(size_bytes)
+                return piece
+
+            yield from pieces(what, length, read)
 
     def _name(self, key: str) -> str:
         return f"s3://{self._address.bucket}/{key}"

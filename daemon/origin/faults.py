@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dreamer.daemon.origin.retry_after import retry_after_s
 from dreamer.protocol.errors import RemoteError
 
 
@@ -25,7 +26,14 @@ class OriginError(RemoteError):
 
 
 class OriginBusyError(OriginError):
-    """The origin can't answer now; trying again may help."""
+    """The origin can't answer now; trying again may help, after ``retry_after_s`` at the soonest.
+
+    That is what the origin asked for, 0 if it did not.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class OriginRefusedError(OriginError):
@@ -84,14 +92,20 @@ def translated(what: str) -> Iterator[None]:
 def _from_answer(what: str, response: dict[str, Any]) -> OriginError:
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code = str(response.get("Error", {}).get("Code", status))
-    return fault(what, status, code, _REFUSED_HELP)
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return fault(what, status, code, _REFUSED_HELP, retry_after_s(headers.get("retry-after", "")))
 
 
-def fault(what: str, status: int, code: str, refused_help: str) -> OriginError:
-    """Return the error that an answer stands for; ``refused_help`` says what to do about 403."""
+def fault(
+    what: str, status: int, code: str, refused_help: str, later_s: float = 0.0
+) -> OriginError:
+    """Return the error that an answer stands for; ``refused_help`` says what to do about 403.
+
+    ``later_s`` is how long the origin asks to be left in peace.
+    """
     # Asked before the others: S3 puts SlowDown under 503 and a slow upload under 400.
     if status >= 500 or status in (_TOO_MANY_REQUESTS, _REQUEST_TIMEOUT) or code in _BUSY_CODES:
-        return OriginBusyError(f"{what}: busy ({status} {code}); try again later")
+        return OriginBusyError(f"{what}: busy ({status} {code}); try again later", later_s)
     if status in (401, 403):
         return OriginRefusedError(f"{what}: refused ({code}); {refused_help}")
     if status == 404:

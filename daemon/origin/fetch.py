@@ -50,21 +50,32 @@ def _fetch_run(
     digest = download.manifest.files[first.file_index].digest
     length = last.offset + last.length - first.offset
     block = run.start
-    # Pieces end where the network likes; at most a block and a piece are held.
+    # Pieces of a quick origin are whole blocks; else at most a block and a piece are held.
     held = bytearray()
     with closing(origin.read(digest, first.offset, length, stop)) as pieces:
         for piece in pieces:
             arrived(len(piece))
+            size = layout.block_size(block)
+            if not held and len(piece) == size:
+                _keep(download, block, piece, verified, rejected)
+                block += 1
+                continue
             held += piece
-            # Verified before written: the partial file never holds a bad block.
             while block < run.stop and len(held) >= layout.block_size(block):
                 size = layout.block_size(block)
                 data = bytes(held[:size])
                 del held[:size]
-                if download.outboard.matches(block, data):
-                    download.write(block, data)
-                    verified(block)
-                else:
-                    # The rest of the run may be good; whether to go on is the planner's choice.
-                    rejected(block)
+                _keep(download, block, data, verified, rejected)
                 block += 1
+
+
+def _keep(
+    download: Download, block: int, data: bytes, verified: OnBlock, rejected: OnBlock
+) -> None:
+    # Verified before written: the partial file never holds a bad block.
+    if download.outboard.matches(block, data):
+        download.write(block, data)
+        verified(block)
+    else:
+        # The rest of the run may be good; whether to go on is the planner's choice.
+        rejected(block)

@@ -91,15 +91,18 @@ class Origin:
         store: Store,
         progress: OnProgress,
         stop: threading.Event,
+        metadata: Digest | None = None,
     ) -> UploadReport:
         """Send a model that the store holds; what is there already is not sent again.
+
+        ``metadata`` is the object of its torrent, if it is public.
 
         Raises:
             LocalError: the store does not hold all of it.
             StoppedError: ``stop`` was set; what was sent whole is not sent again next time.
         """
         upload = Upload(self._bucket, self._address, store, self._retry, progress, stop)
-        return upload.run(manifest_id, manifest)
+        return upload.run(manifest_id, manifest, metadata)
 
     def fetch_object(self, digest: Digest, stop: threading.Event | None = None) -> bytes:
         """Return a manifest or outboard, verified.
@@ -140,6 +143,7 @@ class Origin:
         failed_at = offset
         # What has arrived is not asked for again: egress is what costs.
         while offset < end:
+            self._retry.await_turn(stop)
             try:
                 with closing(self._bucket.get(key, offset, end - offset)) as pieces:
                     for piece in pieces:

@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape, unescape
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from dreamer.daemon.origin.body import pieces
 from dreamer.daemon.origin.faults import (
     OriginBusyError,
     OriginError,
@@ -24,13 +25,14 @@ from dreamer.daemon.origin.faults import (
     fault,
 )
 from dreamer.daemon.origin.ranges import asked_range, check_range, declared_size
+from dreamer.daemon.origin.retry_after import retry_after_s
 from dreamer.daemon.origin.urls import Urls, UrlSource
 from dreamer.protocol.ids import DIGEST_BYTES, Digest
 from dreamer.protocol.limits import (
     ORIGIN_ANSWER_MAX_BYTES,
+    ORIGIN_BODY_TIMEOUT_S,
     ORIGIN_CONNECT_TIMEOUT_S,
-    ORIGIN_PARALLEL_REQUESTS,
-    ORIGIN_READ_BYTES,
+    ORIGIN_PARALLEL_MAX_REQUESTS,
     ORIGIN_READ_TIMEOUT_S,
 )
 from dreamer.protocol.origin import OriginAddress
@@ -57,10 +59,7 @@ class PresignedBucket:
     def __init__(self, address: OriginAddress, source: UrlSource) -> None:
         self._address = address
         self._urls = Urls(address, source)
-        self._http = urllib3.PoolManager(
-            maxsize=2 * ORIGIN_PARALLEL_REQUESTS,
-            timeout=urllib3.Timeout(ORIGIN_CONNECT_TIMEOUT_S, ORIGIN_READ_TIMEOUT_S),
-        )
+        self._http = urllib3.PoolManager(maxsize=ORIGIN_PARALLEL_MAX_REQUESTS)
 
     def close(self) -> None:
         """Close the connections."""
@@ -135,14 +134,12 @@ class PresignedBucket:
         with self._answer(what, UrlRequest(Operation.GET, key), headers) as response:
             size = declared_size(response.headers.get("Content-Length", ""))
             check_range(what, response.headers.get("Content-Range", ""), size, offset, length)
-            left = length
-            while left:
+
+            def read(size_bytes: int) -> bytes:
                 with _translated(what):
-                    piece = response.read(min(left, ORIGIN_READ_BYTES), decode_content=False)
-                if not piece:
-                    raise OriginBusyError(f"{what}: the answer ended {left} bytes early")
-                left -= len(piece)
-                yield piece
+                    return response.read(size_bytes, decode_content=False)
+
+            yield from pieces(what, length, read)
 
     @contextmanager
     def _answer(
@@ -155,7 +152,8 @@ class PresignedBucket:
         """Yield a good answer to a request; what isn't one becomes an OriginError."""
         with self._sent(what, request, headers, body) as response:
             if response.status not in (200, 204, 206):
-                self._judge(what, response.status, _code(_text(response)))
+                later_s = retry_after_s(response.headers.get("Retry-After", ""))
+                self._judge(what, response.status, _code(_text(response)), later_s)
             yield response
 
     @contextmanager
@@ -186,12 +184,15 @@ class PresignedBucket:
         headers: dict[str, str] | None,
         body: bytes | None,
     ) -> urllib3.BaseHTTPResponse:
+        whole_body = request.operation is not Operation.GET
+        silence_s = ORIGIN_READ_TIMEOUT_S if whole_body else ORIGIN_BODY_TIMEOUT_S
         with _translated(what):
             return self._http.request(
                 request.operation.method,
                 url,
                 body=body,
                 headers=headers or {},
+                timeout=urllib3.Timeout(connect=ORIGIN_CONNECT_TIMEOUT_S, read=silence_s),
                 # What is signed for one place is for no other, least of all one behind us.
                 redirect=False,
                 retries=False,
@@ -199,13 +200,13 @@ class PresignedBucket:
                 decode_content=False,
             )
 
-    def _judge(self, what: str, status: int, code: str) -> None:
+    def _judge(self, what: str, status: int, code: str, later_s: float = 0.0) -> None:
         if 300 <= status < 400:
             raise OriginError(
                 f"{what}: redirected elsewhere ({status} {code}), which is not followed; check the "
                 "endpoint URL, and the region set at the tracker (AWS_DEFAULT_REGION)"
             )
-        raise fault(what, status, code or str(status), _REFUSED_HELP)
+        raise fault(what, status, code or str(status), _REFUSED_HELP, later_s)
 
     def _name(self, key: str) -> str:
         return f"s3://{self._address.bucket}/{key}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,10 +16,24 @@ T = TypeVar("T")
 
 
 class Retry:
-    """How often and how fast to try again; ``base_s`` is the mean of the first pause."""
+    """How often and how fast to try again; ``base_s`` is the mean of the first pause.
+
+    One serves all threads of an origin: when it asks to be left in peace, all of them wait.
+    """
 
     def __init__(self, base_s: float = ORIGIN_RETRY_BASE_S) -> None:
         self._base_s = base_s
+        self._not_before = 0.0
+
+    def await_turn(self, stop: threading.Event) -> None:
+        """Wait as long as the origin asked for, whoever it said that to.
+
+        Raises:
+            StoppedError: ``stop`` was set.
+        """
+        while (left_s := self._not_before - time.monotonic()) > 0:
+            stop.wait(left_s)
+            stopping.check(stop)
 
     def pause(self, failures: int, error: OriginBusyError, stop: threading.Event) -> None:
         """Wait after so many failures in a row; re-raise ``error`` when they were too many.
@@ -26,6 +41,8 @@ class Retry:
         Raises:
             StoppedError: ``stop`` was set.
         """
+        if error.retry_after_s:
+            self._not_before = time.monotonic() + error.retry_after_s
         if failures >= ORIGIN_ATTEMPTS:
             raise error
         # Nodes that failed together should not come back together.
@@ -44,6 +61,7 @@ class Retry:
         failures = 0
         while True:
             stopping.check(stop)
+            self.await_turn(stop)
             try:
                 return action()
             except OriginBusyError as error:

@@ -89,7 +89,9 @@ class Upload:
         self._skipped = 0
         self._total = 0
 
-    def run(self, manifest_id: ManifestId, manifest: Manifest) -> UploadReport:
+    def run(
+        self, manifest_id: ManifestId, manifest: Manifest, metadata: Digest | None = None
+    ) -> UploadReport:
         """Send what the origin lacks of the model.
 
         Raises:
@@ -98,9 +100,11 @@ class Upload:
         # What is damaged here must not spread.
         if not self._store.complete(manifest, self._stop):
             raise LocalError(f"{short(manifest_id)} is not whole here: pull it again first")
-        objects = [self._object(digest) for digest in (manifest.outboard, Digest(manifest_id))]
+        # The manifest very last.
+        named = [metadata, manifest.outboard, Digest(manifest_id)]
+        objects = {digest: self._object(digest) for digest in named if digest is not None}
         files = list({entry.digest: entry for entry in manifest.files}.values())
-        self._total = sum(map(len, objects)) + sum(entry.size_bytes for entry in files)
+        self._total = sum(map(len, objects.values())) + sum(entry.size_bytes for entry in files)
         with ThreadPoolExecutor(ORIGIN_PARALLEL_REQUESTS, "dreamer-upload") as pool:
             lacking = [entry for entry in self._all(pool, self._lacks, files) if entry]
             large = [item for item in lacking if item.size_bytes > ORIGIN_MULTIPART_OVER_BYTES]
@@ -108,9 +112,9 @@ class Upload:
             # One after the other, for the parts of one fill the pool.
             for entry in large:
                 self._send_large(pool, entry)
-        # After everything else, the manifest very last.
-        self._send_object(manifest.outboard, objects[0])
-        self._send_object(Digest(manifest_id), objects[1])
+        # After everything that they name.
+        for digest, data in objects.items():
+            self._send_object(digest, data)
         return UploadReport(self._sent, self._skipped)
 
     def _all(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dreamer.protocol.content.manifest import Manifest
-from dreamer.protocol.ids import ManifestId, RoomId
+from dreamer.protocol.ids import Digest, ManifestId, RoomId
 from dreamer.protocol.swarm import bitfield
 
 
@@ -17,6 +17,8 @@ class Offering:
     manifest_id: ManifestId
     manifest: Manifest
     blocks: int
+    metadata: Digest | None = None
+    """Of its torrent, where the model is public."""
 
     @property
     def whole(self) -> bool:
@@ -24,8 +26,8 @@ class Offering:
         return self.blocks == bitfield.full(self.manifest.block_count)
 
     def names(self, digest: bytes) -> bool:
-        """Return whether this is the hash of the manifest or of its outboard."""
-        return digest in (self.manifest_id, self.manifest.outboard)
+        """Return whether this is the hash of the manifest, its outboard or its metadata."""
+        return digest in (self.manifest_id, self.manifest.outboard, self.metadata)
 
 
 GainedListener = Callable[[RoomId, ManifestId, int], None]

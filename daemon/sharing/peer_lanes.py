@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from dreamer.daemon.links.link import Carrier, Link, LinkListener
+from dreamer.daemon.links.link import Link, LinkListener, Taker
 from dreamer.daemon.store.download import Download as StoredDownload
 from dreamer.daemon.transport.vocabulary import REJECTED, VERIFIED
-from dreamer.protocol.errors import DreamerError, LocalError, RemoteProtocolError
-from dreamer.protocol.ids import ManifestId
+from dreamer.protocol.errors import DiskError, DreamerError, RemoteProtocolError
+from dreamer.protocol.ids import ManifestId, NodeId
 from dreamer.protocol.link.messages import (
     CancelWant,
     Follow,
@@ -41,9 +41,14 @@ from dreamer.protocol.swarm.vocabulary import (
 )
 
 
-def source_of(link: Link) -> SourceId:
+def source_named(node: NodeId) -> SourceId:
     """Return how the planner names a member."""
-    return SourceId(link.peer.hex())
+    return SourceId(node.hex())
+
+
+def source_of(link: Link) -> SourceId:
+    """Return how the planner names a linked member."""
+    return source_named(link.peer)
 
 
 class PeerLanes(LinkListener):
@@ -64,7 +69,7 @@ class PeerLanes(LinkListener):
         self._feed = feed
         self._failed = failed
         self._links: dict[SourceId, Link] = {}
-        self._asked: dict[tuple[SourceId, int], tuple[Link, Carrier]] = {}
+        self._asked: dict[tuple[SourceId, int], tuple[Link, Taker]] = {}
         self._answered: set[int] = set()
 
     def answered(self, link: Link) -> bool:
@@ -74,8 +79,11 @@ class PeerLanes(LinkListener):
     def fetch(self, command: Fetch) -> None:
         """Ask a member; one that is gone meanwhile has been reported as lost."""
         link = self._links.get(command.source)
-        carrier = link.carrier if link is not None else None
-        if link is None or carrier is None:
+        if link is None:
+            return
+        link.want_direct()
+        carrier = link.carrier
+        if carrier is None:
             return
         self._asked[command.source, command.request] = (link, carrier)
         spans = []
@@ -120,6 +128,10 @@ class PeerLanes(LinkListener):
         self._feed(SourceLost(source_of(link)))
         self._asked = {key: asked for key, asked in self._asked.items() if asked[0] is not link}
 
+    def waits_on(self, link: Link) -> bool:
+        """Return whether blocks that a member was asked for are still to come."""
+        return any(asked is link for asked, _ in self._asked.values())
+
     def lane_changed(self, link: Link) -> None:
         """Ask a member over its new lane from now on; what was asked over the old one is void."""
         source = source_of(link)
@@ -130,7 +142,7 @@ class PeerLanes(LinkListener):
                 carrier.stop_expecting(request, -1)
                 link.send(CancelWant(request, -1))
                 del self._asked[asked, request]
-        self._feed(SourceMoved(source, link.lane, link.carrier is not None))
+        self._feed(SourceMoved(source, link.asked_over, link.carrier is not None, link.lan))
 
     def message(self, link: Link, message: Message) -> None:
         """Take what concerns this model.
@@ -144,9 +156,13 @@ class PeerLanes(LinkListener):
                 held = bitfield.decode(blocks, self._layout.block_count) if blocks else 0
                 self._answered.add(link.number)
                 self._links[source] = link
-                self._feed(SourceJoined(source, link.lane, held))
+                if held:
+                    link.want_direct()
+                # Only who pulls a model offers a part of it, be it none yet.
+                fetching = bool(blocks) and held != bitfield.full(self._layout.block_count)
+                self._feed(SourceJoined(source, link.asked_over, held, fetching, link.lan))
                 if link.carrier is None:
-                    self._feed(SourceMoved(source, link.lane, False))
+                    self._feed(SourceMoved(source, link.asked_over, False, link.lan))
             case Gained(manifest, first, count) if manifest == self._manifest_id:
                 if first < 0 or count < 1 or first + count > self._layout.block_count:
                     raise RemoteProtocolError("it gained blocks that the model does not have")
@@ -168,7 +184,7 @@ class PeerLanes(LinkListener):
             self._settle(source, request)
         else:
             self._failed(
-                LocalError(f"{verdict}; make room and run the pull again, what is here is kept")
+                DiskError(verdict, "make room and run the pull again, what is here is kept")
             )
 
     def bytes_arrived(self, link: Link, size_bytes: int) -> None:

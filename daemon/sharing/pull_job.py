@@ -18,13 +18,16 @@ from dreamer.daemon.sharing.lanes import BlockLane
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.origin_lane import ORIGIN, OriginLane
 from dreamer.daemon.sharing.peer_lanes import PeerLanes
+from dreamer.daemon.sharing.torrent_lane import TORRENT, TorrentLane
 from dreamer.daemon.store.download import Download as StoredDownload
 from dreamer.daemon.tasks import TaskSet
-from dreamer.protocol.errors import DreamerError, LocalError, RemoteError
+from dreamer.protocol.errors import DiskError, DreamerError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
+from dreamer.protocol.limits import TORRENT_SETTLE_S
 from dreamer.protocol.link.messages import Message
 from dreamer.protocol.swarm import bitfield
-from dreamer.protocol.swarm.download import Download
+from dreamer.protocol.swarm.asking import DownPace
+from dreamer.protocol.swarm.download import NAMELESS, Download
 from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
@@ -59,6 +62,8 @@ class PullContext:
     numbers: Iterator[int]
     rng: Random
     tasks: TaskSet
+    own: SourceId = NAMELESS
+    pace: DownPace | None = None
 
 
 @dataclass
@@ -69,6 +74,15 @@ class Moved:
     seconds: dict[LaneName, float] = field(default_factory=lambda: dict.fromkeys(LANES, 0.0))
     by_peer: dict[str, int] = field(default_factory=dict)
     blamed: list[str] = field(default_factory=list)
+
+    def add(self, more: Moved) -> None:
+        """Count what another job of the same pull has moved."""
+        for lane in LANES:
+            self.by_lane[lane] += more.by_lane[lane]
+            self.seconds[lane] += more.seconds[lane]
+        for peer, size in more.by_peer.items():
+            self.by_peer[peer] = self.by_peer.get(peer, 0) + size
+        self.blamed += more.blamed
 
 
 class PullJob(LinkListener):
@@ -82,11 +96,16 @@ class PullJob(LinkListener):
         self._download = download
         self._layout = download.manifest.layout
         self._core = Download(
-            self._layout, download.present, context.numbers, context.rng, time.monotonic()
+            *(self._layout, download.present, context.numbers, context.rng, time.monotonic()),
+            own=context.own,
+            pace=context.pace,
         )
         self._clock = LaneClock(time.monotonic())
         self._meter = RateMeter()
         self._blamed: list[str] = []
+        self._asked: dict[SourceId, None] = {}
+        self.lacks = ""
+        """Why the planner gave up, if it did, for a person."""
         self._peers = PeerLanes(manifest_id, download, self._core, self.feed, self._fail)
         self._origin: OriginLane | None = None
         # Sources that are not members; all others are asked over their links.
@@ -101,6 +120,10 @@ class PullJob(LinkListener):
                 context.tasks,
             )
             self._lanes[ORIGIN] = self._origin
+        download.on_lost = self._fail
+        self._torrent: TorrentLane | None = None
+        # Until a swarm has answered, or has had its time, the origin waits for it.
+        self._swarm_until = time.monotonic() + TORRENT_SETTLE_S
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._woken = asyncio.Event()
 
@@ -125,9 +148,14 @@ class PullJob(LinkListener):
             await self._keep_time()
         finally:
             self._release()
+            if self._torrent is not None:
+                # What it has in hand must not be written into files that are somebody else's next.
+                await self._torrent.closed()
 
     def feed(self, event: Event) -> None:
         """Give the planner an event and do what it says."""
+        if self._torrent is not None and self._torrent.holds_back(event):
+            return
         if not self._ended.done():
             now = time.monotonic()
             if isinstance(event, BlockVerified):
@@ -144,9 +172,47 @@ class PullJob(LinkListener):
             found = BlocksFound(sum(1 << other for other in same))
             self._perform(self._core.handle(found, now))
 
+    @property
+    def present(self) -> int:
+        """The set of blocks that are verified and on disk."""
+        return self._core.present
+
+    @property
+    def has_origin(self) -> bool:
+        """Whether there is an origin to turn to."""
+        return self._origin is not None
+
+    @property
+    def asking(self) -> bool:
+        """Whether somebody is being waited for at this moment."""
+        return bool(self._core.busy_lanes())
+
+    @property
+    def helped(self) -> bool:
+        """Whether anybody was any good: a member that was asked and sent nothing wrong, or the
+        origin, if blocks came from it.
+        """
+        members = (one for one in self._asked if one not in self._lanes)
+        return any(one not in self._blamed for one in members) or any(
+            self._core.bytes_by_source.values()
+        )
+
     def unanswered(self) -> bool:
-        """Return whether a linked member has yet to say what it holds."""
-        return any(not self._peers.answered(link) for link in self._context.links.links)
+        """Return whether a linked member, or a swarm, has yet to say what it holds."""
+        if any(not self._peers.answered(link) for link in self._context.links.links):
+            return True
+        waits = time.monotonic() < self._swarm_until
+        return waits and not (self._torrent is not None and self._torrent.settled)
+
+    def join_swarm(self, lane: TorrentLane) -> None:
+        """Ask the model's public swarm, too."""
+        self._torrent = self._lanes[TORRENT] = lane
+        if self._ended.done():
+            lane.close()
+
+    def without_swarm(self) -> None:
+        """Wait for no swarm: there is none, or it can't be joined."""
+        self._swarm_until = 0.0
 
     def progress(self, phase: str) -> Progress:
         """Return how far the pull is."""
@@ -200,6 +266,10 @@ class PullJob(LinkListener):
         """Do without a member."""
         self._peers.link_down(link, reason)
 
+    def waits_on(self, link: Link) -> bool:
+        """Return whether blocks that a member was asked for are still to come."""
+        return self._peers.waits_on(link)
+
     def lane_changed(self, link: Link) -> None:
         """Go on over another lane."""
         self._peers.lane_changed(link)
@@ -226,6 +296,7 @@ class PullJob(LinkListener):
         for command in commands:
             match command:
                 case Fetch(source):
+                    self._asked[source] = None
                     self._lane(source).fetch(command)
                 case Cancel(source):
                     self._lane(source).cancel(command)
@@ -264,11 +335,12 @@ class PullJob(LinkListener):
         except DreamerError as error:
             self._fail(error)
         except OSError as error:
-            self._fail(LocalError(f"can't keep a file of the model: {error}; pull it again"))
+            self._fail(DiskError(f"can't keep a file of the model: {error}", "pull it again"))
         else:
             self.feed(FileFinished(file_index))
 
     def _give_up(self, reason: str) -> None:
+        self.lacks = reason
         hint = "start a node that has the model and run the pull again; what is here is kept"
         if self._origin is not None and self._origin.last_error:
             reason = f"{reason} ({self._origin.last_error})"

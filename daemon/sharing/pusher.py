@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +17,31 @@ from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.watched import Watched
 from dreamer.daemon.state import HeldModel, State
 from dreamer.daemon.store.store import Store
+from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.protocol.content.manifest import Manifest
+from dreamer.protocol.content.torrent_metadata import Metadata
 from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError
-from dreamer.protocol.ids import ManifestId, short
+from dreamer.protocol.ids import Digest, ManifestId, RoomId, short
 from dreamer.protocol.registry.changes import Change, ChangeTags, MoveAlias, Publish
 from dreamer.protocol.registry.names import check_alias, check_name, check_tag
 from dreamer.protocol.registry.standing import PUBLISHING_ROLES
-from dreamer.protocol.registry.statements import ModelEntry
+from dreamer.protocol.registry.statements import ModelEntry, PublicTorrent
 from dreamer.protocol.swarm import bitfield
 
 
 @dataclass(frozen=True)
 class PushRequest:
-    """What to push and what to call it. ``allow_pickle`` takes files in that may hold code."""
+    """What to push and what to call it. ``allow_pickle`` takes files in that may hold code.
+
+    ``public`` makes it a torrent for anybody, too; without it a model that was public is no more.
+    """
 
     path: Path
     aliases: tuple[str, ...]
     tags: tuple[str, ...]
     name: str
     allow_pickle: bool = False
+    public: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -53,6 +59,19 @@ class PusherParts:
     state: State
     library: Library
     origins: Origins
+    publicity: Publicity
+    published: Callable[[RoomId], None]
+
+
+@dataclass(frozen=True)
+class PublishedTorrent:
+    """What strangers fetch a model by: of its torrent, and of the companion for older clients.
+
+    Empty for a model that is not public.
+    """
+
+    magnets: tuple[str, str] = ("", "")
+    files: tuple[str, str] = ("", "")
 
 
 class Pusher:
@@ -80,11 +99,19 @@ class Pusher:
             async for progress in hashing:
                 yield progress
         manifest_id, manifest = ingest.result
+        metadata: Metadata | None = None
+        if request.public:
+            describe = self._describe(manifest)
+            async with aclosing(describe.follow()) as describing:
+                async for progress in describing:
+                    yield progress
+            metadata = describe.result
         yield Progress("publish", manifest.size_bytes, manifest.size_bytes)
-        await self._publish(session, request, manifest_id, manifest)
+        published = await self._publish(session, request, manifest, metadata)
         uploaded = 0
         if session.card.origin is not None:
-            upload = self._upload(session, manifest_id, manifest)
+            extra = metadata.digest if metadata else None
+            upload = self._upload(session, manifest_id, manifest, extra)
             async with aclosing(_explained(upload.follow(), manifest_id)) as uploading:
                 async for progress in uploading:
                     yield progress
@@ -101,6 +128,10 @@ class Pusher:
             seconds=time.monotonic() - started,
             uploaded=uploaded,
             origin=session.card.origin,
+            magnet=published.magnets[0],
+            torrent=published.files[0],
+            magnet_v1=published.magnets[1],
+            torrent_v1=published.files[1],
         )
 
     def _check(self, session: RoomSession, request: PushRequest) -> None:
@@ -108,6 +139,11 @@ class Pusher:
             raise ForbiddenError(
                 f"this node may not publish in room {session.card.name}: ask an admin for an "
                 "invitation with the role publisher"
+            )
+        if request.public and not self._parts.publicity.enabled:
+            raise InputError(
+                "this node takes part in no torrents ([torrent] enabled, or [network] relay = "
+                '"only"): push without --public, or change that'
             )
         if not request.path.exists():
             raise InputError(f"there is nothing at {request.path}: give a file or a directory")
@@ -123,9 +159,10 @@ class Pusher:
         self,
         session: RoomSession,
         request: PushRequest,
-        manifest_id: ManifestId,
         manifest: Manifest,
-    ) -> None:
+        metadata: Metadata | None,
+    ) -> PublishedTorrent:
+        manifest_id = manifest.id
         path = await asyncio.to_thread(
             self._parts.store.lay_out, manifest_id, manifest, request.name, None
         )
@@ -135,27 +172,48 @@ class Pusher:
         )
         everything = bitfield.full(manifest.block_count)
         self._parts.library.offer(session.room_id, manifest_id, manifest, everything)
+        torrent: PublicTorrent | None = None
+        files: tuple[Path, ...] = ()
+        if metadata is not None:
+            publicity = self._parts.publicity
+            torrent = publicity.announce(metadata, request.name, session.card)
+            files = await asyncio.to_thread(publicity.write_files, metadata, session.card, path)
         entry = ModelEntry(
             manifest_id,
             request.name,
             manifest.size_bytes,
             len(manifest.files),
             model_type(manifest),
+            torrent,
         )
         changes: list[Change] = [Publish(entry)]
         changes += [MoveAlias(alias, manifest_id) for alias in request.aliases]
         if request.tags:
             changes.append(ChangeTags(manifest_id, add=request.tags))
         await session.registry.change(*changes)
+        self._parts.published(session.room_id)
+        if torrent is None:
+            return PublishedTorrent()
+        first, second = map(str, files)
+        return PublishedTorrent((torrent.magnet, torrent.magnet_v1), (first, second))
+
+    def _describe(self, manifest: Manifest) -> Watched[Metadata]:
+        make = self._parts.publicity.make
+        return Watched("torrent", lambda note, stop: make(manifest, note, stop))
 
     def _upload(
-        self, session: RoomSession, manifest_id: ManifestId, manifest: Manifest
+        self,
+        session: RoomSession,
+        manifest_id: ManifestId,
+        manifest: Manifest,
+        metadata: Digest | None,
     ) -> Watched[UploadReport]:
         origin = self._parts.origins.of(session.card)
         assert origin is not None, "a room with an origin has one"
         store = self._parts.store
         return Watched(
-            "upload", lambda note, stop: origin.upload(manifest_id, manifest, store, note, stop)
+            "upload",
+            lambda note, stop: origin.upload(manifest_id, manifest, store, note, stop, metadata),
         )
 
 

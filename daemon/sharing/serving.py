@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
 from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.sharing.library import Library, Offering
+from dreamer.daemon.sharing.pace import Pace
 from dreamer.daemon.store.places import Location
 from dreamer.daemon.tasks import TaskSet
 from dreamer.daemon.transport.vocabulary import ServeFailed, Span
@@ -18,7 +20,6 @@ from dreamer.protocol.errors import DreamerError, RemoteProtocolError
 from dreamer.protocol.ids import Digest, ManifestId, RoomId, short
 from dreamer.protocol.limits import (
     FOLLOWS_MAX_PER_LINK,
-    HAVE_FLUSH_S,
     OBJECT_CACHE_S,
     OBJECT_PIECE_BYTES,
     OBJECT_REQUESTS_MAX_PER_LINK,
@@ -38,12 +39,16 @@ from dreamer.protocol.link.messages import (
     Want,
 )
 from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.tidings import flush_delay_s
 
 log = logging.getLogger(__name__)
 
 
 GAINED_RUNS_MAX = 32
 """A change in more runs than this is told as a whole bitfield."""
+
+NOT_HELD = "this node does not have these blocks"
+RELAY_SPENT = "the relay between us has used up its budget"
 
 REQUEST_NUMBERS = range(1 << 32)
 """Request numbers fit the header of a bulk frame."""
@@ -72,10 +77,12 @@ class Serving(LinkListener):
         damaged: Callable[[ManifestId], None],
         tasks: TaskSet,
         own_object: Callable[[Digest], bytes | None] = lambda digest: None,
+        pace: Pace | None = None,
     ) -> None:
         """``damaged`` is told of a model whose file turned out to be shorter than it was.
 
-        ``own_object`` returns what members may have beside the objects of models.
+        ``own_object`` returns what members may have beside the objects of models. ``pace`` is
+        the node's one queue of uploads, for all its rooms.
         """
         self._room = room
         self._library = library
@@ -86,7 +93,9 @@ class Serving(LinkListener):
         self._followers: dict[ManifestId, dict[int, Link]] = {}
         self._followed: dict[int, dict[ManifestId, None]] = {}
         self._requests: dict[int, dict[int, tuple[Offering, int]]] = {}
+        self._pace = pace or Pace()
         self._unsaid: dict[ManifestId, int] = {}
+        self._said_blocks = 0
         self._objects_asked: dict[int, int] = {}
         self._object: tuple[Digest, bytes] | None = None
         library.listen(self._gained)
@@ -99,10 +108,19 @@ class Serving(LinkListener):
 
     def link_down(self, link: Link, reason: str) -> None:
         """Forget what a member followed and asked for."""
-        self._requests.pop(link.number, None)
+        for request in self._requests.pop(link.number, {}):
+            self._pace.forget((link.number, request))
         for manifest_id in list(self._followed.get(link.number, {})):
             self._unfollow(link, manifest_id)
         self._followed.pop(link.number, None)
+
+    def lane_changed(self, link: Link) -> None:
+        """Refuse what was to go over a relay that may carry no more."""
+        if link.bulk_spent and link.direct_up is None:
+            for request in self._requests.pop(link.number, {}):
+                self._pace.forget((link.number, request))
+                link.bulk.stop_serving(request, -1)
+                link.send(Refuse(request, True, RELAY_SPENT))
 
     def message(self, link: Link, message: Message) -> None:
         """Answer a request.
@@ -123,9 +141,15 @@ class Serving(LinkListener):
                 self._get_object(link, message)
 
     def serve_ended(self, link: Link, request: int, failed: ServeFailed | None) -> None:
-        """Note that a request is over; tell the peer when we could not keep our word."""
-        asked = self._requests.get(link.number, {}).pop(request, None)
-        if failed is None or asked is None:
+        """Go on with the next part of it; tell the peer when we could not keep our word."""
+        key = (link.number, request)
+        asked = self._requests.get(link.number, {}).get(request)
+        if failed is None:
+            if self._pace.sent(key):
+                self._requests.get(link.number, {}).pop(request, None)
+            return
+        self._forget(link, request)
+        if asked is None:
             return
         offering, wanted = asked
         spans = self._spans(offering, wanted)
@@ -170,11 +194,12 @@ class Serving(LinkListener):
                 self._say_have(link, manifest_id)
             return
         if not self._unsaid:
-            asyncio.get_running_loop().call_later(HAVE_FLUSH_S, self._flush)
+            asyncio.get_running_loop().call_later(flush_delay_s(self._said_blocks), self._flush)
         self._unsaid[manifest_id] = self._unsaid.get(manifest_id, 0) | blocks
 
     def _flush(self) -> None:
         unsaid, self._unsaid = self._unsaid, {}
+        self._said_blocks = sum(blocks.bit_count() for blocks in unsaid.values())
         for manifest_id, blocks in unsaid.items():
             runs = list(islice(bitfield.runs(blocks, blocks.bit_length()), GAINED_RUNS_MAX + 1))
             for link in self._followers.get(manifest_id, {}).values():
@@ -200,22 +225,54 @@ class Serving(LinkListener):
             link.send(Refuse(want.request, True, "too many requests are open"))
             return
         wanted = bitfield.span(want.first, want.count)
-        spans = self._spans(found, wanted)
-        if spans is None:
-            link.send(Refuse(want.request, False, "this node does not have these blocks"))
+        if wanted & ~found.blocks:
+            link.send(Refuse(want.request, False, NOT_HELD))
             return
-        carrier = link.direct if want.direct else link.bulk
-        if carrier is None:
-            link.send(Refuse(want.request, True, "there is no direct connection any more"))
+        if reason := self._busy(link, want.direct):
+            link.send(Refuse(want.request, True, reason))
             return
         open_requests[want.request] = (found, wanted)
+        self._pace.ask(
+            (link.number, want.request),
+            link.peer,
+            link.lane_of(direct=want.direct),
+            range(want.first, want.first + want.count),
+            partial(self._send_slice, link, want),
+            lan=link.lan and want.direct,
+        )
+
+    def _busy(self, link: Link, direct: bool) -> str:
+        """Return why a member can't be served at present; empty if it can."""
+        if direct and link.direct_up is None:
+            return "there is no direct connection any more"
+        if link.bulk_spent and not direct:
+            return RELAY_SPENT
+        if not self._pace.admits(link.peer, link.lane_of(direct=direct), lan=link.lan and direct):
+            return "all upload slots are taken"
+        return ""
+
+    def _send_slice(self, link: Link, want: Want, blocks: tuple[int, ...]) -> None:
+        offering, _ = self._requests[link.number][want.request]
+        # Looked up now: a file may have been finished, and moved, since it was asked for.
+        spans = self._spans(offering, sum(1 << block for block in blocks))
+        carrier = link.direct_up if want.direct else link.bulk
+        if spans is None or carrier is None:
+            self._forget(link, want.request)
+            link.send(Refuse(want.request, carrier is None, NOT_HELD))
+            return
         carrier.serve(want.request, spans)
 
+    def _forget(self, link: Link, request: int) -> None:
+        self._pace.forget((link.number, request))
+        self._requests.get(link.number, {}).pop(request, None)
+
     def _stop(self, link: Link, request: int, block: int) -> None:
+        if self._pace.stop((link.number, request), None if block < 0 else block):
+            self._requests.get(link.number, {}).pop(request, None)
         # Whichever of the two has the request; the other one does not know the number.
         link.bulk.stop_serving(request, block)
-        if link.direct is not None:
-            link.direct.stop_serving(request, block)
+        if link.direct_up is not None:
+            link.direct_up.stop_serving(request, block)
 
     def _spans(self, found: Offering, wanted: int) -> list[Span] | None:
         if wanted & ~found.blocks:

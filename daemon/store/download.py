@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 
 from dreamer.daemon.store import beneath, space
@@ -16,8 +18,10 @@ from dreamer.daemon.store.places import Location
 from dreamer.daemon.store.reuse import Reuse
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
-from dreamer.protocol.errors import LocalError, ManifestError
+from dreamer.protocol.errors import DiskError, ManifestError
 from dreamer.protocol.ids import Digest
+
+_FETCHED_ANEW = ("pull again to fetch what is missing", "what is missing is fetched again")
 
 
 class Download:
@@ -42,6 +46,8 @@ class Download:
         self.present = 0
         self.cached_bytes = 0
         self.resumed_bytes = 0
+        self.on_lost: Callable[[DiskError], None] = lambda error: None
+        """Called when what was written is gone again; the download must be opened anew."""
         self._files = files
         self._partial = partial
         self._on_close = on_close
@@ -67,14 +73,16 @@ class Download:
         """Find what is here already, reserve room for the rest. ``Store`` calls this once.
 
         Raises:
-            LocalError: not enough room, or the disk failed.
+            DiskError: not enough room, or the disk failed.
+            LocalError: there will never be enough room.
             StoppedError: ``stop`` was set.
         """
         missing = [entry for entry in self._distinct() if not self._files.stored(entry, stop)]
         # In the order of what it costs: nothing, reading here, copying here.
         self._count_stored(missing)
-        progress(self.cached_bytes, self.manifest.size_bytes)
+        # Before anything is said or read: a pull that waits for room tries this again and again.
         self._reserve(missing)
+        progress(self.cached_bytes, self.manifest.size_bytes)
         for _ in self._resume(missing, stop):
             progress(self.cached_bytes + self.resumed_bytes, self.manifest.size_bytes)
         for _ in self._copy(missing, reuse):
@@ -145,17 +153,44 @@ class Download:
             layout.blocks_of_file(other).start + number for other in indexes if other != index
         )
 
+    def stored_path(self, file_index: int) -> Path:
+        """Return where a whole file is, or will be."""
+        return self._files.path(self.manifest.files[file_index].digest)
+
     def target(self, block: int) -> Location:
         """Return where a lane writes ``block`` once it has verified it."""
         span = self.manifest.layout.span(block)
         digest = self.manifest.files[span.file_index].digest
         return Location(self._partial.path(digest), span.offset, span.length)
 
+    def readable(self, block: int) -> Location | None:
+        """Return where a verified block can be read; None if somebody cut its file short.
+
+        Then ``on_lost`` is told: zeros in its place would be served as ours, and blamed on us.
+        """
+        span = self.manifest.layout.span(block)
+        place = self.target(block)
+        size_bytes = self.manifest.files[span.file_index].size_bytes
+        if not self._partial.has_lost(place, size_bytes) or self._still_good(block, place):
+            return place
+        # A file that was finished meanwhile lies elsewhere, and is asked for there.
+        if not self._files.trusted(self.manifest.files[span.file_index]):
+            self.on_lost(DiskError(f"{place.path} has lost what was written to it", *_FETCHED_ANEW))
+        return None
+
+    def _still_good(self, block: int, place: Location) -> bool:
+        """Look at the bytes themselves: some file systems keep zeros as holes."""
+        try:
+            with beneath.opened(os.open(place.path, os.O_RDONLY | os.O_NOFOLLOW)) as fd:
+                return self.outboard.matches(block, os.pread(fd, place.length, place.offset))
+        except OSError:
+            return False
+
     def write(self, block: int, data: memoryview | bytes) -> None:
         """Write a verified block to its place; a file that is finished already stays as it is.
 
         Raises:
-            LocalError: the disk failed.
+            DiskError: the disk failed.
         """
         span = self.manifest.layout.span(block)
         entry = self.manifest.files[span.file_index]
@@ -180,7 +215,7 @@ class Download:
 
         Raises:
             ManifestError: every block is right and the file is not: its publisher erred.
-            LocalError: a block on disk is not what was verified, or the disk failed; what is
+            DiskError: a block on disk is not what was verified, or the disk failed; what is
                 good stays for the next attempt.
             StoppedError: ``stop`` was set.
         """
@@ -203,9 +238,7 @@ class Download:
         blocks = self.manifest.layout.blocks_of_file(file_index)
         good = verified_blocks(fd, file_index, self.manifest, self.outboard, stop)
         if sum(1 for _ in good) < len(blocks):
-            raise LocalError(
-                f"{entry.path!r} is not whole on disk: pull again to fetch what is missing"
-            )
+            raise DiskError(f"{entry.path!r} is not whole on disk", *_FETCHED_ANEW)
         # No fetching can ever make it right.
         self._partial.discard(entry.digest)
         raise ManifestError(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dreamer.daemon.store import beneath, space, stopping
 from dreamer.daemon.store.copying import fill, preallocate
+from dreamer.daemon.store.places import Location
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
 from dreamer.protocol.ids import Digest
@@ -50,6 +51,23 @@ class PartialFiles:
     def open(self, digest: Digest) -> int:
         """Open a partial file for reading and writing; the caller closes it."""
         return os.open(self.path(digest), _FLAGS)
+
+    def has_lost(self, place: Location, file_bytes: int) -> bool:
+        """Say whether the bytes at ``place``, once written, are no longer in the file.
+
+        Somebody cut it short, or made it anew; what was reserved and not written is no data.
+        """
+        try:
+            status = place.path.lstat()
+            if status.st_size == file_bytes <= space.allocated_bytes(status):
+                return False
+            with beneath.opened(os.open(place.path, os.O_RDONLY | os.O_NOFOLLOW)) as fd:
+                # Where nothing could be reserved, or zeros take no room, only this tells.
+                return os.lseek(fd, place.offset, os.SEEK_DATA) != place.offset or (
+                    os.lseek(fd, place.offset, os.SEEK_HOLE) < place.offset + place.length
+                )
+        except OSError:
+            return True
 
     def discard(self, digest: Digest) -> None:
         """Remove a partial file if it is there."""

@@ -8,21 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dreamer.protocol.errors import LocalError
+from dreamer.protocol.errors import DiskError, LocalError
 from dreamer.protocol.limits import STORE_RESERVE_BYTES
 
 # The unit of st_blocks, whatever the file system's own.
 _SECTOR_BYTES = 512
+_MAKE_ROOM = "make room"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def free_bytes(place: Path) -> int:
     """Return the bytes that an ordinary user can still write where ``place`` is or will be."""
+    status = _disk_of(place)
+    return status.f_bavail * status.f_frsize
+
+
+def total_bytes(place: Path) -> int:
+    """Return the size of the disk where ``place`` is or will be."""
+    status = _disk_of(place)
+    return status.f_blocks * status.f_frsize
+
+
+def _disk_of(place: Path) -> os.statvfs_result:
     # A place that is yet to be made will be on its parent's disk.
     while not place.exists():
         place = place.parent
-    status = os.statvfs(place)
-    return status.f_bavail * status.f_frsize
+    return os.statvfs(place)
 
 
 def fits(needed_bytes: int, place: Path) -> bool:
@@ -35,14 +46,19 @@ def require(needed_bytes: int, place: Path) -> None:
     """Refuse work that needs more room than there is.
 
     Raises:
-        LocalError: names both figures.
+        DiskError: names both figures; making room mends it.
+        LocalError: likewise, but the whole disk is too small.
     """
-    if not fits(needed_bytes, place):
-        raise LocalError(
-            f"{readable(needed_bytes)} are needed and {readable(free_bytes(place))} are free "
-            f"on the disk of {place} ({readable(STORE_RESERVE_BYTES)} of it stay in reserve): "
-            "free some, or set MODELS_DIR to a larger disk"
-        )
+    if fits(needed_bytes, place):
+        return
+    problem = (
+        f"{readable(needed_bytes)} are needed and {readable(free_bytes(place))} are free "
+        f"on the disk of {place} ({readable(STORE_RESERVE_BYTES)} of it stay in reserve)"
+    )
+    if needed_bytes + STORE_RESERVE_BYTES > total_bytes(place):
+        # Waiting for room would be waiting for ever.
+        raise LocalError(f"{problem}: the whole disk is too small, set MODELS_DIR to a larger one")
+    raise DiskError(problem, "free some, or set MODELS_DIR to a larger disk", _MAKE_ROOM)
 
 
 def allocated_bytes(status: os.stat_result) -> int:
@@ -65,15 +81,16 @@ def explained(place: Path) -> Iterator[None]:
     """Turn the system's refusal to write under ``place`` into an error that says what to do.
 
     Raises:
-        LocalError: the disk is full, read-only, failing, or not ours to write.
+        DiskError: the disk is full, read-only, failing, or not ours to write.
     """
     try:
         yield
     except OSError as error:
         # A quota that is used up is a full disk to its user.
         if error.errno in _FULL:
-            raise LocalError(
-                f"the disk of {place} is full ({readable(free_bytes(place))} free): "
-                "free some space and run the same command again"
+            raise DiskError(
+                f"the disk of {place} is full ({readable(free_bytes(place))} free)",
+                "free some space and run the same command again",
+                _MAKE_ROOM,
             ) from error
-        raise LocalError(f"can't use {error.filename or place}: {error.strerror}") from error
+        raise DiskError(f"can't use {error.filename or place}: {error.strerror}") from error

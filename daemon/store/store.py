@@ -179,6 +179,10 @@ class Store:
         with self._lock:
             self._downloads.pop(manifest_id, None)
 
+    def new_folder(self) -> Path:
+        """Return a path on the store's disk, for work under way; what is there goes at a start."""
+        return self._places.new_staging()
+
     def file(self, digest: Digest) -> Path:
         """Return where a stored file is, or would be."""
         return self._files.path(digest)
@@ -195,7 +199,7 @@ class Store:
             return Location(self._files.path(entry.digest), span.offset, span.length)
         with self._lock:
             download = self._downloads.get(manifest.id)
-        return download.target(block) if download is not None else None
+        return download.readable(block) if download is not None else None
 
     def lay_out(
         self, manifest_id: ManifestId, manifest: Manifest, name: str, output: Path | None

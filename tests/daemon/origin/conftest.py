@@ -5,6 +5,7 @@ signer made. Of the servers, moto checks no signatures, rclone checks them, s3rv
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -241,7 +242,9 @@ class Misbehaviour:
 
     Words: a status code, ``cut:N`` (N bytes of the body, then the connection ends), ``whole`` (the
     range is ignored), ``reset`` (no answer at all), ``wrong`` (bytes that aren't the file's),
-    ``all`` (the file, to a request that has no range).
+    ``all`` (the file, to a request that has no range), ``hang:N`` (N bytes of the body, then
+    silence), ``other`` (a range that was not asked for), ``429:LATER`` (a status code, and what
+    its Retry-After says).
     """
 
     url: str
@@ -249,18 +252,42 @@ class Misbehaviour:
     script: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    open: int = 0
+    most_open: int = 0
+    awake: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        with self.lock:
+            self.open += 1
+            self.most_open = max(self.most_open, self.open)
+        try:
+            self.answer(handler)
+        finally:
+            with self.lock:
+                self.open -= 1
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         asked = handler.headers.get("Range", "")
         self.requests.append(asked)
         self.headers.append(dict(handler.headers))
+        self.paths.append(handler.path)
+        self.times.append(time.monotonic())
         word = self.script.pop(0) if self.script else "good"
         first, _, last = asked.removeprefix("bytes=").partition("-")
         part = self.content[int(first or 0) : int(last or 0) + 1]
         if word == "reset":
             handler.close_connection = True
-        elif word.isdigit():
-            self._send(handler, int(word), b"", None)
+        elif word[:3].isdigit():
+            status, _, later = word.partition(":")
+            self._send(handler, int(status), b"", None, later=later)
+        elif word.startswith("hang:"):
+            self._send(handler, 206, part, asked, int(word[5:]))
+            self.awake.wait(10)
+        elif word == "other":
+            self._send(handler, 206, part, "bytes=7-8")
         elif word in ("whole", "all"):
             self._send(handler, 200, self.content, None)
         elif word.startswith("cut:"):
@@ -276,8 +303,11 @@ class Misbehaviour:
         body: bytes,
         asked: str | None,
         cut: int | None = None,
+        later: str = "",
     ) -> None:
         handler.send_response(status)
+        if later:
+            handler.send_header("Retry-After", later)
         handler.send_header("Content-Length", str(len(body)))
         if 300 <= status < 400:
             handler.send_header("Location", f"{self.url}/elsewhere")
@@ -295,7 +325,7 @@ def misbehaviour() -> Iterator[Misbehaviour]:
         timeout = 10
 
         def do_GET(self) -> None:
-            behaviour.answer(self)
+            behaviour.serve(self)
 
         do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815
 
@@ -310,6 +340,7 @@ def misbehaviour() -> Iterator[Misbehaviour]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield behaviour
+    behaviour.awake.set()
     server.shutdown()
     thread.join(10)
     server.server_close()

@@ -1,6 +1,7 @@
 """Against a server that fails as told: what is tried again, from where, and what is given up."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from dreamer.daemon.origin.faults import (
 )
 from dreamer.daemon.origin.fetch import fetch_blocks
 from dreamer.daemon.origin.origin import Origin
+from dreamer.daemon.origin.retry import Retry
 from dreamer.protocol.errors import StoppedError
 from dreamer.protocol.ids import Digest
 from dreamer.protocol.limits import BLOCK_BYTES, ORIGIN_ATTEMPTS
@@ -86,6 +88,64 @@ def test_server_that_ignores_ranges_is_refused(bad_origin: Origin, misbehaviour:
     misbehaviour.script = ["whole"]
     with pytest.raises(OriginError, match="Range"):
         read(bad_origin)
+
+
+def test_server_that_answers_with_another_range_is_refused(
+    bad_origin: Origin, misbehaviour: Any
+) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = ["other"]
+    with pytest.raises(OriginError, match="Range"):
+        read(bad_origin)
+    assert len(misbehaviour.requests) == 1
+
+
+@pytest.mark.parametrize("word", ["301", "302", "307"])
+def test_redirection_is_not_followed(bad_origin: Origin, misbehaviour: Any, word: str) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = [word]
+    with pytest.raises(OriginError):
+        read(bad_origin)
+    # boto3 asks the same server which region the bucket is in.
+    assert not any("elsewhere" in path for path in misbehaviour.paths)
+
+
+def test_body_that_hangs_is_asked_for_again_where_it_hung(
+    bad_origin: Origin, misbehaviour: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("bucket", "presigned"):
+        monkeypatch.setattr(f"dreamer.daemon.origin.{module}.ORIGIN_BODY_TIMEOUT_S", 0.2)
+    misbehaviour.content = CONTENT
+    misbehaviour.script = ["hang:300000"]
+    assert read(bad_origin) == CONTENT[256:]
+    starts = [int(asked[len("bytes=") :].split("-")[0]) for asked in misbehaviour.requests]
+    assert len(starts) == 2
+    assert 256 < starts[1] <= 256 + 300_000
+
+
+@pytest.mark.parametrize("word", ["429:1", "503:1"])
+def test_server_that_asks_to_be_left_in_peace_is(
+    bad_origin: Origin, misbehaviour: Any, word: str
+) -> None:
+    misbehaviour.content = CONTENT
+    misbehaviour.script = [word]
+    assert read(bad_origin) == CONTENT[256:]
+    first, second = misbehaviour.times
+    assert second - first >= 0.95
+
+
+def test_peace_that_one_thread_was_asked_for_holds_for_all(stop: threading.Event) -> None:
+    retry = Retry(base_s=0.0)
+    began = time.monotonic()
+    with pytest.raises(OriginBusyError):
+        retry.pause(ORIGIN_ATTEMPTS, OriginBusyError("busy", retry_after_s=0.3), stop)
+    assert retry.run(time.monotonic, stop) >= began + 0.3
+    stop.set()
+    retry = Retry(base_s=0.0)
+    with pytest.raises(OriginBusyError):
+        retry.pause(ORIGIN_ATTEMPTS, OriginBusyError("busy", retry_after_s=100.0), stop)
+    with pytest.raises(StoppedError):
+        retry.await_turn(stop)
 
 
 def test_whole_answer_to_a_request_for_the_whole_is_fine(

@@ -59,6 +59,7 @@ class Links:
     def __init__(self) -> None:
         self._ends: dict[NodeId, End] = {}
         self.dropped: list[tuple[NodeId, str]] = []
+        self.closed = False
 
     @property
     def links(self) -> list[Link]:
@@ -168,7 +169,10 @@ class End:
                 self.queue.extend((request, span) for span in spans)
                 self.later(self.send_next)
             case StopServing(_, request, block):
+                before = {q[0] for q in self.queue}
                 self.queue = deque(q for q in self.queue if not _stopped(q, request, block))
+                if before - {q[0] for q in self.queue}:
+                    self.later(self.node.fanout.serve_ended, self.link, request, None)
             case Expect(_, request, spans):
                 self.expected |= {(request, span[0]): span for span in spans}
             case StopExpecting(_, request, block):
@@ -323,13 +327,18 @@ def session_of(node: Node, holders: list[Node] = ()) -> SimpleNamespace:  # type
     async def found(manifest_id: ManifestId) -> list[NodeId]:
         return [holder.id for holder in holders]
 
+    async def connected() -> None:
+        """The tracker is there."""
+
     return SimpleNamespace(
         room_id=ROOM,
         card=SimpleNamespace(room_id=ROOM, name="room", origin=None),
         fanout=node.fanout,
+        present={},
         links=node.links,
         objects=node.objects,
         holders=found,
+        wait_connected=connected,
         punish=node.punish,
     )
 

@@ -11,7 +11,7 @@ from dreamer.daemon.store.download import Download
 from dreamer.protocol.errors import LocalError, RemoteError, StoppedError
 from dreamer.protocol.limits import MIB
 from dreamer.protocol.link.messages import CancelWant, Gained, Have, Refuse, Unfollow, Want
-from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm import bitfield, crowd
 from dreamer.protocol.swarm.vocabulary import BlocksFound
 
 
@@ -183,13 +183,13 @@ async def test_a_disk_that_fails_ends_the_pull_and_keeps_what_is_there(two, kit)
         arrived.append(block)
         if len(arrived) < 4:
             return arrive(request, block, data)
-        del two.taker_end.expected[request, block]
+        two.taker_end.expected.pop((request, block), None)
         return two.taker.fanout.block_done(
             two.taker_end.link, request, block, "can't write to weights.bin: the disk is full"
         )
 
     arrive, two.taker_end.arrive = two.taker_end.arrive, full_after_three
-    with pytest.raises(LocalError, match=r"disk is full; make room and run the pull again"):
+    with pytest.raises(LocalError, match=r"disk is full: make room and run the pull again"):
         await pulling.run()
     assert two.taker.punished == [], "it is not the peer's fault"
     again = kit.pulling(two.taker, two.manifest, two.giver)
@@ -206,7 +206,9 @@ async def test_a_file_that_is_wrong_as_a_whole_ends_the_pull(two, kit, monkeypat
         await kit.pulling(two.taker, two.manifest, two.giver).run()
 
 
-async def test_the_origin_gives_what_no_member_has(two, kit) -> None:
+async def test_the_origin_gives_what_no_member_has(two, kit, monkeypatch) -> None:
+    # The member offers a part and fetches nothing more: its share is waited for no longer.
+    monkeypatch.setattr(crowd, "CROWD_PATIENCE_S", 0.2)
     two.giver.library.withdraw_everywhere(two.manifest.id)
     two.giver.offer(two.manifest, 0b1111)
     origin = kit.memory_origin(two.giver.store)

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from dreamer.daemon.ports import Progress, PullReceipt
-from dreamer.daemon.sharing import puller as pullers
-from dreamer.daemon.sharing.puller import Puller, PullerParts
+from dreamer.daemon.sharing import described
+from dreamer.daemon.sharing.puller import Puller
+from dreamer.daemon.sharing.shared_pull import PullerParts
 from dreamer.protocol.errors import LocalError, RemoteError
 from dreamer.protocol.link.messages import GetObject, ObjectPiece
 from dreamer.protocol.swarm import bitfield
@@ -25,8 +26,8 @@ class Origins:
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """Nobody waits for members that are not there."""
-    monkeypatch.setattr(pullers, "DISCOVERY_MAX_S", 0.0)
-    monkeypatch.setattr(pullers, "OBJECT_RETRY_S", 0.01)
+    monkeypatch.setattr(described, "DISCOVERY_MAX_S", 0.0)
+    monkeypatch.setattr(described, "OBJECT_RETRY_S", 0.01)
 
 
 @pytest.fixture

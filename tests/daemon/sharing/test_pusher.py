@@ -17,6 +17,7 @@ from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.pusher import Pusher, PusherParts, PushRequest
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
+from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.protocol.errors import ForbiddenError, InputError
 from dreamer.protocol.ids import ManifestId, RoomId
 
@@ -51,7 +52,7 @@ class Room:
 def parts(tmp_path: Path) -> Iterator[PusherParts]:
     state = State(tmp_path / "state.db")
     store = Store(tmp_path / "models", state)
-    yield PusherParts(store, state, Library(), Origins())
+    yield PusherParts(store, state, Library(), Origins(), Publicity(store), lambda room: None)
     store.close()
     state.close()
 

@@ -1,0 +1,107 @@
+"""What describes a model, its manifest and its outboard: from the store, a member or the origin."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+from dreamer.daemon.links.link import linked_first
+from dreamer.daemon.origins import Origins
+from dreamer.daemon.room.session import RoomSession
+from dreamer.daemon.sharing.discovery import Discovery
+from dreamer.daemon.store.store import Store
+from dreamer.protocol.content import manifest as manifests
+from dreamer.protocol.content import outboard as outboards
+from dreamer.protocol.content.manifest import Manifest
+from dreamer.protocol.content.outboard import Outboard
+from dreamer.protocol.errors import RemoteError, RemoteProtocolError
+from dreamer.protocol.ids import Digest, short
+from dreamer.protocol.limits import (
+    DISCOVERY_MAX_S,
+    MANIFEST_MAX_BYTES,
+    OBJECT_RETRY_S,
+    OUTBOARD_MAX_BYTES,
+)
+from dreamer.protocol.registry.statements import PublicTorrent
+from dreamer.protocol.registry.view import Model
+
+
+class Description:
+    """Brings the description of one model here, and keeps it; ``stop`` ends what blocks."""
+
+    def __init__(
+        self,
+        store: Store,
+        origins: Origins,
+        session: RoomSession,
+        model: Model,
+        stop: threading.Event,
+    ) -> None:
+        self._store = store
+        self._origins = origins
+        self._session = session
+        self._model = model
+        self._stop = stop
+
+    def discovery(self) -> Discovery:
+        """Return what finds the members that hold the model."""
+        session, manifest_id = self._session, self._model.manifest_id
+        return Discovery(session.links, lambda: session.holders(manifest_id))
+
+    async def manifest(self) -> Manifest:
+        """Return the manifest.
+
+        Raises:
+            RemoteError: nobody can give it now.
+            DiskError: it can't be kept.
+            ManifestError: what was published under this id is not a manifest.
+        """
+        data = await self._object(Digest(self._model.manifest_id), MANIFEST_MAX_BYTES)
+        return await asyncio.to_thread(manifests.parse, data)
+
+    async def outboard(self, manifest: Manifest) -> Outboard:
+        """Return the hashes of the blocks; raises as ``manifest`` does."""
+        data = await self._object(manifest.outboard, OUTBOARD_MAX_BYTES)
+        return outboards.parse(data, manifest.block_count, manifest.outboard)
+
+    async def metadata(self, torrent: PublicTorrent) -> bytes:
+        """Return the metadata of a public model's torrent, unchecked; raises as ``manifest``."""
+        return await self._object(torrent.metadata, OUTBOARD_MAX_BYTES)
+
+    async def _object(self, digest: Digest, max_bytes: int) -> bytes:
+        data = await asyncio.to_thread(self._store.get_object, digest)
+        if data is None:
+            data = await self._fetch(digest, max_bytes)
+            await asyncio.to_thread(self._store.put_object, digest, data)
+        return data
+
+    async def _fetch(self, digest: Digest, max_bytes: int) -> bytes:
+        deadline = time.monotonic() + DISCOVERY_MAX_S
+        while True:
+            data = await self._from_members(digest, max_bytes)
+            if data is not None:
+                return data
+            reason = "the room has no origin to fall back on"
+            if (origin := self._origins.of(self._session.card)) is not None:
+                try:
+                    return await asyncio.to_thread(origin.fetch_object, digest, self._stop)
+                except RemoteError as error:
+                    reason = str(error)
+            if time.monotonic() >= deadline:
+                raise RemoteError(
+                    f"nobody who is online has {self._model.name} "
+                    f"({short(self._model.manifest_id)}), and {reason}: start a node that has "
+                    "it and pull again"
+                )
+            await asyncio.sleep(OBJECT_RETRY_S)
+
+    async def _from_members(self, digest: Digest, max_bytes: int) -> bytes | None:
+        for link in linked_first(await self.discovery().meet()):
+            try:
+                return await self._session.objects.fetch(link, digest, max_bytes)
+            except RemoteProtocolError as error:
+                self._session.punish(link.peer, str(error))
+            except RemoteError:
+                continue
+        return None

@@ -1,0 +1,127 @@
+"""The node's limits and its uploads, driven by the clock: see ``protocol/shaping``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Sequence
+
+from dreamer.protocol.limits import RATE_SCHEDULE_INTERVAL_S, UPLOAD_SLOTS
+from dreamer.protocol.shaping.meters import Shaping
+from dreamer.protocol.shaping.rates import Limits
+from dreamer.protocol.shaping.uploads import Key, Uploads
+from dreamer.protocol.swarm.vocabulary import Lane
+
+SendSlice = Callable[[tuple[int, ...]], None]
+"""Sends these blocks of a request; ``Pace.sent`` is to be called once they have gone."""
+
+
+def minute_of_day() -> int:
+    """Return the minutes since midnight, local time."""
+    now = time.localtime()
+    return now.tm_hour * 60 + now.tm_min
+
+
+class Pace:
+    """One for all rooms of a node. All calls happen on the daemon's loop."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        slots: int = UPLOAD_SLOTS,
+        clock: Callable[[], float] = time.monotonic,
+        minute: Callable[[], int] = minute_of_day,
+    ) -> None:
+        self._shaping = Shaping(limits or Limits())
+        self._uploads = Uploads(slots, self._shaping.up)
+        self._clock = clock
+        self._minute = minute
+        self._senders: dict[Key, SendSlice] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.changed: list[Callable[[], None]] = []
+        """Called when the limits may have become others; for lanes that keep them themselves."""
+        self.look_at_clock()
+
+    def look_at_clock(self) -> None:
+        """Take the limits of this time of day."""
+        self._shaping.set_time(self._minute(), self._clock())
+
+    async def run(self) -> None:
+        """Keep to the hours of the schedule until cancelled."""
+        while True:
+            await asyncio.sleep(RATE_SCHEDULE_INTERVAL_S)
+            self.look_at_clock()
+            for tell in self.changed:
+                tell()
+            self._pump()
+
+    def limits(self, lane: Lane) -> tuple[float | None, float | None]:
+        """Return the limits (up, down), bytes per second, of a lane that keeps them itself."""
+        return self._shaping.of_lane(lane, self._minute())
+
+    def uploaded(self, lane: Lane, size_bytes: int) -> None:
+        """Count what a lane has sent by itself."""
+        self._shaping.up.take(lane, False, size_bytes, self._clock())
+
+    # What this node takes in (``swarm.asking.DownPace``)
+
+    def grant(self, lane: Lane, lan: bool, now: float) -> float:
+        """Return how many bytes may be asked for."""
+        return self._shaping.down.level(lane, lan, now)
+
+    def take(self, lane: Lane, lan: bool, size_bytes: int, now: float) -> None:
+        """Count bytes that were asked for, or that won't come after all."""
+        self._shaping.down.take(lane, lan, size_bytes, now)
+
+    # What this node sends
+
+    def admits(self, peer: Hashable, lane: Lane, *, lan: bool) -> bool:
+        """Return whether a peer is to be served now; see ``Uploads.admits``."""
+        return self._uploads.admits(peer, lane, lan, self._clock())
+
+    def ask(
+        self,
+        key: Key,
+        peer: Hashable,
+        lane: Lane,
+        blocks: Sequence[int],
+        send: SendSlice,
+        *,
+        lan: bool,
+    ) -> None:
+        """Send blocks, when it is their turn."""
+        self._senders[key] = send
+        self._uploads.ask(key, peer, lane, blocks, self._clock(), lan=lan)
+        self._pump()
+
+    def stop(self, key: Key, block: int | None) -> bool:
+        """Leave out a block that was not sent yet, or the rest; True if nothing is left."""
+        ended = self._uploads.stop(key, block)
+        if ended:
+            del self._senders[key]
+        return ended
+
+    def sent(self, key: Key) -> bool:
+        """Note that a slice has gone; return True if it was the last of its request."""
+        ended = self._uploads.sent(key)
+        if ended:
+            del self._senders[key]
+        self._pump()
+        return ended
+
+    def forget(self, key: Key) -> None:
+        """Send nothing more of a request."""
+        if self._senders.pop(key, None) is not None:
+            self._uploads.forget(key)
+            self._pump()
+
+    def _pump(self) -> None:
+        for due in self._uploads.next(self._clock()):
+            self._senders[due.key](due.blocks)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        ready_at = self._uploads.ready_at(self._clock())
+        if ready_at < float("inf"):
+            delay = max(ready_at - self._clock(), 0.0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._pump)

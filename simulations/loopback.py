@@ -163,7 +163,7 @@ def tracker(
 
 
 @contextmanager
-def turn_server(binary: str, log: Path, secret: str) -> Iterator[str]:
+def turn_server(binary: str, log: Path, secret: str, *options: str) -> Iterator[str]:
     """Run coturn with credentials by shared secret; yields the URI of its TURN server.
 
     Between machines on loopback it must relay to loopback, which no other coturn ever should.
@@ -173,7 +173,7 @@ def turn_server(binary: str, log: Path, secret: str) -> Iterator[str]:
         *(binary, "-n", "--realm=dreamer", "--use-auth-secret", f"--static-auth-secret={secret}"),
         *("--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--listening-port={port}"),
         *("--no-tls", "--no-dtls", "--no-cli", "--allow-loopback-peers", "--verbose"),
-        *("--log-file=stdout", f"--pidfile={log}.pid", f"--userdb={log}.db"),
+        *("--log-file=stdout", f"--pidfile={log}.pid", f"--userdb={log}.db", *options),
     ]
     with Process(argv, log) as process:
         process.start(rf"IPv4\. UDP listener opened on: 127\.0\.0\.1:{port}")

@@ -1,0 +1,1 @@
+"""Who takes part in the fan-out benchmark, each on the same star of shaped links."""

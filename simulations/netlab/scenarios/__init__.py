@@ -1,0 +1,1 @@
+"""The scenarios, each of which ends in one pull whose file must be right."""

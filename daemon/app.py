@@ -16,13 +16,17 @@ from random import Random
 
 import aiohttp
 
-from dreamer.daemon.config import Config, split_address
+from dreamer.daemon.config import Config
+from dreamer.daemon.direct.endpoint import DirectEndpoint
 from dreamer.daemon.embedded_tracker import embedded_tracker
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.inference.memory import worker_memory_bytes
 from dreamer.daemon.inference.pool import Pool, PoolSettings
 from dreamer.daemon.inference.requests import Event, GenerateRequest
 from dreamer.daemon.links.ice import IceSettings
+from dreamer.daemon.links.lane_bytes import LaneBytes
+from dreamer.daemon.links.relays import Relays
+from dreamer.daemon.loop_lag import LoopLag
 from dreamer.daemon.node import DreamerNode
 from dreamer.daemon.offload.asking import OffloadAsking
 from dreamer.daemon.offload.running import Runs
@@ -35,22 +39,35 @@ from dreamer.daemon.rest.app import make_app
 from dreamer.daemon.rest.serve import load_token, serving
 from dreamer.daemon.room.book import Membership, RoomBook
 from dreamer.daemon.room.keeper import RoomKeeper
-from dreamer.daemon.room.session import RoomParts, RoomSession
+from dreamer.daemon.room.parts import RoomParts
+from dreamer.daemon.room.session import RoomSession
+from dreamer.daemon.setting_checks import split_address
 from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.pace import Pace
+from dreamer.daemon.sharing.peer_lanes import source_named
+from dreamer.daemon.sharing.public_swarms import PublicSwarms
 from dreamer.daemon.sharing.pull_job import PullContext
-from dreamer.daemon.sharing.puller import Puller, PullerParts
+from dreamer.daemon.sharing.puller import Puller
 from dreamer.daemon.sharing.pusher import Pusher, PusherParts
+from dreamer.daemon.sharing.shared_pull import PullerParts
 from dreamer.daemon.sharing.shelves import Shelves
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
 from dreamer.daemon.tasks import TaskSet
-from dreamer.daemon.transport.client import Transport
+from dreamer.daemon.torrent.client import Torrents
+from dreamer.daemon.torrent.publicity import Publicity
+from dreamer.daemon.torrent.seeding import Seeding, SeedingParts
+from dreamer.daemon.torrent.vocabulary import Configure, SetLimits
+from dreamer.daemon.transport.client import Transport, process_count
 from dreamer.daemon.transport.vocabulary import FromTransport
 from dreamer.daemon.version import VERSION
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.ids import ManifestId, RoomId
+from dreamer.protocol.limits import MIB
+from dreamer.protocol.relay_budget import BULK_HELD, Budgets
 from dreamer.protocol.rooms.card import RoomCard
+from dreamer.protocol.swarm.vocabulary import Lane
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +86,28 @@ class Assembly:
         self.library = Library()
         self.origins = Origins(self._signing)
         self.tasks = TaskSet()
-        self.transport = Transport(self._transport_event)
+        self.pace = Pace(config.sharing.limits(), config.sharing.upload_slots)
+        self.loop_lag = LoopLag()
+        self.direct: DirectEndpoint | None = None
+        self.transport = Transport(
+            self._transport_event, process_count(config.network.transport_processes)
+        )
+        self.torrents = Torrents(_torrents(config), self.tasks)
+        torrent = config.torrent
+        self.publicity = Publicity(
+            self.store, torrent.trackers, torrent.web_seeds, self.torrents.enabled
+        )
+        self.seeding = Seeding(
+            SeedingParts(
+                *(self.torrents, self.publicity, self.store, self.library, self.tasks),
+                uploaded=partial(self.pace.uploaded, Lane.TORRENT),
+            )
+        )
+        self.pace.changed.append(self._limit_torrents)
+        self._limit_torrents()
         self.pool = Pool(_pool_settings(config))
+        self.relays = Relays.load(_relay_budgets(config), self.state, self.transport.send)
+        self.lane_bytes = LaneBytes()
         self.numbers = itertools.count(1)
         self.rng = Random(secrets.randbits(64))  # noqa: S311 - it spreads choices, guards nothing
         self.shelves = Shelves(self.store, self.state, self.library)
@@ -87,9 +124,13 @@ class Assembly:
     def node(self, tracker_url: str | None) -> DreamerNode:
         """Return what the surfaces stand on."""
         puller = PullerParts(
-            self.store, self.state, self.library, self.origins, self._pull_context, self.tasks
+            *(self.store, self.state, self.library, self.origins, self._pull_context, self.tasks),
+            swarms=PublicSwarms(self.torrents, self.publicity, self.store),
         )
-        pusher = PusherParts(self.store, self.state, self.library, self.origins)
+        pusher = PusherParts(
+            *(self.store, self.state, self.library, self.origins, self.publicity),
+            published=self.seeding.look,
+        )
         return DreamerNode(
             name=self.name,
             identity=self.identity,
@@ -102,19 +143,30 @@ class Assembly:
             runs=self.runs,
             pool=self.pool,
             transport=self.transport,
+            relays=self.relays,
+            lane_bytes=self.lane_bytes,
+            loop_lag=self.loop_lag,
+            seeding=self.seeding,
             started_at=time.time(),
             tracker_url=tracker_url,
         )
 
     async def close(self) -> None:
         """End everything; each part has its own deadline."""
+        self.seeding.close()
         await self.keeper.close()
         await asyncio.gather(self.pool.close(), self.tasks.close())
         await asyncio.to_thread(self.origins.close)
         self.store.close()
         self.state.close()
 
+    def _limit_torrents(self) -> None:
+        # libtorrent keeps the limits by itself; to it, none is 0.
+        up, down = self.pace.limits(Lane.TORRENT)
+        self.torrents.limit(SetLimits(int(up or 0), int(down or 0)))
+
     def _transport_event(self, event: FromTransport) -> None:
+        self.relays.transport_event(event)
         self.keeper.transport_event(event)
 
     def _signing(self, card: RoomCard) -> TrackerSigning:
@@ -126,6 +178,7 @@ class Assembly:
             "name": self.name,
             "version": VERSION,
             "serves": self.config.inference.serve_peers,
+            BULK_HELD: 1,
         }
 
     def _make_session(self, membership: Membership) -> RoomSession:
@@ -142,10 +195,14 @@ class Assembly:
             numbers=self.numbers,
             rng=self.rng,
             tasks=self.tasks,
+            pace=self.pace,
             mesh_links=self.config.network.mesh_links,
+            direct=self.direct,
         )
         session = RoomSession(membership, parts)
         room = session.room_id
+        session.fanout.add(self.relays.in_room(session.fanout, session.punish))
+        session.fanout.add(self.lane_bytes)
         asking = self.runs.asking[room] = OffloadAsking(self.numbers)
         session.fanout.add(asking)
         session.fanout.add(
@@ -155,6 +212,7 @@ class Assembly:
                 self.tasks,
             )
         )
+        self.seeding.watch(session)
         session.at_close += [
             self.tasks.start(self.shelves.fill(room)).cancel,
             lambda: self.runs.asking.pop(room, None),
@@ -179,6 +237,8 @@ class Assembly:
             numbers=self.numbers,
             rng=self.rng,
             tasks=self.tasks,
+            own=source_named(self.identity.node_id),
+            pace=self.pace,
         )
 
 
@@ -192,6 +252,24 @@ def _pool_settings(config: Config) -> PoolSettings:
     )
 
 
+def _relay_budgets(config: Config) -> Budgets:
+    network = config.network
+    return Budgets(
+        per_peer_bytes=network.relay_budget_mib_per_peer * MIB,
+        per_day_bytes=network.relay_budget_mib_per_day * MIB,
+        per_month_bytes=network.relay_budget_mib_per_month * MIB,
+    )
+
+
+def _torrents(config: Config) -> Configure | None:
+    wanted = config.torrent
+    # With relay = "only" no address of this node may be told to anybody, and a swarm is told it.
+    if not wanted.enabled or config.network.relay == "only":
+        return None
+    listen = ",".join(wanted.listen)
+    return Configure(listen, f"Dreamer/{VERSION}", wanted.local_peers, wanted.dht, wanted.stun)
+
+
 def _ice(config: Config) -> IceSettings:
     network = config.network
     servers = [{"urls": url} for url in network.stun]
@@ -203,6 +281,15 @@ def _ice(config: Config) -> IceSettings:
     return IceSettings(
         tuple(servers), relay_only=network.relay == "only", relays=network.relay != "never"
     )
+
+
+async def _direct(config: Config) -> DirectEndpoint | None:
+    network = config.network
+    address = split_address(network.direct_listen)
+    # With relay = "only" no address of this node may be told to anybody.
+    if address is None or network.relay == "only":
+        return None
+    return await DirectEndpoint.open(*address, network.direct_addresses)
 
 
 @asynccontextmanager
@@ -227,10 +314,15 @@ async def running_node(
         group = await stack.enter_async_context(asyncio.TaskGroup())
         transport = group.create_task(parts.transport.run())
         stack.push_async_callback(_cancelled, transport)
+        parts.direct = await _direct(config)
+        if parts.direct is not None:
+            stack.push_async_callback(parts.direct.close)
         stack.push_async_callback(parts.close)
         # The first command may be to offer a link, which can't wait for a process to start.
         await parts.transport.ready.wait()
         parts.keeper.start()
+        parts.tasks.start(parts.pace.run())
+        parts.tasks.start(parts.loop_lag.run())
         node = parts.node(tracker_url)
         listen = config.api.listen
         token = load_token(_token_file(config, places)) if listen else None

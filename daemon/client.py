@@ -170,12 +170,14 @@ class Dreamer:
         name: str | None = None,
         progress: ProgressCallback | None = None,
         allow_pickle: bool = False,
+        public: bool = False,
     ) -> PushReceipt:
         """Publish a file or directory to a room, and wait for it.
 
         ``allow_pickle`` lets through files that can run any code when something loads them.
+        ``public`` gives it to any BitTorrent client, too.
         """
-        events = self.push_events(path, room, aliases, tags, name, allow_pickle)
+        events = self.push_events(path, room, aliases, tags, name, allow_pickle, public)
         return _receipt(events, progress)
 
     def push_events(
@@ -186,6 +188,7 @@ class Dreamer:
         tags: Sequence[str] = (),
         name: str | None = None,
         allow_pickle: bool = False,
+        public: bool = False,
     ) -> Generator[PushEvent, None, None]:
         """Publish, yielding progress and at last the receipt; closing it cancels the work."""
         body = {
@@ -195,6 +198,7 @@ class Dreamer:
             "tags": list(tags),
             "name": name,
             "allow_pickle": allow_pickle,
+            "public": public,
         }
         kinds = {"progress": Progress, "receipt": PushReceipt}
         return self._caller.events("/push", body, kinds)

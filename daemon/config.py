@@ -6,77 +6,53 @@ all. A key that does not exist is an error: a misspelt setting must not be a sil
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, cast
 
 from dreamer.daemon.field_types import TableText
+from dreamer.daemon.setting_checks import (
+    Check,
+    a_rate,
+    a_socket_mode,
+    addresses_to_listen_at,
+    an_address,
+    an_address_or_none,
+    between,
+    loopback_or_none,
+    parsed,
+    room_ids_only,
+    several_addresses,
+    with_schemes,
+)
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.ids import from_hex
 from dreamer.protocol.limits import (
     INFERENCE_IDLE_TIMEOUT_S,
     INFERENCE_MAX_MODELS,
     LINKS_MAX_PER_NODE,
     LINKS_MESH_MIN,
+    RELAY_BUDGET_MAX_MIB,
+    RELAY_BUDGET_MIB_PER_DAY,
+    RELAY_BUDGET_MIB_PER_MONTH,
+    RELAY_BUDGET_MIB_PER_PEER,
+    TRANSPORT_PROCESSES_MAX,
     TURN_TTL_MAX_S,
     TURN_TTL_MIN_S,
     TURN_TTL_S,
+    UPLOAD_SLOTS,
+    UPLOAD_SLOTS_MAX,
     WORKERS_MAX,
 )
-
-Check = Callable[[Any], str | None]
-"""Returns what a value must be when it is not, else None."""
+from dreamer.protocol.shaping.rates import (
+    Limits,
+    Rates,
+    parse_lanes,
+    parse_schedule,
+    rate_bytes_s,
+)
 
 
 def _key(default: Any, doc: str, check: Check | None = None) -> Any:
     return field(default=default, metadata={"doc": doc, "check": check})
-
-
-def _between(low: float, high: float) -> Check:
-    return lambda value: None if low <= value <= high else f"between {low} and {high}"
-
-
-def _socket_mode(value: str) -> str | None:
-    good = len(value) == 4 and value[0] == "0" and set(value) <= set("01234567")
-    if good and value[1] in "67" and value[3] == "0":
-        return None
-    return 'an octal mode that the owner can write and others can\'t, such as "0600" or "0660"'
-
-
-def split_address(listen: str) -> tuple[str, int] | None:
-    """Return host and port of ``HOST:PORT`` (``[::1]:0`` for IPv6), or None when it is neither."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        return None
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _address(value: str) -> str | None:
-    return None if split_address(value) else 'HOST:PORT, such as "0.0.0.0:8470"'
-
-
-def _loopback(value: str) -> str | None:
-    address = split_address(value)
-    if not value or (address and address[0] in ("127.0.0.1", "::1", "localhost")):
-        return None
-    return 'empty or a loopback HOST:PORT such as "127.0.0.1:8471" (other hosts would need TLS)'
-
-
-def _room_ids(values: tuple[str, ...]) -> str | None:
-    try:
-        for value in values:
-            from_hex(value, "a room's id")
-    except InputError:
-        return "a list of room ids, each 64 lower-case hex digits"
-    return None
-
-
-def _schemes(*schemes: str) -> Check:
-    def check(urls: tuple[str, ...]) -> str | None:
-        good = all(url.startswith(tuple(f"{scheme}:" for scheme in schemes)) for url in urls)
-        return None if good else f"a list of URLs that start with {' or '.join(schemes)}:"
-
-    return check
 
 
 @dataclass(frozen=True)
@@ -99,12 +75,12 @@ class ApiSection:
         "0600",
         "Permissions of HOME/run/dreamerd.sock. With those of the group set, HOME/run opens to it "
         "too; the directories above are yours to open.",
-        _socket_mode,
+        a_socket_mode,
     )
     listen: str = _key(
         "",
         "Listen on TCP too, on loopback only, with a bearer token. Empty: no TCP.",
-        _loopback,
+        loopback_or_none,
     )
     token_file: str = _key(
         "",
@@ -118,10 +94,10 @@ class NetworkSection:
     """How links to other nodes are made."""
 
     stun: tuple[str, ...] = _key(
-        (), "STUN servers that tell a node its public address.", _schemes("stun", "stuns")
+        (), "STUN servers that tell a node its public address.", with_schemes("stun", "stuns")
     )
     turn: tuple[str, ...] = _key(
-        (), "TURN servers that relay where no direct way exists.", _schemes("turn", "turns")
+        (), "TURN servers that relay where no direct way exists.", with_schemes("turn", "turns")
     )
     turn_username: str = _key("", "User name at the TURN servers.")
     turn_password: str = _key("", "Password at the TURN servers.")
@@ -129,12 +105,86 @@ class NetworkSection:
         "fallback",
         "Use TURN never, as a fallback, or only (private networks that allow nothing else).",
     )
+    direct_listen: str = _key(
+        "[::]:0",
+        "Address for direct connections from other members, which are many times faster than "
+        "WebRTC; port 0 picks a free one. [::] is every interface, IPv4 too. Name a port to open "
+        "it in a firewall. Empty: none; and none if relay is only.",
+        an_address_or_none,
+    )
+    direct_addresses: tuple[str, ...] = _key(
+        (),
+        "More addresses at which others reach that port, as HOST:PORT: a router's that forwards "
+        "it here, or a container's host.",
+        several_addresses,
+    )
+    relay_budget_mib_per_peer: int = _key(
+        RELAY_BUDGET_MIB_PER_PEER,
+        "MiB that relays may carry to and from one peer in a calendar month (UTC), both ways added "
+        "up. Past a budget models come from elsewhere; the link stays. 0: no models over relays.",
+        between(0, RELAY_BUDGET_MAX_MIB),
+    )
+    relay_budget_mib_per_day: int = _key(
+        RELAY_BUDGET_MIB_PER_DAY,
+        "MiB that relays may carry for this node in a day (UTC), all peers together.",
+        between(0, RELAY_BUDGET_MAX_MIB),
+    )
+    relay_budget_mib_per_month: int = _key(
+        RELAY_BUDGET_MIB_PER_MONTH,
+        "MiB that relays may carry for this node in a calendar month (UTC), all peers together.",
+        between(0, RELAY_BUDGET_MAX_MIB),
+    )
     mesh_links: int = _key(
         LINKS_MESH_MIN,
         "Links to other members that a node keeps up in each room, though nothing is exchanged: "
         "over them members find one another when every tracker is away.",
-        _between(0, LINKS_MAX_PER_NODE),
+        between(0, LINKS_MAX_PER_NODE),
     )
+    transport_processes: int = _key(
+        0,
+        "Processes that links are spread over. WebRTC is computed in Python, so one process moves "
+        "no more than a core can. 0: one for each core, four at most.",
+        between(0, TRANSPORT_PROCESSES_MAX),
+    )
+
+
+@dataclass(frozen=True)
+class SharingSection:
+    """How much of the network models may take. Limits are in megabits per second; 0 is none."""
+
+    up_mbit: float = _key(0.0, "The most that is sent, over all lanes together.", a_rate)
+    down_mbit: float = _key(0.0, "The most that is fetched, over all lanes together.", a_rate)
+    lane_limits: tuple[str, ...] = _key(
+        (),
+        "Limits of single lanes (direct, webrtc, torrent, relay, origin), such as "
+        '["relay up=4 down=4", "origin down=200"].',
+        parsed(parse_lanes),
+    )
+    schedule: tuple[str, ...] = _key(
+        (),
+        "Other limits at some hours of the day, local time, in place of up_mbit and down_mbit: "
+        '["08:00-18:00 up=20 down=50"]. Of hours that overlap the first count.',
+        parsed(parse_schedule),
+    )
+    lan_exempt: bool = _key(
+        True,
+        "Leave direct connections within the local network out of up_mbit, down_mbit and the "
+        "schedule.",
+    )
+    upload_slots: int = _key(
+        UPLOAD_SLOTS,
+        "How many members are sent to at once; others come back a second later.",
+        between(1, UPLOAD_SLOTS_MAX),
+    )
+
+    def limits(self) -> Limits:
+        """Return what these come to."""
+        return Limits(
+            Rates(rate_bytes_s(self.up_mbit), rate_bytes_s(self.down_mbit)),
+            parse_lanes(self.lane_limits),
+            parse_schedule(self.schedule),
+            self.lan_exempt,
+        )
 
 
 @dataclass(frozen=True)
@@ -142,13 +192,15 @@ class TrackerSection:
     """The tracker inside this daemon, started by --with-tracker."""
 
     # Every interface, since only asking for --with-tracker starts it, and others must reach it.
-    listen: str = _key("0.0.0.0:8470", "Address it accepts on; port 0 picks a free one.", _address)
+    listen: str = _key(
+        "0.0.0.0:8470", "Address it accepts on; port 0 picks a free one.", an_address
+    )
     data: str = _key("", "Where it keeps its records. Empty: HOME/tracker.")
     rooms: tuple[str, ...] = _key(
         (),
         "The only rooms it serves, by the ids that `dreamer room list --json` prints. Empty: any, "
         "so that whoever reaches it may use it. Set it once your rooms are made.",
-        _room_ids,
+        room_ids_only,
     )
     names: tuple[str, ...] = _key(
         (),
@@ -159,7 +211,7 @@ class TrackerSection:
     turn_urls: tuple[str, ...] = _key(
         (),
         "TURN servers that it makes credentials for, as turn:HOST:PORT (docs/turn.md).",
-        _schemes("turn", "turns"),
+        with_schemes("turn", "turns"),
     )
     turn_secret_file: str = _key(
         "", "Holds the secret shared with them (static-auth-secret of coturn); mode 0600."
@@ -167,7 +219,7 @@ class TrackerSection:
     turn_ttl_s: int = _key(
         TURN_TTL_S,
         "Seconds for which TURN credentials are good.",
-        _between(TURN_TTL_MIN_S, TURN_TTL_MAX_S),
+        between(TURN_TTL_MIN_S, TURN_TTL_MAX_S),
     )
     origins: TableText = _key(  # noqa: RUF009 - a field of text, like the others
         TableText("{}"),
@@ -183,7 +235,44 @@ class TrackerSection:
     workers: int = _key(
         1,
         "Processes that serve public clients; more than one need redis.",
-        _between(1, WORKERS_MAX),
+        between(1, WORKERS_MAX),
+    )
+
+
+@dataclass(frozen=True)
+class TorrentSection:
+    """Public models: those pushed with --public, given to and fetched from any BitTorrent client.
+
+    No model of a room is in a torrent without that, and no process runs for torrents before there
+    is a public model. Nothing is asked of anybody but trackers and peers: no DHT, no announcements
+    on the local network, no router is told to open ports, unless a key here says so.
+    """
+
+    enabled: bool = _key(True, "Seed public models held here, and fetch public models as torrents.")
+    listen: tuple[str, ...] = _key(
+        ("0.0.0.0:0", "[::]:0"),
+        "Addresses at which torrent peers are accepted, TCP and uTP. Port 0 picks a free one at "
+        "each start; behind a router choose a port, and have the router forward it.",
+        addresses_to_listen_at,
+    )
+    trackers: tuple[str, ...] = _key(
+        (),
+        "Trackers beside the rooms' own at which public models are announced.",
+        with_schemes("http", "https", "ws", "wss", "udp"),
+    )
+    web_seeds: tuple[str, ...] = _key(
+        (),
+        "URLs below which public models can be read by HTTP, each in a directory named as its "
+        "torrent (BEP 19); they go into the magnet links that this node publishes.",
+        with_schemes("http", "https"),
+    )
+    dht: bool = _key(False, "Use the public DHT, beginning at libtorrent's own server.")
+    stun: str = _key("", "The STUN server for WebTorrent peers behind NAT, as HOST:PORT.")
+    local_peers: bool = _key(
+        False,
+        "Let trackers on this machine and in private networks be spoken to in ways that would else "
+        "be taken for an attack (libtorrent's ssrf_mitigation is off). For tests and closed "
+        "networks.",
     )
 
 
@@ -195,19 +284,19 @@ class InferenceSection:
     max_models: int = _key(
         INFERENCE_MAX_MODELS,
         "Models kept loaded at once, each in its own process.",
-        _between(1, 64),
+        between(1, 64),
     )
     max_memory_mib: int = _key(
         0,
         "MiB of memory that a model's process may take; weights mapped from disk don't count. "
         "0: three quarters of this machine's.",
-        _between(0, 2**30),
+        between(0, 2**30),
     )
-    threads: int = _key(0, "Threads a model may use. 0: all cores.", _between(0, 1024))
+    threads: int = _key(0, "Threads a model may use. 0: all cores.", between(0, 1024))
     idle_timeout_s: float = _key(
         INFERENCE_IDLE_TIMEOUT_S,
         "Seconds without a request before a model is unloaded.",
-        _between(0, 10**7),
+        between(0, 10**7),
     )
 
 
@@ -225,7 +314,9 @@ class Config:
     node: NodeSection = field(default_factory=NodeSection)
     api: ApiSection = field(default_factory=ApiSection)
     network: NetworkSection = field(default_factory=NetworkSection)
+    sharing: SharingSection = field(default_factory=SharingSection)
     tracker: TrackerSection = field(default_factory=TrackerSection)
+    torrent: TorrentSection = field(default_factory=TorrentSection)
     inference: InferenceSection = field(default_factory=InferenceSection)
     log: LogSection = field(default_factory=LogSection)
 

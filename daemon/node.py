@@ -13,6 +13,11 @@ from typing import Any
 
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.inference.pool import Pool
+from dreamer.daemon.links.lane_bytes import LaneBytes
+from dreamer.daemon.links.relays import Relays
+from dreamer.daemon.loop_lag import LoopLag
+from dreamer.daemon.metrics import render
+from dreamer.daemon.node_metrics import node_metrics
 from dreamer.daemon.offload.running import Runs
 from dreamer.daemon.ports import (
     MeetingText,
@@ -33,6 +38,7 @@ from dreamer.daemon.sharing.puller import Puller
 from dreamer.daemon.sharing.pusher import Pusher, PushRequest
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
+from dreamer.daemon.torrent.seeding import Seeding
 from dreamer.daemon.transport.client import Transport
 from dreamer.daemon.version import VERSION
 from dreamer.protocol.errors import AmbiguousError, DreamerError, LocalError
@@ -59,6 +65,10 @@ class DreamerNode:
     runs: Runs
     pool: Pool
     transport: Transport
+    relays: Relays
+    lane_bytes: LaneBytes
+    loop_lag: LoopLag
+    seeding: Seeding
     started_at: float
     tracker_url: str | None
 
@@ -73,11 +83,23 @@ class DreamerNode:
             "tracker": self.tracker_url,
             "rooms": [asdict(room) for room in self.rooms()],
             "store": {"path": str(self.store.root), **asdict(usage)},
+            "pulls": [asdict(pull) for pull in self.puller.under_way()],
             "bytes_by_lane": self.state.bytes_by_lane(0.0),
             "links": sum(len(session.links.links) for session in self.rooms_kept.sessions),
             "inference": {"loaded": [asdict(model) for model in self.pool.loaded()]},
+            "relay": self.relays.status(self._name_of),
+            "torrent": self.seeding.status(),
+            "loop_lag": asdict(self.loop_lag.summary()),
             "bans": [short(ban.node_id) for ban in self.state.bans(time.time())],
         }
+
+    async def metrics(self) -> str:
+        """Return what is counted, in Prometheus' text format."""
+        return render(node_metrics(await self.status(), self.lane_bytes))
+
+    def _name_of(self, node: NodeId) -> str:
+        names = (session.name_of(node) for session in self.rooms_kept.sessions)
+        return next((name for name in names if name), "")
 
     def rooms(self) -> list[RoomInfo]:
         """Return this node's rooms."""
@@ -129,10 +151,12 @@ class DreamerNode:
         tags: list[str],
         name: str | None,
         allow_pickle: bool,
+        public: bool = False,
     ) -> AsyncIterator[PushEvent]:
         """Publish a file or directory."""
         session = self.rooms_kept.get(room)
-        request = PushRequest(path, tuple(aliases), tuple(tags), name or path.name, allow_pickle)
+        title = name or path.name
+        request = PushRequest(path, tuple(aliases), tuple(tags), title, allow_pickle, public)
         async with aclosing(self.pusher.push(session, request)) as events:
             async for event in events:
                 yield event
@@ -262,6 +286,8 @@ class DreamerNode:
             local=local,
             path=str(held.path) if held else None,
             on_nodes=others + local,
+            magnet=model.torrent.magnet if model.torrent else "",
+            magnet_v1=model.torrent.magnet_v1 if model.torrent else "",
         )
 
     def _peer(self, session: RoomSession, node: NodeId) -> PeerInfo:
@@ -275,6 +301,7 @@ class DreamerNode:
             present=said is not None,
             linked=link is not None,
             lane=link.lane.value if link else None,
+            spent=link is not None and link.bulk_spent,
             bytes_down=link.bytes_down if link else 0,
             bytes_up=link.bytes_up if link else 0,
             serves=("generate",) if serves(capabilities) else (),

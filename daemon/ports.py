@@ -47,7 +47,10 @@ class RoomInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model as the registry and this node's store see it. ``at`` is seconds since the epoch."""
+    """One model as the registry and this node's store see it. ``at`` is seconds since the epoch.
+
+    ``magnet``, and ``magnet_v1`` for older clients, are empty unless the model is public.
+    """
 
     manifest_id: str
     short_id: str
@@ -62,11 +65,16 @@ class ModelInfo:
     local: bool
     path: str | None
     on_nodes: int
+    magnet: str = ""
+    magnet_v1: str = ""
 
 
 @dataclass(frozen=True)
 class PeerInfo:
-    """A member of a room that is present or linked. Bytes are payload of the bulk lanes."""
+    """A member of a room that is present or linked. Bytes are payload of the bulk lanes.
+
+    ``spent``: the relay below its link has used up a budget, and carries no blocks.
+    """
 
     node_id: str
     name: str
@@ -78,6 +86,7 @@ class PeerInfo:
     bytes_up: int
     serves: tuple[str, ...]
     rtt_ms: float | None
+    spent: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,8 +107,9 @@ class MeetingText:
 class Progress:
     """How far a push or pull is: ``done`` of ``total`` bytes in this ``phase``.
 
-    Phases of a push: ``hash``, ``publish``, ``upload``; of a pull: ``resolve``, ``verify``,
-    ``fetch``, ``finish``. ``by_lane`` holds bytes fetched so far.
+    Phases of a push: ``hash``, ``torrent`` (only of a public model), ``publish``, ``upload``; of a
+    pull: ``resolve``, ``verify``, ``fetch``, ``finish``, and ``paused`` while it can't go on: then
+    ``note`` says why and what would help. ``by_lane`` holds bytes fetched so far.
     """
 
     phase: str
@@ -111,8 +121,22 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class PullInfo:
+    """A pull under way, as ``status`` shows it."""
+
+    name: str
+    manifest_id: str
+    room: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
 class PushReceipt:
-    """What a push published. ``uploaded`` counts bytes sent to the origin by this push."""
+    """What a push published. ``uploaded`` counts bytes sent to the origin by this push.
+
+    Of a public model: its magnet link, and where its torrent file is on this machine, and both of
+    the companion for clients that can't read hybrid torrents; else empty.
+    """
 
     manifest_id: str
     short_id: str
@@ -125,6 +149,10 @@ class PushReceipt:
     seconds: float
     uploaded: int
     origin: str | None
+    magnet: str = ""
+    torrent: str = ""
+    magnet_v1: str = ""
+    torrent_v1: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,6 +224,10 @@ class Node(Protocol):
         """Return id, name, version, uptime, rooms, store, lanes, inference: ready for JSON."""
         ...
 
+    async def metrics(self) -> str:
+        """Return what is counted, in Prometheus' text format."""
+        ...
+
     def rooms(self) -> list[RoomInfo]:
         """Return the rooms this node is a member of, by name."""
         ...
@@ -243,8 +275,12 @@ class Node(Protocol):
         tags: list[str],
         name: str | None,
         allow_pickle: bool,
+        public: bool = False,
     ) -> AsyncIterator[PushEvent]:
-        """Hash, store, sign and publish a file or directory; upload it to the room's origin."""
+        """Hash, store, sign and publish a file or directory; upload it to the room's origin.
+
+        ``public``: give it to any BitTorrent client, too.
+        """
         ...
 
     def pull(self, ref: str, room: str | None, output: Path | None) -> AsyncIterator[PullEvent]:

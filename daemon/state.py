@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamer.protocol.errors import LocalError
+from dreamer.protocol.errors import DiskError, LocalError
 from dreamer.protocol.ids import Digest, ManifestId, NodeId, RoomId
 from dreamer.protocol.limits import STATE_BUSY_TIMEOUT_S
+from dreamer.protocol.relay_budget import Usage
 
 _FIRST = """
 CREATE TABLE stamps (digest BLOB PRIMARY KEY, size_bytes INTEGER, mtime_ns INTEGER) WITHOUT ROWID;
@@ -35,7 +36,11 @@ _REVOCATIONS = """
 CREATE TABLE revocations (room_id BLOB, signature BLOB, statement BLOB,
                           PRIMARY KEY (room_id, signature)) WITHOUT ROWID;
 """
-_SCHEMA = (_FIRST, _REVOCATIONS)
+_RELAYED = """
+CREATE TABLE relayed (day TEXT, peer BLOB, size_bytes INTEGER,
+                      PRIMARY KEY (day, peer)) WITHOUT ROWID;
+"""
+_SCHEMA = (_FIRST, _REVOCATIONS, _RELAYED)
 """What each version of the file added to the one before it."""
 
 SCHEMA_VERSION = len(_SCHEMA)
@@ -144,7 +149,7 @@ class State:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise LocalError(
+            raise DiskError(
                 f"can't use {self._path}: {error}; check the disk's space and permissions, "
                 "and that no other program has it open"
             ) from error
@@ -287,6 +292,21 @@ class State:
             "SELECT lane, sum(size_bytes) FROM transfers WHERE at >= ? GROUP BY lane", (since,)
         )
         return dict(rows)
+
+    def add_relayed(self, passed: Usage) -> None:
+        """Add bytes that passed over relays with one peer to those of that day."""
+        self._rows(
+            "INSERT INTO relayed VALUES (?, ?, ?) ON CONFLICT (day, peer) "
+            "DO UPDATE SET size_bytes = size_bytes + excluded.size_bytes",
+            (passed.day, passed.peer, passed.size_bytes),
+        )
+
+    def relayed(self, since_day: str) -> list[Usage]:
+        """Return what passed over relays from a day on (``YYYY-MM-DD``), and forget the rest."""
+        with self._lock:
+            self._rows("DELETE FROM relayed WHERE day < ?", (since_day,))
+            rows = self._rows("SELECT day, peer, size_bytes FROM relayed ORDER BY day, peer")
+        return [Usage(day, NodeId(peer), size_bytes) for day, peer, size_bytes in rows]
 
     def put_ban(self, ban: Ban) -> None:
         """Ban a node, in place of any ban it has."""

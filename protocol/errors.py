@@ -8,6 +8,7 @@
     │   ├── NoMatchError            a reference names nothing
     │   └── AmbiguousError          a reference names several models
     ├── LocalError                  our own machine can't do it (disk full, file damaged, held home)
+    │   ├── DiskError               the disk refuses now: a pull waits until that is mended
     │   ├── StoppedError            the work was asked to stop before its end
     │   └── LocalProtocolError      our own code broke the protocol: a bug
     ├── RemoteError                 somebody else failed (tracker away, origin refused)
@@ -55,6 +56,21 @@ class LocalError(DreamerError):
     """This machine can't do it now."""
 
     code = "local"
+
+
+class DiskError(LocalError):
+    """The disk is full, read-only, not ours to write, or has lost what was on it.
+
+    The message is ``problem`` and ``hint``, what to do next. For work that goes on by itself once
+    that is mended, ``remedy`` is all there is to do.
+    """
+
+    code = "disk"
+
+    def __init__(self, problem: str, hint: str = "", remedy: str = "see to that") -> None:
+        super().__init__(f"{problem}: {hint}" if hint else problem)
+        self.problem = problem
+        self.remedy = remedy
 
 
 class StoppedError(LocalError):

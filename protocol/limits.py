@@ -13,6 +13,8 @@ GIB = 1024 * MIB
 # Encoding
 # The values of one JSON text, counted by its commas and opening brackets.
 JSON_MAX_ITEMS = 500_000
+BENCODE_MAX_ITEMS = 500_000
+BENCODE_MAX_DEPTH = 64
 
 # Content
 SHARD_BYTES = 64 * MIB
@@ -28,6 +30,27 @@ PATH_PART_MAX_BYTES = 255
 GROUPS_MAX = 65_536
 GROUP_RANGES_MAX = 65_536
 GROUP_NAME_MAX_BYTES = 128
+
+# Torrents of public models
+# The leaves of a file's tree are fixed by BEP 52; twice the pieces would be metadata of 4 MiB.
+TORRENT_LEAF_BYTES = 16 * KIB
+TORRENT_MAX_PIECES = 65_536
+MAGNET_MAX_CHARS = 8 * KIB
+TORRENT_MAX_TRACKERS = 16
+TORRENT_CONNECTIONS_MAX = 100
+TORRENT_UPLOAD_SLOTS = 8
+TORRENT_QUEUED_DISK_MAX_BYTES = 32 * MIB
+TORRENT_RECONNECT_S = 2
+TORRENT_REPORT_INTERVAL_S = 0.5
+# A finished piece may still lie in libtorrent's queue of writes.
+TORRENT_WRITTEN_TIMEOUT_S = 10.0
+TORRENT_WRITTEN_POLL_S = 0.01
+TORRENT_STOP_TIMEOUT_S = 2.0
+TORRENT_RESTART_S = 2.0
+TORRENT_REMOVE_TIMEOUT_S = 5.0
+TORRENT_SEEDS_LOOK_S = 30.0
+# How long a pull with an origin waits for the first peer of a swarm before it asks the origin.
+TORRENT_SETTLE_S = 5.0
 
 # Rooms
 CHAIN_MAX_CERTIFICATES = 4
@@ -81,7 +104,17 @@ LINK_RETRY_MIN_S = 1.0
 LINK_DOUBT_S = 2.0
 LINK_PING_INTERVAL_S = 10.0
 LINK_SILENCE_TIMEOUT_S = 30.0
+# While blocks are expected of a peer, or after this machine has slept.
+LINK_WAITING_PING_S = 3.0
+LINK_WAITING_SILENCE_S = 10.0
+LINK_WOKEN_SILENCE_S = 4.0
+# Ticks come every second; one so late means that nobody listened meanwhile.
+LINK_TICK_LATE_S = 5.0
+SLEEP_NOTICED_S = 5.0
 LINKS_MAX_PER_NODE = 64
+# Processes that links are spread over, one for each core.
+TRANSPORT_PROCESSES_MAX = 4
+TRANSPORT_RESTART_S = 0.5
 FOLLOWS_MAX_PER_LINK = 4096
 CONTROL_BUFFER_MAX_BYTES = 16 * MIB
 LINK_MESSAGE_MIN_BYTES = 64 * KIB
@@ -90,6 +123,40 @@ OBJECT_TIMEOUT_S = 20.0
 OBJECT_RETRY_S = 1.0
 OBJECT_REQUESTS_MAX_PER_LINK = 4
 OBJECT_CACHE_S = 10.0
+
+# Direct connections between daemons
+# Whether one can be had; the pull waits for a part of that, since most are there at once.
+DIRECT_DECIDE_S = 2.0
+DIRECT_HOLD_S = 0.5
+DIRECT_ADDRESSES_MAX = 16
+DIRECT_ADDRESSES_MAX_CHARS = 1024
+DIRECT_TOKEN_TTL_S = 4.0
+# Whoever connects is a stranger until the token has come.
+DIRECT_HANDSHAKE_TIMEOUT_S = 3.0
+DIRECT_HANDSHAKES_MAX = 32
+DIRECT_HANDSHAKES_PER_ADDRESS = 8
+DIRECT_BACKLOG = 64
+# What a member may have us dial.
+DIRECT_ATTEMPTS_PER_LINK = 4
+DIRECT_ATTEMPTS_PER_S = 1.0
+DIRECT_ATTEMPTS_BURST = 10.0
+DIRECT_CONNECTIONS_MAX = 4
+# How much faster another connection must make it to be kept.
+DIRECT_GAIN_MIN = 1.15
+DIRECT_TRIAL_S = 3.0
+DIRECT_TRIAL_REPEAT_S = 60.0
+# Nothing in the middle of a block for so long, or a block that takes so long in all.
+DIRECT_STALL_TIMEOUT_S = 15.0
+DIRECT_BLOCK_TIMEOUT_S = 120.0
+DIRECT_VOID_REQUESTS_MAX = 256
+DIRECT_REPORT_INTERVAL_S = 0.25
+DIRECT_BATCH_S = 0.005
+DIRECT_WANTED_S = 10.0
+DIRECT_IDLE_S = 60.0
+DIRECT_RETRY_MIN_S = 3.0
+DIRECT_RETRY_MAX_S = 300.0
+DIRECT_STEADY_S = 30.0
+DIRECT_CLOSE_TIMEOUT_S = 2.0
 
 # Gossip and the mesh
 LINKS_MESH_MIN = 3
@@ -139,14 +206,43 @@ CONNECT_TEXT_MAX_CHARS = 1024
 CONNECT_CHECK_INTERVAL_S = 4.0
 CONNECT_KEEPALIVE_S = 15.0
 
+# Relays (TURN)
+RELAY_BUDGET_MIB_PER_PEER = 500
+RELAY_BUDGET_MIB_PER_DAY = 2048
+RELAY_BUDGET_MIB_PER_MONTH = 10_240
+RELAY_BUDGET_MAX_MIB = 2**30
+# Bulk stops so far before the end of a budget: what both ends have under way still fits, which is
+# two chunks that wait, one in aiortc's hands, and SCTP, DTLS and acknowledgements around them.
+RELAY_RESERVE_BYTES = 640 * KIB
+# What a peer may have had on its way when bulk stopped; whoever sends more is hung up on.
+RELAY_LATE_MAX_BYTES = 4 * MIB
+# A link that moved a chunk so recently gets a share of what is left for all.
+RELAY_ACTIVE_S = 2.0
+RELAY_KEPT_DAYS = 62
+RELAY_LINKS_REMEMBERED = 256
+# A TURN server that is silent gives the next one its turn, long before aioice gives up (5 s).
+TURN_HEAD_START_S = 1.5
+TURN_GATHER_TIMEOUT_S = 5
+
 # Planner
 REQUEST_TARGET_S = 1.0
-REQUEST_MAX_BLOCKS = 64
+# A second at 1 GB/s.
+REQUEST_MAX_BLOCKS = 1024
+# Of the origin one GET brings a request, and what is under way can't be given to somebody else.
+REQUEST_ORIGIN_MAX_BLOCKS = 32
+# Two as long as each is a second's worth; more of them where single blocks are asked for.
 REQUESTS_IN_FLIGHT_PER_SOURCE = 2
+REQUESTS_IN_FLIGHT_MIN = 2
+REQUESTS_IN_FLIGHT_MAX = 12
 REQUEST_TIMEOUT_S = 12.0
+REQUEST_TIMEOUT_BLOCKS = 4
 REQUEST_FIRST_BLOCKS = 4
 REQUESTS_QUEUED_PER_PEER = 16
 ENDGAME_MAX_COPIES = 2
+# What a source owes is moved to an idle one if it will take it longer than this.
+RELIEVE_OVER_S = 5.0
+# Sources with nothing to do are looked at this often, and those that something happened to at once.
+SWEEP_INTERVAL_S = 0.1
 ENDGAME_STALE_S = 2.0
 ENDGAME_STALE_BLOCKS = 3
 ENDGAME_UNMEASURED_S = 1.0
@@ -157,13 +253,51 @@ DISCOVERY_MAX_S = 15.0
 DISCOVERY_REPEAT_S = 5.0
 PULL_STALL_TIMEOUT_S = 180.0
 PULL_NO_SOURCE_TIMEOUT_S = 30.0
+# A pull that somebody has helped waits for them, or for the disk to be mended: a laptop may be
+# shut, a network away, for a night.
+PULL_PATIENCE_S = 24 * 3600.0
+PULL_PAUSE_MIN_S = 1.0
+PULL_PAUSE_MAX_S = 10.0
 SOURCE_MAX_STRIKES = 3
 SOURCE_MIN_BYTES_S = 2 * KIB
 BUSY_RETRY_S = 1.0
 PICK_ALIGN_BLOCKS = 16
 RATE_HALF_LIFE_S = 3.0
 HAVE_FLUSH_S = 0.5
+HAVE_FLUSH_MIN_S = 0.05
+HAVE_FLUSH_MAX_S = 0.5
+HAVE_FLUSH_S_PER_BLOCK = 0.005
+# Rendezvous: so many runs that shares are about equal, of so many blocks that requests stay long.
+RENDEZVOUS_RUNS = 1024
+RENDEZVOUS_RUN_MAX_BLOCKS = 16
+# A node that fetches nothing of its share for so long has its share taken over.
+CROWD_PATIENCE_S = 15.0
+CROWD_PATIENCE_BLOCKS = 4
+CROWD_PATIENCE_MAX_S = 60.0
+# Who is through with its own share helps one that needs longer than this for what it has left.
+CROWD_HELP_OVER_S = 10.0
+CROWD_HELP_MIN_BLOCKS = 8
+CROWD_HELP_INTERVAL_S = 0.5
+CROWD_QUIET_S = 5.0
+# The origin waits so long for others that begin the same pull at about the same time.
+CROWD_GATHER_S = 2.0
+CROWD_GATHER_STEP_S = 0.4
 BAN_S = 600.0
+
+# Limits of the rate. A block a peer waits longer for than its patience would look like a hang.
+RATE_LIMIT_MIN_MBIT = 1.0
+RATE_LIMIT_MAX_MBIT = 1_000_000.0
+RATE_BURST_BYTES = MIB
+RATE_BURST_S = 0.2
+RATE_SCHEDULE_INTERVAL_S = 5.0
+# What one peer is sent before it is another's turn, and how much of it waits at the wire.
+UPLOAD_SLICE_BLOCKS = 8
+UPLOAD_SLICES_UNDER_WAY = 2
+UPLOAD_SLOTS = 16
+UPLOAD_SLOTS_MAX = 1024
+UPLOAD_TURN_S = 20.0
+UPLOAD_TURNED_AWAY_S = 3.0
+UPLOAD_WAIT_MAX_S = 8.0
 
 # Tracker: connections. Whoever connects costs memory before anything is known of it.
 TRACKER_SOCKETS_PER_ADDRESS = 1000
@@ -211,6 +345,20 @@ TRACKER_OFFER_ID_MAX_CHARS = 64
 TRACKER_MAX_SWARMS_PER_SOCKET = 1000
 TRACKER_MAX_IDLE_SWARMS = 10_000
 TRACKER_SCRAPE_MAX_SWARMS = 1000
+
+# Tracker: announces over HTTP, of clients that dial TCP. Each is a connection of its own, so they
+# come seldom. libtorrent waits five minutes whatever it is told; who misses two is taken for gone.
+TRACKER_HTTP_INTERVAL_S = 300
+TRACKER_HTTP_MIN_INTERVAL_S = 60
+TRACKER_HTTP_PEER_AGE_S = 750.0
+TRACKER_HTTP_NUMWANT = 50
+TRACKER_HTTP_MAX_NUMWANT = 200
+TRACKER_HTTP_KEY_MAX_BYTES = 64
+# By address, the /64 for IPv6: announces and scrapes, and peers in all swarms.
+TRACKER_HTTP_REQUESTS_PER_S = 20.0
+TRACKER_HTTP_REQUESTS_BURST = 1000.0
+TRACKER_HTTP_PEERS_PER_ADDRESS = 2000
+TRACKER_HTTP_MAX_PEERS = 100_000
 
 # Tracker: logins. Strangers may knock; each try costs signatures to check.
 TRACKER_AUTH_TIMEOUT_S = 10.0
@@ -326,15 +474,29 @@ TRACKER_SERVICE_ANSWER_MAX_BYTES = MIB
 
 # Origin
 ORIGIN_PARALLEL_REQUESTS = 4
+ORIGIN_PARALLEL_MAX_REQUESTS = 12
+ORIGIN_PIECE_MIN_BLOCKS = 4
+ORIGIN_TELL_INTERVAL_S = 0.25
 ORIGIN_CONNECT_TIMEOUT_S = 10.0
 ORIGIN_READ_TIMEOUT_S = 30.0
+# A body that hangs is asked for on another connection before the planner gives the origin up.
+ORIGIN_BODY_TIMEOUT_S = 8.0
 ORIGIN_ATTEMPTS = 4
 ORIGIN_RETRY_BASE_S = 0.25
 ORIGIN_RETRY_MAX_S = 5.0
+ORIGIN_RETRY_AFTER_MAX_S = 120.0
 ORIGIN_MULTIPART_OVER_BYTES = 16 * MIB
 ORIGIN_PART_BYTES = 8 * MIB
 ORIGIN_MAX_PARTS = 10_000
-ORIGIN_READ_BYTES = 256 * KIB
+ORIGIN_READ_MIN_BYTES = 16 * KIB
+ORIGIN_READ_MAX_BYTES = MIB
+ORIGIN_READ_QUICK_S = 0.05
+ORIGIN_READ_SLOW_S = 0.5
+# Trying for the best number of requests side by side.
+WIDTH_WINDOW_S = 1.0
+WIDTH_REST_WINDOWS = 8
+WIDTH_GAIN = 1.08
+WIDTH_LOSS = 0.97
 ORIGIN_ANSWER_MAX_BYTES = 64 * KIB
 
 # Local API
@@ -347,6 +509,9 @@ UNIX_PATH_MAX_BYTES = 103
 PROGRESS_LINE_INTERVAL_S = 3.0
 SHUTDOWN_DRAIN_S = 4.0
 SHUTDOWN_MAX_S = 9.0
+# How late the daemon's loop runs is sampled so often, and told for the last minute.
+LOOP_BEAT_S = 0.05
+LOOP_LAG_WINDOW_BEATS = 1200
 
 # Inference
 INFERENCE_QUEUE_MAX = 200

@@ -56,9 +56,15 @@ def push(
             "--allow-pickle", help="Carry pickles too; they can run any code when loaded."
         ),
     ] = False,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="Give it to anybody: any BitTorrent client can fetch it."),
+    ] = False,
 ) -> None:
     """Publish a model to a room."""
-    events = session.client.push_events(path, room, alias or (), tag or (), name, allow_pickle)
+    events = session.client.push_events(
+        path, room, alias or (), tag or (), name, allow_pickle, public
+    )
     receipt = _last("push", events)
     session.show(to_json(receipt), lambda: tables.push_receipt(receipt))
 

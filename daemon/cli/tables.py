@@ -78,11 +78,12 @@ def models(found: Sequence[ModelInfo]) -> RenderableType:
             model.room,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(model.at)),
             "here" if model.local else "",
+            "public" if model.magnet else "",
             str(model.on_nodes),
         )
         for model in sorted(found, key=lambda model: -model.at)
     )
-    return _table("id name aliases tags size room published local nodes", rows)
+    return _table("id name aliases tags size room published local public nodes", rows)
 
 
 def peers(found: Sequence[PeerInfo]) -> RenderableType:
@@ -95,7 +96,7 @@ def peers(found: Sequence[PeerInfo]) -> RenderableType:
             peer.node_id[:8],
             peer.room,
             _presence(peer),
-            peer.lane or "",
+            f"{peer.lane or ''}{' (spent)' if peer.spent else ''}",
             size(peer.bytes_down),
             size(peer.bytes_up),
             "" if peer.rtt_ms is None else f"{peer.rtt_ms:.0f} ms",
@@ -128,6 +129,12 @@ def push_receipt(receipt: PushReceipt) -> RenderableType:
     ]
     if receipt.origin:
         lines.append(f"uploaded {size(receipt.uploaded)} to {receipt.origin}")
+    if receipt.magnet:
+        lines += [
+            f"public: {receipt.magnet}",
+            f"for older clients: {receipt.magnet_v1}",
+            f"torrent files: {receipt.torrent}, {receipt.torrent_v1}",
+        ]
     return _below(*(_cell(line) for line in lines))
 
 
@@ -175,8 +182,15 @@ def _lines(value: dict[str, Any], indent: int) -> Iterable[str]:
                 yield label
                 yield from _lines(one if isinstance(one, dict) else {"": one}, indent + 2)
         else:
-            shown = ", ".join(map(str, item)) if isinstance(item, list) else str(item)
-            yield f"{label} {shown}"
+            yield f"{label} {_shown(key, item)}"
+
+
+def _shown(key: str, item: object) -> str:
+    if isinstance(item, list):
+        return ", ".join(map(str, item))
+    if isinstance(item, int) and key.endswith("_bytes"):
+        return size(item)
+    return str(item)
 
 
 def _table(header: str, rows: Iterable[Sequence[str]]) -> Table:

@@ -65,6 +65,11 @@ class RevocationReceived:
     revocation: Revocation
 
 
+@dataclass(frozen=True)
+class TurnRenewed:
+    """The tracker lends other TURN credentials than before."""
+
+
 RendezvousEvent = (
     TrackerUp
     | TrackerDown
@@ -74,4 +79,5 @@ RendezvousEvent = (
     | Unreachable
     | RegistryChanged
     | RevocationReceived
+    | TurnRenewed
 )

@@ -20,6 +20,7 @@ from dreamer.daemon.rendezvous.events import (
     SignalReceived,
     TrackerDown,
     TrackerUp,
+    TurnRenewed,
     Unreachable,
 )
 from dreamer.daemon.rendezvous.login import Socket, TrackerRefusedError, log_in
@@ -83,9 +84,14 @@ class TrackerSession:
         self._on_event = on_event
         self._registry = TrackerRegistry(http, self.url, room.room_id)
         self._services = TrackerServices(http, self.url, room.room_id)
-        self._turn = TurnLease(lambda: self._services.turn(self._session()), rng)
+        self._turn = TurnLease(
+            lambda: self._services.turn(self._session()),
+            rng,
+            renewed=lambda: self._tell(TurnRenewed()),
+        )
         self._standing = Standing()
         self._restless = asyncio.Event()
+        self._woken = asyncio.Event()
         self._socket: Socket | None = None
         self._refusal: str | None = None
         self._changed = asyncio.Event()
@@ -140,6 +146,10 @@ class TrackerSession:
             async with asyncio.timeout(timeout_s):
                 while not self.connected and self.last_error is None:
                     await self._changed.wait()
+
+    def woke(self) -> None:
+        """Connect anew: this machine has slept, and the tracker may have forgotten it."""
+        self._woken.set()
 
     def present(self, capabilities: Json) -> None:
         """Let the other members read what this node can do.
@@ -237,6 +247,7 @@ class TrackerSession:
         chores = [
             asyncio.create_task(self._keep_told(socket)),
             asyncio.create_task(self._turn.keep()),
+            asyncio.create_task(self._leave_once_woken(socket)),
         ]
         try:
             self._arrive(socket, welcome)
@@ -285,6 +296,12 @@ class TrackerSession:
             for message in self._standing.news():
                 await socket.send_str(message)
             await self._restless.wait()
+
+    async def _leave_once_woken(self, socket: Socket) -> None:
+        self._woken.clear()
+        await self._woken.wait()
+        # It may look whole for minutes; coming anew costs one login.
+        await socket.close()
 
     async def _listen(self, socket: Socket) -> str:
         junk = 0

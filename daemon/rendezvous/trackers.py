@@ -43,6 +43,11 @@ class Trackers:
             for one in self._sessions
         )
 
+    def woke(self) -> None:
+        """Connect to all of them anew, for this machine has slept."""
+        for session in self._sessions:
+            session.woke()
+
     async def wait_connected(self) -> None:
         """Return once one of them has let this node in.
 

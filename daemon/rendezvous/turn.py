@@ -36,8 +36,11 @@ class TurnLease:
         rng: Jitter,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        renewed: Callable[[], None] = lambda: None,
     ) -> None:
+        """``renewed`` is called when other credentials are lent than before."""
         self._ask = ask
+        self._renewed = renewed
         self._rng = rng
         self._clock = clock
         self._sleep = sleep
@@ -77,6 +80,7 @@ class TurnLease:
             if lent is None:
                 return
             self._ends = asked_at + lent.ttl_s
+            self._renewed()
             # Spread: the nodes that came with a tracker's restart shall not all come back at once.
             await self._sleep(lent.ttl_s * TURN_RENEW_AFTER * self._rng.uniform(0.8, 1.0))
 

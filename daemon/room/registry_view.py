@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from dreamer.daemon.room.registry_client import RegistryClient
 from dreamer.daemon.tasks import TaskSet
@@ -25,6 +26,8 @@ class RegistryView:
         self._read_last: Verified | None = None
         self._moved = False
         self._following: asyncio.Task[None] | None = None
+        self.changed: list[Callable[[], None]] = []
+        """Called when it says something else than before."""
 
     async def read(self) -> Verified:
         """Return what the registry says.
@@ -41,7 +44,11 @@ class RegistryView:
             log.warning("room %s as it was last seen, for now: %s", self._room, error)
             verified = known
         if verified is not self._read_last:
-            self._read_last = verified
+            before, self._read_last = self._read_last, verified
+            # Read anew is not changed: whoever is told may read it once more.
+            if before is None or before.document != verified.document:
+                for listener in self.changed:
+                    listener()
             for report in verified.reports:
                 log.warning("room %s: %s", self._room, report)
         return verified

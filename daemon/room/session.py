@@ -6,15 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from random import Random
 
-import aiohttp
-
-from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.links.attempt import TransportPort
-from dreamer.daemon.links.ice import IceSettings, RoomIce
+from dreamer.daemon.direct.lane import DirectLane
+from dreamer.daemon.direct.room import DirectRoom
+from dreamer.daemon.links.ice import RoomIce
 from dreamer.daemon.links.link import Fanout
 from dreamer.daemon.links.neighbours import Neighbours
 from dreamer.daemon.links.room_links import RoomLinks
@@ -27,6 +23,7 @@ from dreamer.daemon.rendezvous.events import (
     SignalReceived,
     TrackerDown,
     TrackerUp,
+    TurnRenewed,
     Unreachable,
 )
 from dreamer.daemon.rendezvous.revocation_couriers import RevocationCourier
@@ -34,22 +31,23 @@ from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.daemon.rendezvous.signals import Signals
 from dreamer.daemon.rendezvous.trackers import Trackers
 from dreamer.daemon.room.book import Membership
-from dreamer.daemon.room.members import Members, find_member
+from dreamer.daemon.room.members import Members
+from dreamer.daemon.room.parts import RoomParts
 from dreamer.daemon.room.presence import Presence
 from dreamer.daemon.room.registry_documents import TrackerDocuments
+from dreamer.daemon.room.removal import Removals
 from dreamer.daemon.room.revocation_exchange import RevocationExchange
-from dreamer.daemon.room.revocations import sign_revocation
 from dreamer.daemon.room.room_registry import RoomRegistry
-from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.objects import ObjectFetcher
-from dreamer.daemon.sharing.serving import BlockPlaces, Serving
-from dreamer.daemon.state import Ban, State
-from dreamer.daemon.tasks import TaskSet
+from dreamer.daemon.sharing.serving import Serving
+from dreamer.daemon.state import Ban
+from dreamer.daemon.transport.vocabulary import RenewTurn
+from dreamer.daemon.wakefulness import Wakefulness
 from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
-from dreamer.protocol.errors import ForbiddenError, InputError, LocalError, RemoteError
 from dreamer.protocol.ids import InfoHash, ManifestId, NodeId, RoomId, short
-from dreamer.protocol.limits import BAN_S, LINKS_MESH_MIN, REMOVAL_TIMEOUT_S
+from dreamer.protocol.limits import BAN_S
+from dreamer.protocol.link.direct import DIRECT
 from dreamer.protocol.link.gossip import GOSSIP
 from dreamer.protocol.link.handshake import Party
 from dreamer.protocol.registry.changes import Author
@@ -66,25 +64,6 @@ TICK_S = 1.0
 ANNOUNCE_DELAY_S = 0.2
 
 
-@dataclass(frozen=True)
-class RoomParts:
-    """What a node lends to each of its rooms."""
-
-    identity: NodeIdentity
-    http: aiohttp.ClientSession
-    transport: TransportPort
-    state: State
-    places: BlockPlaces
-    library: Library
-    ice: IceSettings
-    capabilities: Callable[[], Json]
-    damaged: Callable[[ManifestId], None]
-    numbers: Iterator[int]
-    rng: Random
-    tasks: TaskSet
-    mesh_links: int = LINKS_MESH_MIN
-
-
 class RoomSession:
     """A room this node is in; ``run`` keeps it going until cancelled."""
 
@@ -98,9 +77,13 @@ class RoomSession:
         self._members = Members(membership.card.room_id, parts.state)
         self._presence = Presence()
         self._announcing = False
-        self._removing: dict[bytes, asyncio.Future[None]] = {}
+        self._wakefulness = Wakefulness()
         self.sessions = [self._session(url) for url in self.card.trackers]
         self.trackers = Trackers(self.card.name, self.sessions)
+        self._removals = Removals(
+            *(membership, parts.identity, self._members, self.trackers), spread=self._removed
+        )
+        self._ice = RoomIce(parts.ice, self._lent_servers)
         self.links = self._make_links()
         self.neighbours = self._make_neighbours()
         self._signals = Signals(
@@ -117,10 +100,12 @@ class RoomSession:
         serving = Serving(
             *(self.room_id, parts.library, parts.places, parts.damaged, parts.tasks),
             own_object=kept.exchange.get,
+            pace=parts.pace,
         )
         for one in (self.neighbours, self._revocations, self.objects, kept.exchange, serving):
             self.fanout.add(one)
         self.at_close.append(serving.close)
+        self._direct = self._make_direct()
         parts.library.listen(self._library_changed)
 
     @property
@@ -152,7 +137,12 @@ class RoomSession:
                 group.create_task(session.run())
             while True:
                 await asyncio.sleep(TICK_S)
+                if self._wakefulness.slept():
+                    self.links.woke()
+                    self.trackers.woke()
                 self.links.tick()
+                if self._direct is not None:
+                    self._direct.tick()
                 self.neighbours.tick(self._others_present())
 
     async def wait_connected(self) -> None:
@@ -181,7 +171,8 @@ class RoomSession:
         self.links.update_capabilities(canonical.dumps(capabilities))
 
     def _capabilities(self) -> Json:
-        return {**self._parts.capabilities(), GOSSIP: 1}
+        direct = {} if self._parts.direct is None else {DIRECT: 1}
+        return {**self._parts.capabilities(), GOSSIP: 1, **direct}
 
     def name_of(self, node: NodeId) -> str:
         """Return what a member calls itself; empty when unknown."""
@@ -191,38 +182,8 @@ class RoomSession:
         return name[:64] if isinstance(name, str) and name.isprintable() else ""
 
     async def remove_member(self, ref: str) -> NodeId:
-        """End the membership of the node that ``ref`` names, once a tracker in reach took note.
-
-        Else it counts at once here and for linked members, who pass it on, and later to trackers.
-
-        Raises:
-            ForbiddenError: this node may not.
-            InputError: it names no node, none that is known, or several; or this one.
-            RemoteError: no tracker took note of it in time.
-        """
-        identity, ended = self._parts.identity, self._members.revocations.ended
-        node = find_member(ref, self._known_members())
-        if node == identity.node_id:
-            raise InputError("that is this node itself: use 'dreamer room leave'")
-        made = sign_revocation(self.membership, identity, node, ended.next_number, time.time())
-        self._members.check_ends(made)
-        if not self.connected:
-            if not self._revoke(made):
-                raise ForbiddenError("this node may remove nobody: it was removed itself")
-            return node
-        noted = self._removing[made.signature] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(REMOVAL_TIMEOUT_S):
-                await self.trackers.revoke(made)
-                await noted
-        except TimeoutError:
-            raise RemoteError(
-                f"no tracker of room {self.card.name} has confirmed it in "
-                f"{REMOVAL_TIMEOUT_S:.0f} s: see dreamerd's log, and remove the node again"
-            ) from None
-        finally:
-            del self._removing[made.signature]
-        return node
+        """End the membership of the node that ``ref`` names; see ``Removals.remove``."""
+        return await self._removals.remove(ref, self._known_members())
 
     def _known_members(self) -> Iterator[NodeId]:
         yield from self.present
@@ -236,6 +197,11 @@ class RoomSession:
         self.links.drop(node, f"it {reason}")
 
     # The registry
+
+    @property
+    def registry_changed(self) -> list[Callable[[], None]]:
+        """Who is called when the registry says something else than before."""
+        return self._view.changed
 
     async def read_registry(self) -> Registry:
         """Return the registry; see ``RegistryView.read``."""
@@ -272,7 +238,7 @@ class RoomSession:
             self._shunned,
             lambda peer, body: self._signals.send(peer, body),
             self.fanout,
-            RoomIce(self._parts.ice, self._lent_servers),
+            self._ice,
             self._parts.rng,
             time.monotonic,
         )
@@ -297,13 +263,26 @@ class RoomSession:
             clock=time.monotonic,
         )
 
+    def _make_direct(self) -> DirectLane | None:
+        parts = self._parts
+        if parts.direct is None:
+            return None
+        room = DirectRoom(
+            *(parts.direct, parts.identity.node_id, self.fanout, self.links.drop),
+            *(parts.tasks, parts.rng, time.monotonic, asyncio.get_running_loop()),
+        )
+        lane = DirectLane(room)
+        self.fanout.add(lane)
+        self.at_close.append(lane.close)
+        return lane
+
     def _make_courier(self, session: TrackerSession) -> RevocationCourier:
         known, parts = self._members.revocations.known, self._parts
         return RevocationCourier(session, known, parts.rng, parts.tasks)
 
     def _make_exchange(self) -> RevocationExchange:
         known = self._members.revocations.known
-        return RevocationExchange(known, self._revoke, lambda: not self.connected)
+        return RevocationExchange(known, self._removals.heard, lambda: not self.connected)
 
     def _make_documents(self) -> TrackerDocuments:
         publishes = any(role in self.membership.roles for role in (Role.PUBLISHER, Role.ADMIN))
@@ -337,42 +316,31 @@ class RoomSession:
                 self._signals.unreachable(tracker, node)
             case RevocationReceived(revocation):
                 self._couriers[tracker].heard(revocation)
-                self._revoke(revocation)
+                self._removals.heard(revocation)
             case TrackerUp():
                 self._couriers[tracker].arrived()
                 self._documents.returned(tracker)
                 self._view.moved()
-            case RegistryChanged():
-                if self._documents.changed_at(tracker):
-                    self._view.moved()
+            case TurnRenewed():
+                self._renew_turn()
+            case RegistryChanged() if self._documents.changed_at(tracker):
+                self._view.moved()
 
-    def _revoke(self, revocation: Revocation) -> bool:
-        """Act on a revocation; return False if it proves nothing."""
-        try:
-            is_new = self._members.take(revocation)
-        except ForbiddenError as error:
-            log.warning("ignored a revocation: %s", error)
-            return False
-        except LocalError as error:
-            log.error("a revocation counts only until this node restarts: %s", error)
-            is_new = True
-        noted = self._removing.get(revocation.signature)
-        if noted is not None and not noted.done():
-            noted.set_result(None)
-        if is_new:
-            self._revocations.tell(revocation)
-            self._drop_the_ended()
-            for courier in self._couriers.values():
-                courier.compare()
-        return True
+    def _renew_turn(self) -> None:
+        """Have links that stand know what their relays may ask for."""
+        for link in self.links.links:
+            self._parts.transport.send(RenewTurn(link.number, list(self._ice.servers)))
 
-    def _drop_the_ended(self) -> None:
-        """Part from everybody whose membership rests on a node that was removed."""
+    def _removed(self, revocation: Revocation) -> None:
+        """Pass a revocation on, and part from everybody whose membership rests on its node."""
+        self._revocations.tell(revocation)
         for link in list(self.links.links):
             if self._members.ended(link.peer):
                 self.links.drop(link.peer, "its membership was ended")
         self.registry.doubt()
         self._view.moved()
+        for courier in self._couriers.values():
+            courier.compare()
 
     def _library_changed(self, room: RoomId, manifest_id: ManifestId, blocks: int) -> None:
         if room == self.room_id and not self._announcing:

@@ -26,6 +26,10 @@ class Reader:
         except KeyError:
             raise InputError(f"{self._where} lacks {key!r}") from None
 
+    def optional(self, key: str) -> object:
+        """Return the value of ``key``, whatever it is; None if it isn't there."""
+        return self._left.pop(key, None)
+
     def text(self, key: str) -> str:
         """Return a string."""
         value = self.any(key)

@@ -97,6 +97,7 @@ class _Judge:
             published_by=entry.by,
             at=entry.at,
             tags=tuple(tags),
+            torrent=said.torrent,
         )
 
     def alias(

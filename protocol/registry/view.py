@@ -9,7 +9,7 @@ from dreamer.protocol.ids import ManifestId, NodeId
 from dreamer.protocol.registry.document import Document
 from dreamer.protocol.registry.records import Record
 from dreamer.protocol.registry.reports import Report
-from dreamer.protocol.registry.statements import AliasMove
+from dreamer.protocol.registry.statements import AliasMove, PublicTorrent
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Model:
     at: float
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    torrent: PublicTorrent | None = None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from dreamer.daemon.rest.app import make_app
 from dreamer.daemon.rest.local_socket import connect
 from dreamer.daemon.rest.serve import serving
 from dreamer.daemon.room.book import RoomBook
-from dreamer.daemon.room.session import RoomParts, RoomSession
+from dreamer.daemon.room.parts import RoomParts
+from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
@@ -93,6 +94,9 @@ class MemoryNode:
             "store": {"bytes": 5},
         }
 
+    async def metrics(self):
+        return "dreamer_up 1\n"
+
     def rooms(self):
         return [self.room]
 
@@ -136,8 +140,8 @@ class MemoryNode:
                 )
         raise InputError("this text is cut short")
 
-    async def push(self, path: Path, room, aliases, tags, name, allow_pickle):
-        self.calls.append(("push", path, room, aliases, tags, name, allow_pickle))
+    async def push(self, path: Path, room, aliases, tags, name, allow_pickle, public):
+        self.calls.append(("push", path, room, aliases, tags, name, allow_pickle, public))
         yield Progress("hash", 1, 2)
         yield PushReceipt(
             MODEL_ID, MODEL_ID[:8], name or path.name, room, 2, 1, tuple(aliases), tuple(tags),

@@ -76,6 +76,10 @@ class Parts:
             runs=None,
             pool=SimpleNamespace(evict=evict),
             transport=None,
+            relays=None,
+            lane_bytes=None,
+            loop_lag=None,
+            seeding=None,
             started_at=0.0,
             tracker_url=None,
         )

@@ -22,7 +22,8 @@ from dreamer.daemon.rendezvous.events import (
     Unreachable,
 )
 from dreamer.daemon.room.book import Membership
-from dreamer.daemon.room.session import RoomParts, RoomSession
+from dreamer.daemon.room.parts import RoomParts
+from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
@@ -340,7 +341,7 @@ async def test_plain_member_removes_nobody(home) -> None:
 
 
 async def test_removal_needs_a_tracker_that_takes_note(session, monkeypatch) -> None:
-    monkeypatch.setattr("dreamer.daemon.room.session.REMOVAL_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("dreamer.daemon.room.removal.REMOVAL_TIMEOUT_S", 0.01)
     victim = guest(10)
     assert session.link(victim)
     for tracker in session.sessions:
@@ -395,7 +396,7 @@ async def test_without_trackers_a_removal_that_a_member_tells_counts(home) -> No
 async def test_without_trackers_an_admin_who_was_removed_removes_nobody(home) -> None:
     admin = guest(10, "admin")
     session = home.session(admin, seed=None, trackers=())
-    session._revoke(revocation(admin))
+    session._removals.heard(revocation(admin))
     with pytest.raises(ForbiddenError, match="removed itself"):
         await session.remove_member(guest(11).id.hex())
 

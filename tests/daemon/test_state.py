@@ -16,6 +16,7 @@ from dreamer.daemon.state import (
 )
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.ids import Digest, ManifestId, NodeId, RoomId
+from dreamer.protocol.relay_budget import Usage
 
 DIGEST = Digest(b"d" * 32)
 MODEL = ManifestId(b"m" * 32)
@@ -90,13 +91,32 @@ def test_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> N
     state.put_stamp(DIGEST, Stamp(5, 6))
     state.close()
     database = sqlite3.connect(path)
-    database.executescript("DROP TABLE revocations; PRAGMA user_version = 1;")
+    database.executescript("DROP TABLE revocations; DROP TABLE relayed; PRAGMA user_version = 1;")
     database.close()
     again = State(path)
     again.put_revocation(ROOM, b"sig", b"statement")
     assert again.stamp(DIGEST) == Stamp(5, 6)
     assert again.revocations(ROOM) == [b"statement"]
+    assert again.relayed("2026-01-01") == []
     again.close()
+
+
+def test_relayed_bytes_add_up_by_peer_and_day_and_old_days_are_forgotten(state: State) -> None:
+    for day, peer, size in (
+        ("2026-09-30", ANN, 9),
+        ("2026-10-31", ANN, 1),
+        ("2026-11-01", ANN, 2),
+        ("2026-11-01", BOB, 4),
+        ("2026-11-01", ANN, 8),
+    ):
+        state.add_relayed(Usage(day, peer, size))
+    kept = [
+        Usage("2026-10-31", ANN, 1),
+        Usage("2026-11-01", ANN, 10),
+        Usage("2026-11-01", BOB, 4),
+    ]
+    assert state.relayed("2026-10-01") == kept
+    assert state.relayed("2026-01-01") == kept
 
 
 def test_ledger_sums_bytes_by_lane(state: State) -> None:

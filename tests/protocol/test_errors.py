@@ -17,6 +17,7 @@ CODES = {
     "no_match": "NoMatchError",
     "ambiguous": "AmbiguousError",
     "local": "LocalError",
+    "disk": "DiskError",
     "stopped": "StoppedError",
     "bug": "LocalProtocolError",
     "remote": "RemoteError",

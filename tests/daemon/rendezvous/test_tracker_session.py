@@ -226,3 +226,13 @@ async def test_killed_tracker_comes_back_with_registry_members_and_swarms(tracke
         assert await found(two, SWARM, 1) == [one.node_id]
         # The third did not come back; whoever comes back first learns so.
         assert three.node_id in [(await node.next(MemberGone)).node for node in (one, two)]
+
+
+async def test_node_that_has_slept_comes_back_to_its_tracker_at_once(make_node):
+    one, two = make_node(1), make_node(2)
+    async with one.running(), two.running():
+        await one.next(MemberPresent)
+        two.session.woke()
+        await two.next(TrackerDown)
+        await two.next(TrackerUp)
+        assert two.session.connected

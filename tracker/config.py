@@ -22,7 +22,7 @@ _LISTS = ("rooms", "names", "turn_urls")
 _NUMBERS = ("turn_ttl_s", "sockets_per_address", "workers")
 _TABLES = ("origins",)
 _KEYS = ("listen", "data", "turn_secret_file", "redis", *_LISTS, *_NUMBERS, *_TABLES)
-_SECTIONS = ("node", "api", "network", "tracker", "inference", "log")
+_SECTIONS = ("node", "api", "network", "sharing", "tracker", "torrent", "inference", "log")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import random
 import socket
+import time
 from contextlib import suppress
 from urllib.parse import quote_from_bytes
 
@@ -140,6 +141,14 @@ async def test_listener_of_both_families_tells_ipv4_as_such(documents, serving, 
     loopback6 = ipaddress.IPv6Address("::1").packed
     assert asked[2][b"peers6"] == loopback6 + (4002).to_bytes(2)
     assert dialled(asked[2][b"peers"]) == [("127.0.0.1", 4001)]
+
+
+async def test_trackers_sweep_forgets_who_is_gone(running):
+    await get(running, "/announce?" + query())
+    running.tracker.sweep(time.monotonic() + TRACKER_HTTP_PEER_AGE_S - 1)
+    assert (await running.stats())["tcp_leechers"] == 1
+    running.tracker.sweep(time.monotonic() + TRACKER_HTTP_PEER_AGE_S + 1)
+    assert (await running.stats())["tcp_leechers"] == 0
 
 
 async def test_private_rooms_swarm_is_unknown_here(running, insiders):
@@ -395,6 +404,12 @@ def test_several_swarms_are_scraped_at_once(desk):
 def test_client_behind_a_proxy_is_told_that_it_can_not_be_dialled(desk, header):
     told = desk.ask("127.0.0.1", "/announce?" + ANNOUNCED, header)
     assert "proxy" in told["failure reason"].decode()
+
+
+def test_plus_is_a_space_as_in_forms(desk):
+    desk.announce(peer_id=b"-XX0001- 11111111111")
+    said = query(event="stopped").replace(ONE.decode(), "-XX0001-+11111111111")
+    assert desk.ask(HERE, "/announce?" + said)["incomplete"] == 0
 
 
 @given(st.binary(max_size=300) | st.text("&=%+afips_nohr0123456789", max_size=300))

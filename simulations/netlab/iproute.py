@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-COMMAND_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 60.0
 
 NEEDED = {"ip": "iproute2", "nft": "nftables", "tc": "iproute2"}
 """Program: the Debian package that has it."""

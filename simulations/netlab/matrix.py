@@ -26,7 +26,7 @@ from dreamer.simulations.netlab.world import Scenario, world
 SCENARIOS: Mapping[str, Scenario] = {one.name: one for one in (*CHANGES, *NATS, *LINES)}
 """Those that wait longest come first, so that the others run meanwhile."""
 
-AT_ONCE = 3
+AT_ONCE = 4
 """How many are played at a time: most of them wait more than they work."""
 
 

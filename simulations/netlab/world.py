@@ -13,8 +13,11 @@ from dreamer.simulations.netlab.lab import Host
 from dreamer.simulations.netlab.pair import Outcome, Pair, Place, pair
 from dreamer.simulations.netlab.services import Origin, Relay, Tracker
 
-NO_DIRECT = {"DREAMER_NETWORK_DIRECT_LISTEN": ""}
-"""For a node that shall show what webrtc does where a direct connection would be faster."""
+WEBRTC_ALONE = {"DREAMER_NETWORK_DIRECT_LISTEN": "", "DREAMER_NETWORK_RELAY": "never"}
+"""For a node that shall show what webrtc does where others could carry.
+
+A relay could: ICE takes the first pair that answers, and one lost check makes that the relay's.
+"""
 
 DEFAULT_MIB = 8
 

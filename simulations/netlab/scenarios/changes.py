@@ -13,7 +13,7 @@ import psutil
 from dreamer.simulations.netlab.nat import Nat
 from dreamer.simulations.netlab.pair import MIB, Outcome, Pair, Place
 from dreamer.simulations.netlab.services import Service
-from dreamer.simulations.netlab.world import NO_DIRECT, Scenario, World
+from dreamer.simulations.netlab.world import WEBRTC_ALONE, Scenario, World
 
 # At this rate a pull takes long enough to be in the middle of it when something happens.
 SLOW_MBIT = 24.0
@@ -39,7 +39,7 @@ def during(world: World, giver: Place, taker: Place, event: Event) -> Outcome:
 
 
 def _public(world: World, lane: str) -> tuple[Place, Place]:
-    settings = NO_DIRECT if lane == "webrtc" else {}
+    settings = WEBRTC_ALONE if lane == "webrtc" else {}
     giver, taker = (world.place(world.net.host(name), settings) for name in ("giver", "taker"))
     return giver, taker
 

@@ -6,12 +6,12 @@ from functools import partial
 
 from dreamer.simulations.netlab.pair import Outcome
 from dreamer.simulations.netlab.weather import Weather, bursty_loss, random_loss, round_trip
-from dreamer.simulations.netlab.world import NO_DIRECT, Scenario, World
+from dreamer.simulations.netlab.world import WEBRTC_ALONE, Scenario, World
 
 
 def over(world: World, weather: Weather, lane: str, mib: int) -> Outcome:
     """Pull over a line with that weather, by that lane alone."""
-    settings = NO_DIRECT if lane == "webrtc" else {}
+    settings = WEBRTC_ALONE if lane == "webrtc" else {}
     giver = world.place(world.net.host("giver"), settings)
     taker = world.place(world.net.host("taker", weather), settings)
     with world.pair(giver, taker, mib=mib) as pair:

@@ -12,8 +12,9 @@ from dreamer.protocol.limits import BENCODE_MAX_DEPTH, BENCODE_MAX_ITEMS
 
 VALUES = st.recursive(
     st.integers(-(2**63), 2**63) | st.binary(max_size=20),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.binary(max_size=6), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.binary(max_size=6), inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
@@ -31,7 +32,17 @@ def test_values_are_written_as_bep_3_says() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"", b"i1", b"i01e", b"i-0e", b"i 1e", b"i1_0e", b"ie", b"i--1e", b"i" + b"1" * 40 + b"e"),
+        *(
+            b"",
+            b"i1",
+            b"i01e",
+            b"i-0e",
+            b"i 1e",
+            b"i1_0e",
+            b"ie",
+            b"i--1e",
+            b"i" + b"1" * 40 + b"e",
+        ),
         *(b"-1:a", b"2:a", b"01:a", b"1a", b"l", b"li1e", b"d1:a", b"di1ei1ee", b"x", b"i1ei2e"),
         *(b"d1:bi1e1:ai1ee", b"d1:ai1e1:ai1ee"),
         b"l" * (BENCODE_MAX_DEPTH + 2) + b"e" * (BENCODE_MAX_DEPTH + 2),

@@ -72,7 +72,7 @@ def by_libtorrent(files: dict[str, bytes], layout: TorrentLayout, root: Path) ->
         return torrent.generate()
 
 
-@pytest.mark.parametrize("most_pieces", [TORRENT_MAX_PIECES, 12, 5])
+@pytest.mark.parametrize("most_pieces", [TORRENT_MAX_PIECES, 10, 5])
 def test_libtorrent_makes_the_same_torrent(tmp_path, monkeypatch, most_pieces) -> None:
     monkeypatch.setattr(torrent_layout, "TORRENT_MAX_PIECES", most_pieces)
     # libtorrent sorts whole paths, and then refuses its own torrent where that differs.
@@ -117,8 +117,8 @@ def test_metadata_is_the_same_however_it_comes_about() -> None:
     # Of this very content: another Dreamer, or another day, must come to the same.
     tiny = {"a": b"x"}
     metadata = metadata_of(tiny, TorrentLayout(manifest_of(tiny)))
-    assert metadata.v1.hex() == "V1"
-    assert metadata.v2.hex() == "V2"
+    assert metadata.v1.hex() == "8663c742b2173ebe427c4078dd4d232f17593bea"
+    assert metadata.v2.hex() == ("562d3bb7f9fdc98041d7575051eab8c495c7a58d2555c55364a27de8f9846db0")
 
 
 @pytest.mark.parametrize("most_pieces", [TORRENT_MAX_PIECES, 5])

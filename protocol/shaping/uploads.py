@@ -73,31 +73,34 @@ class Uploads:
         self._buckets = buckets
         self._askers: dict[Hashable, Asker] = {}
         self._of_key: dict[Key, Upload] = {}
-        self._turned_away: dict[Hashable, float] = {}
+        # When each that was told to come back was told so first, and last.
+        self._waiting: dict[Hashable, tuple[float, float]] = {}
 
     def admits(self, peer: Hashable, lane: Lane, lan: bool, now: float) -> bool:
         """Return whether a peer may ask for something now; False: it is to come back."""
+        self._forget_gone(now)
         asker = self._askers.get(peer)
         others = len(self._askers) - (asker is not None)
         slots = self._slots_at(self._buckets.rate(lane, lan))
-        if asker is None and others < slots:
-            self._turned_away.pop(peer, None)
-            return True
         if asker is not None:
-            # Whoever waited has come back just now, so it will be there when this one's turn ends.
+            # Whoever waits has come back just now, so it will be there when this turn ends.
             had_turn = now >= asker.since + UPLOAD_TURN_S and others + 1 >= slots
-            return not (had_turn and self._somebody_waits(now))
-        self._turned_away[peer] = now
+            return not (had_turn and self._waiting)
+        since, _ = self._waiting.get(peer, (now, now))
+        before = sum(first < since for first, _ in self._waiting.values())
+        if others + before < slots:
+            self._waiting.pop(peer, None)
+            return True
+        self._waiting[peer] = (since, now)
         return False
 
     def _slots_at(self, bytes_s: float) -> int:
         affordable = bytes_s * UPLOAD_WAIT_MAX_S / BLOCK_BYTES
         return self._slots if affordable >= self._slots else max(1, int(affordable))
 
-    def _somebody_waits(self, now: float) -> bool:
-        waiting = self._turned_away.items()
-        self._turned_away = {peer: at for peer, at in waiting if now < at + UPLOAD_TURNED_AWAY_S}
-        return bool(self._turned_away)
+    def _forget_gone(self, now: float) -> None:
+        kept = self._waiting.items()
+        self._waiting = {one: at for one, at in kept if now < at[1] + UPLOAD_TURNED_AWAY_S}
 
     def ask(
         self,

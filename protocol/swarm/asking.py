@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from dreamer.protocol.limits import BLOCK_BYTES, SWEEP_INTERVAL_S
+from dreamer.protocol.limits import BLOCK_BYTES, SEED_HELP_OVER_S, SWEEP_INTERVAL_S
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.availability import Availability
 from dreamer.protocol.swarm.crowd import Crowd
-from dreamer.protocol.swarm.endgame import relief, takeover
+from dreamer.protocol.swarm.endgame import Debts, debts, relief, takeover
 from dreamer.protocol.swarm.picker import pick_run
 from dreamer.protocol.swarm.source import Source
 from dreamer.protocol.swarm.vocabulary import Cancel, Command, Fetch, Lane, SourceId
@@ -66,6 +66,7 @@ class Asking:
         self._numbers = numbers
         self._rng = rng
         self._copied = 0
+        self._owed: Debts | None = None
         self._touched: dict[SourceId, None] = {}
         self._all_touched = False
         self._swept_at = float("-inf")
@@ -154,6 +155,20 @@ class Asking:
                 self.touch(source)
         return commands
 
+    def leave_to_others(self, now: float) -> list[Command]:
+        """Call off what turns out to be the share of others, who have just been heard of.
+
+        What is in the middle of its way, the first block of a source's, is let come.
+        """
+        commands: list[Command] = []
+        theirs = ~self._crowd.share & ~self._crowd.held
+        for source in self.sources.values():
+            if source.blocks != self._everything or not source.owed:
+                continue
+            first = next(iter(source.requests.values()))
+            commands += self._move(source, source.pending() & theirs & ~(first & -first), now)
+        return commands
+
     # Asking
 
     def schedule(self, now: float) -> list[Command]:
@@ -164,6 +179,7 @@ class Asking:
         else:
             among = [self.sources[name] for name in self._touched if name in self.sources]
         self._touched.clear()
+        self._owed = None
         return [command for source in among for command in self._fill(source, now)]
 
     def _fill(self, source: Source, now: float) -> Iterator[Command]:
@@ -187,13 +203,16 @@ class Asking:
         if source.requests:
             return
         allowed = self._allowed(source, now)
+        if self._owed is None:
+            self._owed = debts(self.sources.values(), now)
         choose = relief if self.unasked else takeover
-        tail = choose(source, self.sources.values(), allowed, now)
+        tail = choose(source, self._owed, allowed)
         if tail is None:
             return
         first, count = tail[0] + max(tail[1] - limit, 0), min(tail[1], limit)
         if self.unasked:
-            yield from self._move(bitfield.span(first, count), now)
+            for owner in self.sources.values():
+                yield from self._move(owner, bitfield.span(first, count), now)
         else:
             self._copied |= bitfield.span(first, count)
         yield self._fetch(source, first, count, now)
@@ -227,22 +246,24 @@ class Asking:
         this one may be faster; what is another's share only if there is nothing else to do.
         """
         fresh = held & ~self._crowd.held
-        if due := self._crowd.due(fresh, now):
+        if due := self._crowd.due(fresh, now, SEED_HELP_OVER_S):
             return due
-        if held != fresh:
-            return self.availability.rarest(held & ~fresh)
-        return 0 if any(one.requests for one in self.sources.values()) else fresh
+        if fresh and any(one.requests for one in self.sources.values()):
+            return 0
+        return self.availability.rarest(held & ~fresh) or fresh
 
-    def _move(self, blocks: int, now: float) -> Iterator[Command]:
-        for source in self.sources.values():
-            for request, block in source.requests_for(blocks):
-                source.settle(request, block)
-                self._give_back(source, 1, now)
-                yield Cancel(source.id, request, block)
+    def _move(self, owner: Source, blocks: int, now: float) -> Iterator[Command]:
+        """Wait for some blocks no more, which then are to be asked of somebody else."""
+        for request, block in owner.requests_for(blocks):
+            owner.settle(request, block)
+            self._give_back(owner, 1, now)
+            self.unasked |= 1 << block
+            yield Cancel(owner.id, request, block)
 
     def _fetch(self, source: Source, first: int, count: int, now: float) -> Fetch:
         blocks = bitfield.span(first, count)
         self.unasked &= ~blocks
+        self._owed = None
         request = next(self._numbers)
         source.asked(request, blocks, now)
         self.pace.take(source.lane, source.lan, count * BLOCK_BYTES, now)

@@ -77,6 +77,11 @@ class Crowd:
         return 1 + len(self._others)
 
     @property
+    def share(self) -> int:
+        """The blocks that this node is to fetch for all."""
+        return self._shares.of(self._own)
+
+    @property
     def held(self) -> int:
         """The blocks that at least one of the others has."""
         if self._held is None:
@@ -157,23 +162,23 @@ class Crowd:
             if now >= other.progress_at + patience_s:
                 self._shares.discard(node)
 
-    def due(self, fresh: int, now: float) -> int:
+    def due(self, fresh: int, now: float, help_over_s: float = CROWD_HELP_OVER_S) -> int:
         """Return those of ``fresh`` that this node is to fetch next for all of them.
 
         ``fresh`` holds what none of the others has: this node's own share of it, else the far end
-        of a slow node's.
+        of a node's that needs longer than ``help_over_s`` for what it has left.
         """
-        if mine := fresh & self._shares.of(self._own):
+        if mine := fresh & self.share:
             return mine
         if not fresh or now < self._no_help_until:
             return 0
-        helped = self._help(fresh, now)
+        helped = self._help(fresh, now, help_over_s)
         if not helped:
             self._no_help_until = now + CROWD_HELP_INTERVAL_S
         return helped
 
-    def _help(self, fresh: int, now: float) -> int:
-        slowest: tuple[float, SourceId, int] = (CROWD_HELP_OVER_S, self._own, 0)
+    def _help(self, fresh: int, now: float, over_s: float) -> int:
+        slowest: tuple[float, SourceId, int] = (over_s, self._own, 0)
         for node, other in self._others.items():
             left = fresh & self._shares.of(node)
             if other.linked and left.bit_count() >= CROWD_HELP_MIN_BLOCKS:

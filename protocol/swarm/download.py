@@ -152,7 +152,10 @@ class Download:
             raise LocalProtocolError(f"no such event: {event!r}")
         if self._helped(event):
             self._useful_at = now
+        before = self._crowd.size
         commands: list[Command] = handler(event, now)  # type: ignore[operator]
+        if self._crowd.size > before:
+            commands += self._asking.leave_to_others(now)
         if not self._over:
             commands += self._asking.schedule(now)
         return commands
@@ -168,7 +171,9 @@ class Download:
             times.append(now + SWEEP_INTERVAL_S)
         times.append(self._asking.origin_open_at)
         for source in self._sources.values():
-            times += [source.stale_at(), source.hung_at(), source.resting_until]
+            times.append(source.resting_until)
+            if source.requests:
+                times += [source.stale_at(), source.hung_at()]
         return min((at for at in times if at > now), default=now + 1.0)
 
     # Sources come and go
@@ -356,4 +361,4 @@ class Download:
         sources = self._sources.values()
         if any(source.requests for source in sources):
             return True
-        return any(source.blocks & self.missing for source in sources)
+        return any(source.usable and source.blocks & self.missing for source in sources)

@@ -10,6 +10,7 @@ relieved of the tail.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from dreamer.protocol.limits import (
     ENDGAME_MAX_COPIES,
@@ -19,39 +20,57 @@ from dreamer.protocol.limits import (
 from dreamer.protocol.swarm.source import Source
 
 
-def takeover(
-    idle: Source, sources: Iterable[Source], allowed: int, now: float
-) -> tuple[int, int] | None:
+@dataclass(frozen=True)
+class Debt:
+    """What one source owes, and how long it should take it to send all of that."""
+
+    blocks: int
+    wait_s: float
+
+
+@dataclass(frozen=True)
+class Debts:
+    """What all sources owe at a moment; ``copied`` was asked of as many as it may be."""
+
+    each: tuple[Debt, ...]
+    copied: int
+
+
+def debts(sources: Iterable[Source], now: float) -> Debts:
+    """Return what sources owe: taken stock of once, however many idle ones look for work."""
+    owners = [source for source in sources if source.requests]
+    each = tuple(Debt(owner.pending(), _remaining_s(owner, now)) for owner in owners)
+    counted: list[int] = [0] * ENDGAME_MAX_COPIES
+    for debt in each:
+        blocks = debt.blocks
+        for level in range(ENDGAME_MAX_COPIES):
+            counted[level], blocks = counted[level] | blocks, counted[level] & blocks
+    return Debts(each, counted[-1])
+
+
+def takeover(idle: Source, owed: Debts, allowed: int) -> tuple[int, int] | None:
     """Return a run (first, count) that ``idle`` should ask for although another source owes it.
 
     None when it is not idle, or when nothing would come sooner through it. The run is the end of
     the slowest request, since requests are served from their beginning.
     """
-    owners = [source for source in sources if source.requests]
-    return _from_slowest(idle, owners, allowed & ~_copied_enough(owners), 0.0, now)
+    return _from_slowest(idle, owed, allowed & ~owed.copied, 0.0)
 
 
-def relief(
-    idle: Source, sources: Iterable[Source], allowed: int, now: float
-) -> tuple[int, int] | None:
+def relief(idle: Source, owed: Debts, allowed: int) -> tuple[int, int] | None:
     """Return a run that ``idle`` should be given instead of a source that has slowed."""
-    owners = [source for source in sources if source.requests]
-    return _from_slowest(idle, owners, allowed, RELIEVE_OVER_S, now)
+    return _from_slowest(idle, owed, allowed, RELIEVE_OVER_S)
 
 
-def _from_slowest(
-    idle: Source, owners: list[Source], allowed: int, over_s: float, now: float
-) -> tuple[int, int] | None:
+def _from_slowest(idle: Source, owed: Debts, allowed: int, over_s: float) -> tuple[int, int] | None:
     if idle.requests or not allowed:
         return None
     own_wait = idle.seconds_for(1) if idle.meter.bytes_per_s else ENDGAME_UNMEASURED_S
+    least = own_wait + over_s
     best: tuple[float, int] | None = None
-    for owner in owners:
-        wait = _remaining_s(owner, now)
-        if wait > own_wait + over_s and (best is None or wait > best[0]):
-            blocks = owner.pending() & allowed
-            if blocks:
-                best = (wait, blocks)
+    for debt in owed.each:
+        if debt.wait_s > least and (blocks := debt.blocks & allowed):
+            best, least = (debt.wait_s, blocks), debt.wait_s
     return _tail(best[1], _worth(idle, *best)) if best else None
 
 
@@ -64,15 +83,6 @@ def _worth(idle: Source, wait: float, blocks: int) -> int:
     count = blocks.bit_count()
     theirs, ours = count / wait, 1.0 / idle.seconds_for(1)
     return min(most, max(1, round(count * ours / (ours + theirs))))
-
-
-def _copied_enough(owners: list[Source]) -> int:
-    counted: list[int] = [0] * ENDGAME_MAX_COPIES
-    for owner in owners:
-        blocks = owner.pending()
-        for level in range(ENDGAME_MAX_COPIES):
-            counted[level], blocks = counted[level] | blocks, counted[level] & blocks
-    return counted[-1]
 
 
 def _remaining_s(owner: Source, now: float) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from blake3 import blake3
 
-from dreamer.protocol.limits import RENDEZVOUS_RUN_MAX_BLOCKS, RENDEZVOUS_RUNS
+from dreamer.protocol.limits import RENDEZVOUS_RUNS
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.vocabulary import SourceId
 
@@ -21,7 +21,7 @@ _WORD = (1 << 64) - 1
 
 def run_blocks(block_count: int) -> int:
     """Return how many blocks make a run: every node of a model must come to the same number."""
-    return min(max(block_count // RENDEZVOUS_RUNS, 1), RENDEZVOUS_RUN_MAX_BLOCKS)
+    return max(block_count // RENDEZVOUS_RUNS, 1)
 
 
 def seed_of(node: SourceId) -> int:

@@ -66,7 +66,8 @@ class CountingProxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError):
+        # At the end of the run connections that boto3 keeps are cut off.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             asking = asyncio.ensure_future(self._pass_on(reader, far_writer, counted=False))
             try:
@@ -110,13 +111,19 @@ def crowd(team, proxy):
 @pytest.fixture
 def published(crowd, team, request):
     """Return a model that only the origin holds: who published it doesn't run any more."""
-    keeper, _ = crowd
+    keeper, nodes = crowd
     if not keeper.process.running:
         keeper.start()
     source = team.model(request.node.name.split("_")[2], *SIZES)
-    keeper.dreamer("push", str(source), "--room", "crowd", "--name", source.name)
+    keeper.dreamer("push", str(source), "--room", "crowd", "--alias", source.name)
+    for node in nodes:
+        until(lambda node=node: _listed(node, source.name), "the registry's news", PULL_TIMEOUT_S)
     keeper.process.stop()
     return source
+
+
+def _listed(node: Node, name: str) -> bool:
+    return any(model.name == name for model in Dreamer(node.home).models("crowd"))
 
 
 def pull(node: Node, name: str) -> PullReceipt:

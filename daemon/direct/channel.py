@@ -10,6 +10,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.limits import DIRECT_BLOCK_TIMEOUT_S, DIRECT_STALL_TIMEOUT_S
@@ -44,18 +45,25 @@ class Channel:
         with contextlib.suppress(OSError):
             self._sock.close()
 
-    def await_header(self, header: memoryview) -> bool:
-        """Fill ``header``, however long its first byte takes; return False at the end.
+    def await_header(self, header: memoryview, due: Callable[[], bool]) -> bool:
+        """Fill ``header`` once a block begins; return False at the end.
+
+        ``due`` says whether a block is waited for: while none is, silence is no fault.
 
         Raises:
-            OSError: the connection failed.
+            OSError: the connection failed, or a block was due for twice
+                ``DIRECT_STALL_TIMEOUT_S`` and nothing came.
         """
+        silent = 0
         while True:
             self._sock.settimeout(DIRECT_STALL_TIMEOUT_S)
             try:
                 got = self._sock.recv_into(header)
             except TimeoutError:
-                # Whether a block is due, the planner knows; here nothing has begun.
+                # The first time it may have been asked for a moment ago.
+                silent = silent + 1 if due() else 0
+                if silent > 1:
+                    raise
                 continue
             if got:
                 self.receive(header[got:])

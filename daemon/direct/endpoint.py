@@ -121,11 +121,13 @@ class DirectEndpoint:
         self._listener.close()
         for channel in self._open:
             channel.hang_up()
+        # Greetings under way end by their own deadlines, and then close what they have.
+        ended = asyncio.create_task(
+            asyncio.to_thread(partial(self._threads.shutdown, cancel_futures=True))
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DIRECT_CLOSE_TIMEOUT_S):
-                await self._none_open.wait()
-        # Greetings under way end by their deadlines, in seconds, and then close what they have.
-        await asyncio.to_thread(partial(self._threads.shutdown, cancel_futures=True))
+                await asyncio.gather(self._none_open.wait(), ended)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

@@ -55,22 +55,26 @@ class Reports:
         self._waiting: list[Report] = []
 
     def post(self, report: Report) -> bool:
-        """Say something, from any thread; return False if the loop is closed: nobody hears it."""
-        with self._lock:
-            self._waiting.append(report)
-            first = len(self._waiting) == 1
-        if first:
-            try:
-                self._loop.call_soon_threadsafe(self._gather)
-            except RuntimeError:
-                return False
-        return True
+        """Say something, from any thread; return False if the loop is closed: nobody hears it.
 
-    def _gather(self) -> None:
-        # A moment for more to come: each batch costs the loop as much as a block.
-        self._loop.call_later(DIRECT_BATCH_S, self._flush)
+        Blocks that came in can wait for more of them. All else is told at once: a giver has
+        nothing to send until it is given the next part of a request.
+        """
+        patient = isinstance(report, BlockTaken)
+        with self._lock:
+            first = not self._waiting
+            self._waiting.append(report)
+        try:
+            if not patient:
+                self._loop.call_soon_threadsafe(self._flush)
+            elif first:
+                self._loop.call_soon_threadsafe(self._loop.call_later, DIRECT_BATCH_S, self._flush)
+        except RuntimeError:
+            return False
+        return True
 
     def _flush(self) -> None:
         with self._lock:
             batch, self._waiting = self._waiting, []
-        self._deliver(batch)
+        if batch:
+            self._deliver(batch)

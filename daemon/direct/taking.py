@@ -133,7 +133,7 @@ class Taking:
     def _take_blocks(self, channel: Channel) -> None:
         header = memoryview(bytearray(HEADER.size))
         buffer = memoryview(bytearray(BLOCK_BYTES))
-        while channel.await_header(header):
+        while channel.await_header(header, lambda: self._asked.busy):
             request, block, length = HEADER.unpack(header)
             span = self._asked.take(request, block, length)
             data = buffer[:length]

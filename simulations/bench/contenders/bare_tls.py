@@ -9,7 +9,6 @@ receiver prints the seconds from its first read to the last verified byte, whole
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import ssl
@@ -19,10 +18,40 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from dreamer.daemon.direct.certificate import dialling_context, make_certificate, serving_context
+from dreamer.daemon.direct.certificate import (
+    dialling_context,
+    make_certificate,
+    serving_context,
+)
+from dreamer.simulations.bench.contenders.ends import Run, started, usage
 
 BLOCK_BYTES = 1024 * 1024
 SOCKET_TIMEOUT_S = 120.0
+
+
+class BareTls:
+    """The contender."""
+
+    name = "bare TLS loop"
+
+    def run(self, source: Path, scratch: Path) -> Run:
+        """Move a file; the hashes are made before the clock starts."""
+        size = source.stat().st_size
+        with source.open("rb") as file:
+            blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
+            hashes = b"".join(blake3(block).digest() for block in blocks)
+        argv = [sys.executable, "-m", __spec__.name if __spec__ else __name__]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            fd = listener.fileno()
+            giving = [*argv, "send", str(fd), str(source), str(size)]
+            taking = [*argv, "receive", str(fd), str(scratch / "target"), str(size)]
+            with started(giving, [fd]) as giver, started(taking, [fd]) as taker:
+                assert taker.stdin is not None
+                assert taker.stdout is not None
+                taker.stdin.write(hashes.hex() + "\n")
+                taker.stdin.flush()
+                seconds = float(taker.stdout.readline())
+                return Run(seconds, usage(giver), usage(taker))
 
 
 def send(fd: int, source: Path, size: int) -> None:
@@ -44,7 +73,7 @@ def receive(fd: int, target: Path, size: int) -> None:
     """Connect to the port that ``fd`` listens on and write what comes."""
     with socket.socket(fileno=fd) as listener:
         address = listener.getsockname()
-    hashes = bytes.fromhex(json.loads(sys.stdin.readline()))
+    hashes = bytes.fromhex(sys.stdin.readline())
     file = os.open(target, os.O_RDWR | os.O_CREAT, 0o600)
     os.posix_fallocate(file, 0, size)
     block = memoryview(bytearray(BLOCK_BYTES))

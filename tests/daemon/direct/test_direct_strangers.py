@@ -221,6 +221,19 @@ async def test_peer_that_stops_in_the_middle_of_a_block_loses_the_lane(
     assert pair.taker.heard.lanes == ["direct", "webrtc"]
 
 
+async def test_peer_that_sends_nothing_of_what_is_due_loses_the_lane(
+    pair, hand, kit, monkeypatch
+) -> None:
+    monkeypatch.setattr(channel, "DIRECT_STALL_TIMEOUT_S", 0.1)
+    _, taken = pair.blocks([MIB])
+    asked = await kit.opening(pair.taker)
+    await asyncio.to_thread(hand.say, asked.token)
+    await kit.until(lambda: pair.taker.link.direct is not None)
+    pair.taker.link.direct.expect(1, taken)
+    await kit.until(lambda: pair.taker.link.direct is None)
+    assert not pair.taker.dropped
+
+
 async def test_peer_that_trickles_is_dropped(pair, hand, kit, monkeypatch) -> None:
     monkeypatch.setattr(channel, "DIRECT_BLOCK_TIMEOUT_S", 0.1)
     _, taken = pair.blocks([MIB])

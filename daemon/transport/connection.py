@@ -23,6 +23,7 @@ from dreamer.daemon.transport.inbox import Inbox
 from dreamer.daemon.transport.outbox import Outbox
 from dreamer.daemon.transport.patience import keep_checking, keep_mappings, open_ended
 from dreamer.daemon.transport.relay_meter import RelayMeter, without_relays
+from dreamer.daemon.transport.relay_patience import prefer_straight_ways
 from dreamer.daemon.transport.turn_renewal import renew
 from dreamer.daemon.transport.turn_servers import TurnServer, use_first_that_answers
 from dreamer.daemon.transport.vocabulary import (
@@ -101,7 +102,7 @@ class Connection:
         """Make the channels and report our offer."""
         self._take_channel(self._pc.createDataChannel("control"))
         self._take_channel(self._pc.createDataChannel("bulk", ordered=False))
-        self._seek_relay()
+        self._prepare_ice()
         await self._pc.setLocalDescription(await self._pc.createOffer())
         self._meter_of_ice().watch()
         if patient:
@@ -114,7 +115,7 @@ class Connection:
         await self._pc.setRemoteDescription(RTCSessionDescription(described, "offer"))
         if self._pc.sctp is None:
             raise ValueError("the offer has no data channels")
-        self._seek_relay()
+        self._prepare_ice()
         await self._pc.setLocalDescription(await self._pc.createAnswer())
         self._meter_of_ice().learn(sdp)
         if patient:
@@ -128,7 +129,8 @@ class Connection:
         self._meter_of_ice().learn(sdp)
         await self._pc.setRemoteDescription(RTCSessionDescription(described, "answer"))
 
-    def _seek_relay(self) -> None:
+    def _prepare_ice(self) -> None:
+        prefer_straight_ways(self._ice())
         if len(self._turn) > 1:
             use_first_that_answers(self._ice(), self._turn)
 

@@ -15,6 +15,7 @@ import socket
 import struct
 
 from dreamer.daemon.transport import association, process
+from dreamer.protocol.limits import TRANSPORT_NICE
 
 PROCESS_ID = struct.Struct(">I")
 
@@ -26,6 +27,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The kernel buries the children: the daemon learns of their end by their sockets.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    os.nice(TRANSPORT_NICE)
     association.install()
     # What is loaded now is never collected, so that the collector does not copy shared pages.
     gc.collect()

@@ -44,6 +44,11 @@ QUEUE_DELAY_MAX_S = 0.005
 WINDOW_ENOUGH_BYTES = 128 * 1024
 """A window that fills a gigabit over a millisecond; below it delay alone is no reason to stop."""
 
+RTO_MAX_S = 3.0
+"""After silence (a laptop that slept, Wi-Fi away) what was lost is sent again within this. RFC 9260
+allows a minute, and one late acknowledgement would bring it near that. Whether the link is given
+up is for the daemon to say (``LINK_SILENCE_TIMEOUT_S``)."""
+
 DATAGRAM_MAX_BYTES = 1500
 TSN_MASK = 0xFFFFFFFF
 _TSN_HALF = 0x80000000
@@ -176,14 +181,17 @@ class Sending(RTCSctpTransport):
     async def _transmit(self) -> None:
         self._transmit_now()
 
-    def _transmit_now(self) -> None:
+    def _transmit_now(self, acknowledged_bytes: int = 0) -> None:
         """Send what the window allows, and first what has to be sent again."""
         if self._forward_tsn_chunk is not None or self._resending:
             at_once(super()._transmit())
             self._resending = any(chunk._retransmit for chunk in self._sent_queue)
             return
         burst = BURST_PACKETS if self._fast_recovery_exit is None else BURST_PACKETS // 2
-        window = min(self._flight_size + burst * USERDATA_MAX_LENGTH, self._cwnd)
+        # The burst comes on top of what has just gone out of flight: where one acknowledgement is
+        # for as many packets as a burst has, the window would else never fill, let alone grow.
+        flight_before = self._flight_size + acknowledged_bytes
+        window = min(flight_before + burst * USERDATA_MAX_LENGTH, self._cwnd)
         while self._outbound_queue and self._flight_size < window:
             chunk = self._outbound_queue.popleft()
             self._sent_queue.append(chunk)
@@ -215,7 +223,7 @@ class Sending(RTCSctpTransport):
         elif done_bytes:
             self._t3_restart()
         if self._outbound_queue or self._resending or not self._data_channel_queue:
-            self._transmit_now()
+            self._transmit_now(done_bytes)
         else:
             at_once(self._data_channel_flush())
 
@@ -234,6 +242,11 @@ class Sending(RTCSctpTransport):
                 self._measure(time.time() - chunk._sent_time)
             first = False
         return done_bytes
+
+    def _update_rto(self, R: float) -> None:  # noqa: N803 - aiortc's name for a round trip
+        """Take a round trip into account; one that a halt of the peer made long soon passes."""
+        super()._update_rto(R)
+        self._rto = min(self._rto, RTO_MAX_S)
 
     def _measure(self, round_trip_s: float) -> None:
         self._update_rto(round_trip_s)

@@ -14,6 +14,8 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 from dreamer.daemon.store.download import Download
@@ -170,8 +172,7 @@ class TorrentLane:
             left &= ~(1 << command.block)
             if left:
                 self._asked[command.request] = left
-                return
-        wanted = self._pieces(sum(self._asked.values()))
+        wanted = self._pieces(reduce(or_, self._asked.values(), 0))
         self._release(piece for piece in self._open if piece not in wanted)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -25,9 +26,12 @@ from dreamer.daemon.torrent.vocabulary import (
     read_event,
 )
 from dreamer.daemon.torrent.vocabulary import TorrentEvent as TorrentEvent
-from dreamer.protocol.limits import TORRENT_REMOVE_TIMEOUT_S, TORRENT_RESTART_S
+from dreamer.protocol.limits import TORRENT_EXIT_TIMEOUT_S, TORRENT_RESTART_S
 
 log = logging.getLogger(__name__)
+
+# glibc keeps memory for each of libtorrent's threads, up to eight times the cores.
+_FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
 
 OnEvent = Callable[[TorrentEvent], None]
 
@@ -131,6 +135,7 @@ class Torrents:
                 *(sys.executable, "-m", "dreamer.daemon.torrent", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **_FEW_ARENAS},
             )
         # Metadata of a large model comes in one frame.
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -173,7 +178,7 @@ class Torrents:
             writer.close()
         if process is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TORRENT_REMOVE_TIMEOUT_S):
+                async with asyncio.timeout(TORRENT_EXIT_TIMEOUT_S):
                     await process.wait()
             if process.returncode is None:
                 process.kill()

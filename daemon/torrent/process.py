@@ -9,12 +9,13 @@ import logging
 import os
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import libtorrent as lt
 
-from dreamer.daemon.torrent.settings import settings
+from dreamer.daemon.torrent.settings import ALERTS, settings
 from dreamer.daemon.torrent.swarm import Swarm
 from dreamer.daemon.torrent.vocabulary import (
     AddTorrent,
@@ -33,7 +34,11 @@ from dreamer.daemon.torrent.vocabulary import (
     encode,
     read_command,
 )
-from dreamer.protocol.limits import TORRENT_REPORT_INTERVAL_S, TORRENT_STOP_TIMEOUT_S
+from dreamer.protocol.limits import (
+    TORRENT_REPORT_INTERVAL_S,
+    TORRENT_STOP_SILENCE_S,
+    TORRENT_STOP_TIMEOUT_S,
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,22 +68,20 @@ class TorrentProcess:
         await self._stop()
 
     async def _stop(self) -> None:
+        if self._session is None:
+            return
+        heard = ALERTS | lt.alert.category_t.tracker_notification
+        self._session.apply_settings({"alert_mask": heard})
         # Peers are let go and writes end at once; trackers have a moment to hear of it.
-        if self._session is not None:
-            self._session.pause()
-            if self._swarms:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TORRENT_STOP_TIMEOUT_S):
-                        await asyncio.to_thread(self._trackers_told)
+        self._session.pause()
+        if any(swarm.handle.trackers() for swarm in self._swarms.values()):
+            await asyncio.to_thread(self._hear_trackers)
 
-    def _trackers_told(self) -> None:
-        left = len(self._swarms)
-        while left:
-            self._session.wait_for_alert(int(TORRENT_STOP_TIMEOUT_S * 1000))
-            alerts = self._session.pop_alerts()
-            if not alerts:
-                return
-            left -= sum(isinstance(one, lt.tracker_reply_alert) for one in alerts)
+    def _hear_trackers(self) -> None:
+        ends = time.monotonic() + TORRENT_STOP_TIMEOUT_S
+        silence_ms = int(TORRENT_STOP_SILENCE_S * 1000)
+        while time.monotonic() < ends and self._session.wait_for_alert(silence_ms) is not None:
+            self._session.pop_alerts()
 
     def _attempt(self, command: ToTorrent) -> None:
         try:
@@ -203,7 +206,11 @@ def _key(hashes: Any) -> bytes:
 
 async def _serve(fd: int) -> None:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
-    await TorrentProcess(reader, writer).run()
+    process = TorrentProcess(reader, writer)
+    await process.run()
+    # Not by returning: the session's destructor waits for every tracker, and holds the lock of
+    # the interpreter while libtorrent's thread waits for it to tell us of alerts.
+    os._exit(0)
 
 
 def main(fd: int) -> None:
@@ -212,5 +219,3 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     asyncio.run(_serve(fd))
-    # The session's destructor would wait for every tracker.
-    os._exit(0)

@@ -18,6 +18,7 @@ from dreamer.protocol.content.torrent_layout import TorrentLayout
 from dreamer.protocol.content.torrent_metadata import Metadata
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.limits import TORRENT_MAX_TRACKERS
+from dreamer.protocol.origin import parse_origin
 from dreamer.protocol.registry.statements import PublicTorrent
 from dreamer.protocol.rooms.card import RoomCard
 
@@ -28,7 +29,8 @@ class Publicity:
     """Makes and finds what strangers need of a model.
 
     ``trackers`` are others beside the rooms' own, ``web_seeds`` URLs below which the directories
-    of public models can be read, each named as its torrent (BEP 19).
+    of public models can be read, each named as its torrent (BEP 19). With ``origin_is_public`` the
+    rooms' origins are such places, too.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Publicity:
         trackers: tuple[str, ...] = (),
         web_seeds: tuple[str, ...] = (),
         enabled: bool = True,
+        origin_is_public: bool = False,
     ) -> None:
         self.enabled = enabled
+        self.origin_is_public = origin_is_public
         self._store = store
         self._trackers = trackers
         self._web_seeds = tuple(url.rstrip("/") + "/" for url in web_seeds)
@@ -47,6 +51,13 @@ class Publicity:
         """Return where a room's public models are announced: over HTTP, and for browsers."""
         every = [*_announce_urls(card), *self._trackers]
         return list(dict.fromkeys(every))[:TORRENT_MAX_TRACKERS]
+
+    def web_seeds(self, card: RoomCard) -> list[str]:
+        """Return where the files of a room's public models can be read by HTTP."""
+        found = list(self._web_seeds)
+        if self.origin_is_public and card.origin is not None:
+            found.append(parse_origin(card.origin, card.endpoint_url).web_seed)
+        return found
 
     def make(self, manifest: Manifest, progress: OnProgress, stop: threading.Event) -> Metadata:
         """Read a stored model through for its metadata, and keep that as an object.
@@ -80,9 +91,9 @@ class Publicity:
 
     def announce(self, metadata: Metadata, name: str, card: RoomCard) -> PublicTorrent:
         """Return what the registry says of a public model."""
-        trackers = self.trackers(card)
-        link = Magnet(metadata.v1, metadata.v2, name, trackers, self._web_seeds)
-        companion = Magnet(metadata.companion_v1, b"", name, trackers, self._web_seeds)
+        meeting = tuple(self.trackers(card)), tuple(self.web_seeds(card))
+        link = Magnet(metadata.v1, metadata.v2, name, *meeting)
+        companion = Magnet(metadata.companion_v1, b"", name, *meeting)
         return PublicTorrent(str(link), str(companion), metadata.digest)
 
     def write_files(self, metadata: Metadata, card: RoomCard, directory: Path) -> tuple[Path, Path]:
@@ -93,7 +104,7 @@ class Publicity:
         Raises:
             LocalError: the disk failed.
         """
-        meeting = self.trackers(card), self._web_seeds
+        meeting = self.trackers(card), self.web_seeds(card)
         hybrid = directory.with_name(f"{directory.name}.torrent")
         companion = directory.with_name(f"{directory.name}.v1.torrent")
         self._write(hybrid, metadata.torrent(*meeting))

@@ -13,6 +13,7 @@ import libtorrent as lt
 from dreamer.daemon.torrent.vocabulary import Configure
 from dreamer.protocol.limits import (
     TORRENT_CONNECTIONS_MAX,
+    TORRENT_DISK_THREADS,
     TORRENT_QUEUED_DISK_MAX_BYTES,
     TORRENT_RECONNECT_S,
     TORRENT_UPLOAD_SLOTS,
@@ -44,6 +45,8 @@ _TUNED: dict[str, Any] = {
     "connections_limit": TORRENT_CONNECTIONS_MAX,
     "unchoke_slots_limit": TORRENT_UPLOAD_SLOTS,
     "max_queued_disk_bytes": TORRENT_QUEUED_DISK_MAX_BYTES,
+    # Files lie in the page cache, mostly: more threads would only hold more memory.
+    "aio_threads": TORRENT_DISK_THREADS,
     # TCP first: uTP yields to other traffic, which is our planner's to decide. Others may use it.
     "enable_outgoing_utp": False,
     "mixed_mode_algorithm": 0,

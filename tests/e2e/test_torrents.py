@@ -183,6 +183,37 @@ def test_torrent_that_dies_at_60_percent_costs_nothing(team, nodes, watch, tmp_p
     assert watch.content(Path(pulled["path"])) == watch.content(source)
 
 
+def torrent_bytes(node) -> int:
+    """Return what the pull under way has brought from the swarm, verified."""
+    pulls = node.dreamer("status")["pulls"]
+    return sum(pull["progress"]["by_lane"].get("torrent", 0) for pull in pulls)
+
+
+def test_killed_pull_goes_on_from_what_the_torrent_brought(team, nodes, watch, tmp_path):
+    a, b = nodes
+    source, receipt = push(team, a, "killed", 24 * MIB + 5, 16 * MIB, room="depot")
+    size = receipt["size_bytes"]
+    folder = seed_folder(tmp_path, source, torrent_name(receipt))
+    slow = {"upload_rate_limit": 8 * MIB}
+    with stopped(a), stock(receipt["torrent"], folder, **slow) as seeder:
+        until(lambda: seeder.has_all, "the check of the stock seeder")
+        with b.begin("pull", receipt["short_id"], "--room", "depot", "--json") as pulling:
+            until(lambda: torrent_bytes(b) > 0.3 * size, "30% from the stock seeder")
+            before = torrent_bytes(b)
+            b.process.kill()
+            pulling.communicate(timeout=30)
+        assert pulling.returncode != 0
+        # The torrent process ends with its daemon, however that ends.
+        b.start()
+        pulled = b.dreamer("pull", receipt["short_id"], "--room", "depot")
+        sent = seeder.up_bytes
+    assert pulled["resumed"] >= before
+    assert watch.moved(pulled) == size - pulled["resumed"]
+    # What was in flight when it was killed, and what libtorrent had begun of other pieces.
+    assert sent + pulled["bytes"]["origin"] < size + 8 * MIB
+    assert watch.content(Path(pulled["path"])) == watch.content(source)
+
+
 def test_seeding_leaves_the_stored_files_alone(team, nodes, tmp_path):
     a, _ = nodes
     _, receipt = push(team, a, "untouched")
@@ -194,3 +225,31 @@ def test_seeding_leaves_the_stored_files_alone(team, nodes, tmp_path):
     facts = [(s.st_mtime_ns, s.st_size, s.st_mode, s.st_ino) for s in before.values()]
     assert [(s.st_mtime_ns, s.st_size, s.st_mode, s.st_ino) for s in after.values()] == facts
     assert not [p for p in a.home.rglob("*") if p.name.endswith(".parts") or ".pad" in p.parts]
+
+
+def let_anybody_read(s3, origin: str) -> None:
+    """Set the policy that docs/torrents.md asks for."""
+    bucket, _, prefix = origin.removeprefix("s3://").partition("/")
+    statement = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/{prefix}/torrents/*",
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    s3.close()
+
+
+def test_origin_that_anybody_can_read_is_a_web_seed(team, watch, tmp_path):
+    env = {**ENV, "DREAMER_TORRENT_ORIGIN_IS_PUBLIC": "true"}
+    node = team.node("W", env=env)
+    team.room(node, "open", origin=True)
+    source, receipt = push(team, node, "webseed", 2 * MIB + 5, MIB, room="open")
+    assert "&ws=http" in receipt["magnet"]
+    let_anybody_read(team.s3(), node.dreamer("room", "list")["rooms"][0]["origin"])
+    # The S3 server of the tests closes each connection; libtorrent would come back in 30 s.
+    impatient = {"urlseed_wait_retry": 1}
+    with stopped(node), stock(receipt["torrent"], tmp_path, **impatient) as client:
+        until(lambda: client.has_all, "the download from the origin")
+        assert watch.content(tmp_path / torrent_name(receipt)) == watch.content(source)

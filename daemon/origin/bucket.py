@@ -111,6 +111,12 @@ class Bucket:
         """Write a small key; the origin checks that the bytes arrived unharmed."""
         self._call("put_object", self._name(key), Key=key, Body=data, ContentMD5=_md5(data))
 
+    def copy(self, key: str, target: str) -> None:
+        """Copy a key inside the store, in parts if it is large."""
+        source = {"Bucket": self._address.bucket, "Key": key}
+        with translated(self._name(target)):
+            self._client.copy(source, self._address.bucket, target)
+
     def begin(self, key: str) -> str:
         """Begin a multipart upload; return its id."""
         answer = self._call("create_multipart_upload", self._name(key), Key=key)

@@ -19,10 +19,12 @@ from dreamer.daemon.origin.presigned import PresignedBucket
 from dreamer.daemon.origin.retry import Retry
 from dreamer.daemon.origin.upload import Upload, UploadReport
 from dreamer.daemon.origin.urls import UrlSource
+from dreamer.daemon.origin.web_seed import NamedCopies
 from dreamer.daemon.store import stopping
 from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.store import Store
 from dreamer.protocol.content.manifest import Manifest
+from dreamer.protocol.content.torrent_layout import TorrentLayout
 from dreamer.protocol.ids import Digest, ManifestId
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
@@ -103,6 +105,14 @@ class Origin:
         """
         upload = Upload(self._bucket, self._address, store, self._retry, progress, stop)
         return upload.run(manifest_id, manifest, metadata)
+
+    def name_files(self, layout: TorrentLayout, stop: threading.Event) -> None:
+        """Make a public model readable for torrent clients; see ``web_seed.py``.
+
+        Raises:
+            StoppedError: ``stop`` was set.
+        """
+        NamedCopies(self._bucket, self._address, self._retry).make(layout, stop)
 
     def fetch_object(self, digest: Digest, stop: threading.Event | None = None) -> bytes:
         """Return a manifest or outboard, verified.

@@ -25,6 +25,10 @@ class BucketPort(Protocol):
         """Write a small key; the origin checks that the bytes arrived unharmed."""
         ...
 
+    def copy(self, key: str, target: str) -> None:
+        """Copy a key inside the store."""
+        ...
+
     def begin(self, key: str) -> str:
         """Begin a multipart upload; return its id."""
         ...

@@ -22,6 +22,7 @@ from dreamer.daemon.origin.faults import (
     OriginBusyError,
     OriginError,
     OriginMissingError,
+    OriginRefusedError,
     fault,
 )
 from dreamer.daemon.origin.ranges import asked_range, check_range, declared_size
@@ -94,6 +95,13 @@ class PresignedBucket:
         """Write a small key; the origin checks that the bytes arrived unharmed."""
         with self._answer(self._name(key), UrlRequest(Operation.PUT, key), _md5(data), data):
             pass
+
+    def copy(self, key: str, target: str) -> None:
+        """Refuse: only content named by its hash is ever signed."""
+        raise OriginRefusedError(
+            f"{self._name(target)} can't be written with signed URLs: push from a node that has "
+            "S3 credentials, or without [torrent] origin_is_public"
+        )
 
     def begin(self, key: str) -> str:
         """Begin a multipart upload; return its id."""

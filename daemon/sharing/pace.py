@@ -109,10 +109,13 @@ class Pace:
         self._pump()
         return ended
 
-    def forget(self, key: Key) -> None:
-        """Send nothing more of a request."""
-        if self._senders.pop(key, None) is not None:
+    def forget(self, *keys: Key) -> None:
+        """Send nothing more of these requests."""
+        # All of them before the next one's turn: it may be the next of a link that is gone.
+        known = [key for key in keys if self._senders.pop(key, None) is not None]
+        for key in known:
             self._uploads.forget(key)
+        if known:
             self._pump()
 
     def _pump(self) -> None:

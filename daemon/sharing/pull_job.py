@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -16,6 +15,7 @@ from dreamer.daemon.ports import Lane as LaneName
 from dreamer.daemon.sharing.lane_clock import LaneClock
 from dreamer.daemon.sharing.lanes import BlockLane
 from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.listening_clock import ListeningClock
 from dreamer.daemon.sharing.origin_lane import ORIGIN, OriginLane
 from dreamer.daemon.sharing.peer_lanes import PeerLanes
 from dreamer.daemon.sharing.torrent_lane import TORRENT, TorrentLane
@@ -23,7 +23,7 @@ from dreamer.daemon.store.download import Download as StoredDownload
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import DiskError, DreamerError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.limits import TORRENT_SETTLE_S
+from dreamer.protocol.limits import SWEEP_INTERVAL_S, TORRENT_SETTLE_S
 from dreamer.protocol.link.messages import Message
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.asking import DownPace
@@ -48,6 +48,8 @@ from dreamer.protocol.swarm.vocabulary import (
     SourceJoined,
     Tick,
 )
+
+LANES_NOTED_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,13 @@ class PullJob(LinkListener):
         self._manifest_id = manifest_id
         self._download = download
         self._layout = download.manifest.layout
+        self._now = ListeningClock()
         self._core = Download(
-            *(self._layout, download.present, context.numbers, context.rng, time.monotonic()),
+            *(self._layout, download.present, context.numbers, context.rng, self._now()),
             own=context.own,
             pace=context.pace,
         )
-        self._clock = LaneClock(time.monotonic())
+        self._clock = LaneClock(self._now())
         self._meter = RateMeter()
         self._blamed: list[str] = []
         self._asked: dict[SourceId, None] = {}
@@ -123,9 +126,9 @@ class PullJob(LinkListener):
         download.on_lost = self._fail
         self._torrent: TorrentLane | None = None
         # Until a swarm has answered, or has had its time, the origin waits for it.
-        self._swarm_until = time.monotonic() + TORRENT_SETTLE_S
+        self._swarm_until = self._now() + TORRENT_SETTLE_S
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._woken = asyncio.Event()
+        self._noted_at = float("-inf")
 
     async def run(self) -> None:
         """Fetch what is missing; return when every file is whole and in the store.
@@ -139,7 +142,7 @@ class PullJob(LinkListener):
             self._context.room, self._manifest_id, manifest, self._core.present
         )
         try:
-            self._perform(self._core.start(time.monotonic()))
+            self._perform(self._core.start(self._now()))
             if self._origin is not None:
                 everything = bitfield.full(manifest.block_count)
                 self.feed(SourceJoined(ORIGIN, Lane.ORIGIN, everything))
@@ -157,12 +160,13 @@ class PullJob(LinkListener):
         if self._torrent is not None and self._torrent.holds_back(event):
             return
         if not self._ended.done():
-            now = time.monotonic()
+            now = self._now()
             if isinstance(event, BlockVerified):
                 self._count(event.block, now)
-            self._perform(self._core.handle(event, now))
-            self._clock.note(self._core.busy_lanes(), now)
-            self._woken.set()
+            commands = self._core.handle(event, now)
+            self._perform(commands)
+            if commands and now >= self._noted_at + LANES_NOTED_EVERY_S:
+                self._note_lanes(now)
 
     def _count(self, block: int, now: float) -> None:
         self._meter.add(self._layout.block_size(block), now)
@@ -201,7 +205,7 @@ class PullJob(LinkListener):
         """Return whether a linked member, or a swarm, has yet to say what it holds."""
         if any(not self._peers.answered(link) for link in self._context.links.links):
             return True
-        waits = time.monotonic() < self._swarm_until
+        waits = self._now() < self._swarm_until
         return waits and not (self._torrent is not None and self._torrent.settled)
 
     def join_swarm(self, lane: TorrentLane) -> None:
@@ -233,15 +237,18 @@ class PullJob(LinkListener):
         }
         return moved
 
+    def _note_lanes(self, now: float) -> None:
+        self._clock.note(self._core.busy_lanes(), now)
+        self._noted_at = now
+
     async def _keep_time(self) -> None:
+        # Not woken by events: a thousand blocks a second would each cost a look at the timers.
         while not self._ended.done():
-            self._woken.clear()
-            delay = max(0.0, self._core.next_wake(time.monotonic()) - time.monotonic())
-            try:
-                async with asyncio.timeout(delay):
-                    await self._woken.wait()
-            except TimeoutError:
-                self.feed(Tick())
+            now = self._now()
+            delay = min(self._core.next_wake(now) - now, SWEEP_INTERVAL_S)
+            await asyncio.wait([self._ended], timeout=delay)
+            self.feed(Tick())
+        self._note_lanes(self._now())
         self._ended.result()
 
     def _release(self) -> None:
@@ -254,7 +261,6 @@ class PullJob(LinkListener):
     def _fail(self, error: DreamerError) -> None:
         if not self._ended.done():
             self._ended.set_exception(error)
-            self._woken.set()
 
     # What links report
 
@@ -312,7 +318,6 @@ class PullJob(LinkListener):
                     self._context.tasks.start(self._finish_file(file_index))
                 case Complete() if not self._ended.done():
                     self._ended.set_result(None)
-                    self._woken.set()
                 case GiveUp(reason):
                     self._give_up(reason)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -16,9 +17,11 @@ from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.watched import Watched
 from dreamer.daemon.state import HeldModel, State
+from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.store import Store
 from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.protocol.content.manifest import Manifest
+from dreamer.protocol.content.torrent_layout import TorrentLayout
 from dreamer.protocol.content.torrent_metadata import Metadata
 from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError
 from dreamer.protocol.ids import Digest, ManifestId, RoomId, short
@@ -211,10 +214,15 @@ class Pusher:
         origin = self._parts.origins.of(session.card)
         assert origin is not None, "a room with an origin has one"
         store = self._parts.store
-        return Watched(
-            "upload",
-            lambda note, stop: origin.upload(manifest_id, manifest, store, note, stop, metadata),
-        )
+        by_name = metadata is not None and self._parts.publicity.origin_is_public
+
+        def send(note: OnProgress, stop: threading.Event) -> UploadReport:
+            report = origin.upload(manifest_id, manifest, store, note, stop, metadata)
+            if by_name:
+                origin.name_files(TorrentLayout(manifest), stop)
+            return report
+
+        return Watched("upload", send)
 
 
 async def _explained(

@@ -108,8 +108,8 @@ class Serving(LinkListener):
 
     def link_down(self, link: Link, reason: str) -> None:
         """Forget what a member followed and asked for."""
-        for request in self._requests.pop(link.number, {}):
-            self._pace.forget((link.number, request))
+        gone = self._requests.pop(link.number, {})
+        self._pace.forget(*((link.number, request) for request in gone))
         for manifest_id in list(self._followed.get(link.number, {})):
             self._unfollow(link, manifest_id)
         self._followed.pop(link.number, None)
@@ -117,8 +117,9 @@ class Serving(LinkListener):
     def lane_changed(self, link: Link) -> None:
         """Refuse what was to go over a relay that may carry no more."""
         if link.bulk_spent and link.direct_up is None:
-            for request in self._requests.pop(link.number, {}):
-                self._pace.forget((link.number, request))
+            gone = self._requests.pop(link.number, {})
+            self._pace.forget(*((link.number, request) for request in gone))
+            for request in gone:
                 link.bulk.stop_serving(request, -1)
                 link.send(Refuse(request, True, RELAY_SPENT))
 

@@ -97,6 +97,7 @@ class SharedPull:
         self._moved = Moved()
         self._opened = False
         self._resumed = 0
+        self._counted = 0
         self.waiting = 0
         self.cancelled = False
         self.task: asyncio.Task[Fetched] = parts.tasks.start(self._run(after), waited_for=True)
@@ -182,8 +183,11 @@ class SharedPull:
 
     def _begin(self, download: Download) -> None:
         self._paused = ""
+        here = download.cached_bytes + download.resumed_bytes
         if self._opened:
-            # What is found now, this pull has itself fetched before it was paused.
+            # This pull has itself fetched it before it was paused, and counted it, but for what
+            # came in at that very moment.
+            self._resumed += max(0, here - self._counted)
             return
         self._opened = True
         self._resumed = download.resumed_bytes
@@ -226,6 +230,7 @@ class SharedPull:
     def _take_stock(self, job: PullJob, download: Download) -> None:
         """Add up what an ended job has moved; the next one goes on from there."""
         self._progress = self._reached()
+        self._counted = self._progress.done
         self._job = None
         download.present = job.present
         moved = job.moved()

@@ -11,7 +11,7 @@ from types import TracebackType
 from dreamer.daemon.store import beneath, space
 from dreamer.daemon.store.copying import write_all
 from dreamer.daemon.store.files import StoredFiles
-from dreamer.daemon.store.hashing import hash_file
+from dreamer.daemon.store.hashing import hash_and_flush
 from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.partial import PartialFiles, verified_blocks
 from dreamer.daemon.store.places import Location
@@ -53,6 +53,7 @@ class Download:
         self._on_close = on_close
         self._closed = False
         self._lock = threading.Lock()
+        self._targets: dict[int, Path] = {}
         # Which files of the manifest have the same bytes; nearly always one each.
         self._indexes: dict[Digest, list[int]] = {}
         for index, entry in enumerate(manifest.files):
@@ -160,8 +161,11 @@ class Download:
     def target(self, block: int) -> Location:
         """Return where a lane writes ``block`` once it has verified it."""
         span = self.manifest.layout.span(block)
-        digest = self.manifest.files[span.file_index].digest
-        return Location(self._partial.path(digest), span.offset, span.length)
+        # A request may name a thousand blocks, mostly of one file.
+        if (path := self._targets.get(span.file_index)) is None:
+            digest = self.manifest.files[span.file_index].digest
+            path = self._targets[span.file_index] = self._partial.path(digest)
+        return Location(path, span.offset, span.length)
 
     def readable(self, block: int) -> Location | None:
         """Return where a verified block can be read; None if somebody cut its file short.
@@ -229,7 +233,7 @@ class Download:
                 space.explained(self._partial.directory.parent),
                 beneath.opened(self._partial.open(entry.digest)) as fd,
             ):
-                if hash_file(fd, stop) != entry.digest:
+                if hash_and_flush(fd, stop) != entry.digest:
                     self._refuse(file_index, fd, stop)
                 self._files.adopt(fd, self._partial.path(entry.digest), entry.digest)
 

@@ -6,6 +6,7 @@ BLAKE3, reads and writes release the GIL, so the two threads take two cores.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,7 +108,8 @@ def hash_file(fd: int, stop: threading.Event) -> Digest:
         StoppedError: ``stop`` was set.
         OSError: the disk said no.
     """
-    hasher = blake3()
+    # All cores: nobody who waits for a whole file has anything else to do meanwhile.
+    hasher = blake3(max_threads=blake3.AUTO)
     buffer = memoryview(bytearray(STORE_READ_BYTES))
     offset = 0
     while count := fill(fd, buffer, offset):
@@ -115,3 +117,18 @@ def hash_file(fd: int, stop: threading.Event) -> Digest:
         hasher.update(buffer[:count])
         offset += count
     return Digest(hasher.digest())
+
+
+def hash_and_flush(fd: int, stop: threading.Event) -> Digest:
+    """Return the BLAKE3 of a whole file, while the disk takes what it has not written yet.
+
+    Raises:
+        StoppedError: ``stop`` was set.
+        OSError: the disk said no, to either.
+    """
+    with ThreadPoolExecutor(1, "dreamer-flush") as thread:
+        flushed = thread.submit(os.fsync, fd)
+        digest = hash_file(fd, stop)
+        # An error of the disk is told once only: who comes later would not hear of it.
+        flushed.result()
+    return digest

@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from dreamer.daemon.store import beneath, space, stopping
@@ -83,12 +84,10 @@ class PartialFiles:
 
     def tidy(self) -> None:
         """Remove the directory if nothing is left in it."""
-        try:
+        # Files for the next attempt are in it, or it was never made, or the disk refuses just now:
+        # an empty directory harms nobody.
+        with suppress(OSError):
             self.directory.rmdir()
-        except OSError as error:
-            # Files for the next attempt are in it, or it was never made.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                raise
 
 
 def verified_blocks(

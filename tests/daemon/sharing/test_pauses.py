@@ -124,7 +124,9 @@ async def test_a_disk_that_fails_half_way_pauses_and_no_byte_is_counted_twice(
     assert two.taker.library.find(kit.room, two.manifest.id) is None, "nor offered"
     refusing.clear()
     receipt = await pull
-    assert (receipt.bytes["webrtc"], receipt.resumed) == (two.manifest.size_bytes, 0)
+    # What came in just when the disk failed was kept, if not counted as fetched.
+    assert receipt.bytes["webrtc"] + receipt.resumed == two.manifest.size_bytes
+    assert receipt.resumed <= 4 * MIB
     assert receipt.bytes["cache"] == 0
     assert two.taker.store.complete(two.manifest)
 

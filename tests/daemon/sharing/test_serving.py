@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dreamer.daemon.sharing import serving
+from dreamer.daemon.sharing.pace import Pace
+from dreamer.daemon.transport.vocabulary import Serve
 from dreamer.protocol.content.manifest import Manifest
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.limits import (
@@ -24,6 +26,7 @@ from dreamer.protocol.link.messages import (
     Unfollow,
     Want,
 )
+from dreamer.protocol.shaping.rates import Limits, Rates
 from dreamer.protocol.swarm import bitfield
 
 UNKNOWN = b"?" * 32
@@ -258,3 +261,74 @@ async def test_objects_asked_for_all_at_once_are_refused_beyond_a_few(two, kit) 
     assert len(busy) == len(asked) - len(served)
     (again,) = await ask(two, kit, GetObject(99, two.manifest.id, 0))
     assert isinstance(again, ObjectPiece)
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+async def test_a_link_that_goes_in_the_midst_of_several_requests_holds_nobody_up(
+    two, world, kit, ended
+) -> None:
+    two.giver.stuck = True
+    wants = [Want(request, two.manifest.id, request, 1, False) for request in range(4)]
+    two.taker_end.expected.clear()
+    for want in wants:
+        two.taker_end.say(want)
+    await kit.until(lambda: len(two.giver_end.queue) > ended)
+    two.giver_end.cut("gone")
+    two.giver.stuck = False
+    # The same member comes back, and is served as if nothing had been.
+    world.join(two.giver, two.taker)
+    pulling = kit.pulling(two.taker, two.manifest, two.giver)
+    await pulling.run()
+    assert pulling.whole
+
+
+# Slots and limits
+
+
+async def test_a_member_beyond_the_upload_slots_is_told_to_come_back(two, world, kit) -> None:
+    two.giver.stuck = True
+    two.giver.serving._pace = Pace(slots=1)
+    two.taker_end.say(Want(1, two.manifest.id, 0, 2, False))
+    await kit.until(lambda: two.giver_end.queue)
+    third = world.node()
+    third_end, _ = world.join(third, two.giver)
+    third_end.say(Want(1, two.manifest.id, 0, 2, False))
+    await kit.until(lambda: third.heard.messages)
+    (refused,) = [one for one in third.heard.messages if isinstance(one, Refuse)]
+    assert refused == Refuse(1, True, "all upload slots are taken")
+    two.taker_end.cut("gone")
+    third_end.say(Want(2, two.manifest.id, 0, 2, False))
+    await kit.until(lambda: two.giver.serving._requests.get(_far(third_end).number))
+
+
+def _far(end):
+    return end.far
+
+
+async def test_a_limited_request_goes_out_block_by_block_and_to_its_end(two, kit) -> None:
+    two.giver.serving._pace = Pace(Limits(Rates(up=30e6)))
+    served = []
+    take = two.giver_end.take
+
+    def watched(command):
+        if isinstance(command, Serve):
+            served.append(len(command.spans))
+        take(command)
+
+    two.giver_end.link.pass_on = watched
+    object.__setattr__(two.giver_end.link.bulk, "pass_on", watched)
+    two.taker_end.say(Want(1, two.manifest.id, 0, 9, False))
+    await kit.until(lambda: two.giver.sent_blocks == 9)
+    assert sum(served) == 9
+    assert len(served) > 2, "a slice at a time"
+    await kit.until(lambda: not two.giver.serving._requests[two.giver_end.number])
+
+
+async def test_what_is_cancelled_while_it_waits_for_its_turn_is_not_sent(two, kit) -> None:
+    two.giver.serving._pace = Pace(Limits(Rates(up=20e6)))
+    two.taker_end.say(Want(1, two.manifest.id, 0, 9, False))
+    for block in range(5, 9):
+        two.taker_end.say(CancelWant(1, block))
+    await kit.until(lambda: two.giver.sent_blocks == 5)
+    await kit.until(lambda: not two.giver.serving._requests[two.giver_end.number])
+    assert two.giver.sent_blocks == 5

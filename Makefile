@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 CACHE := .cache
 GGUF := $(CACHE)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: install demo test lint types outside unit e2e interop fresh models bench bench-tracker clean
+.PHONY: install demo test lint types outside unit e2e interop fresh models clean
+.PHONY: bench bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner
+.PHONY: bench-fanout bench-tracker
 
 install: $(VENV)/.installed
 
@@ -49,8 +51,19 @@ interop: install
 fresh: install
 	$(BIN)/python tests/fresh_clone.py
 
-bench: install models
+# The benchmarks one after the other, each with its table; they want the machine to themselves.
+# Fan-out lays a network out of namespaces and needs root.
+bench: bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner bench-fanout
+
+bench-direct bench-fanout: install outside
+	$(BIN)/python -m dreamer.simulations.bench.$(@:bench-%=%)
+
+bench-origin bench-latency bench-memory bench-planner: install
+	$(BIN)/python -m dreamer.simulations.bench.$(@:bench-%=%)
+
+bench-webrtc: install
 	$(BIN)/python -m dreamer.simulations.bench.webrtc
+	$(BIN)/python -m dreamer.simulations.bench.webrtc_links
 
 bench-tracker: install outside
 	$(BIN)/python -m dreamer.simulations.bench.tracker --npm

@@ -52,9 +52,16 @@ def resident_mib(pid: int) -> float:
     return sum(_resident(each) for each in family(pid)) / MIB
 
 
-def private_mib(pid: int) -> float:
+def proportional_mib(pid: int) -> float:
     """Return what a process and its children hold in MiB, shared pages by their share (PSS)."""
-    return float(sum(each.memory_full_info().pss for each in family(pid))) / MIB
+    return sum(_proportional(each) for each in family(pid)) / MIB
+
+
+def _proportional(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _resident(process: psutil.Process) -> int:
@@ -66,8 +73,15 @@ def _resident(process: psutil.Process) -> int:
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process and its children have taken so far."""
-    times = [each.cpu_times() for each in family(pid)]
-    return float(sum(each.user + each.system for each in times))
+    return sum(_cpu_seconds(each) for each in family(pid))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def lag_p99_ms(before: dict[str, Any], after: dict[str, Any]) -> float:

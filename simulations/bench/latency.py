@@ -77,6 +77,37 @@ class Asker:
         self._thread.join()
 
 
+class Meter:
+    """Looks at what B's links have brought, in a thread: when bulk began and when it ended."""
+
+    def __init__(self, node: Node) -> None:
+        self._client = Dreamer(node.home)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._seen: list[tuple[float, int]] = []
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            arrived = sum(peer.bytes_down for peer in self._client.peers())
+            self._seen.append((time.monotonic(), arrived))
+
+    @property
+    def busy(self) -> tuple[float, float]:
+        """From when to when the count rose: a pull also looks things up, and hashes at its end."""
+        first, last = self._seen[0][1], self._seen[-1][1]
+        begin = max((at for at, count in self._seen if count == first), default=0.0)
+        end = min((at for at, count in self._seen if count == last), default=0.0)
+        return begin, end
+
+    def __enter__(self) -> Meter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
 def pinging_node(home: Path) -> Node:
     """Return a node, not started, that notes its round trips in HOME.rtt beside its home."""
     node = Node(home, env=WEBRTC_ONLY)
@@ -120,22 +151,22 @@ def run(size: int, scratch: Path) -> tuple[float, dict[str, End]]:
         a, b = nodes
         write_model(scratch / "model", size)
         pushed = a.dreamer("push", str(scratch / "model"), "--room", "bench")
-        with Asker(a) as asked_a, Asker(b) as asked_b:
+        with Asker(a) as asked_a, Asker(b) as asked_b, Meter(b) as meter:
             idle = time.monotonic()
             time.sleep(IDLE_S)
             before = [Dreamer(node.home).status() for node in nodes]
-            begin = time.monotonic()
+            quiet = time.monotonic()
             receipt = b.dreamer("pull", pushed["manifest_id"], timeout_s=3600)
-            end = time.monotonic()
             after = [Dreamer(node.home).status() for node in nodes]
+        begin, end = meter.busy
         met = {}
         for place, node in enumerate(nodes):
             trips = _round_trips(node.home)
             answers = (asked_a, asked_b)[place].answers
             met["AB"[place]] = End(
-                _within(trips, idle, begin),
+                _within(trips, idle, quiet),
                 _within(trips, begin, end),
-                _within(answers, idle, begin),
+                _within(answers, idle, quiet),
                 _within(answers, begin, end),
                 lag_p99_ms(before[place], after[place]),
             )

@@ -24,8 +24,7 @@ from pathlib import Path
 
 import psutil
 
-from dreamer.simulations.bench.gauges import resident_mib
-from dreamer.simulations.bench.webrtc import write_model
+from dreamer.simulations.bench.gauges import resident_mib, write_model
 from dreamer.simulations.loopback import Node, Process, tracker
 
 MIB = 1024 * 1024

@@ -44,7 +44,8 @@ class Handler(BaseHTTPRequestHandler):
         """Send a range of a file, or all of it."""
         path = self._path()
         if path is None:
-            self._begin(404, 0)
+            # Of the bucket itself a node asks only whether it is there.
+            self._begin(200 if self.path.strip("/").count("/") == 0 else 404, 0)
             return
         size = path.stat().st_size
         found = _RANGE.fullmatch(self.headers.get("Range", ""))

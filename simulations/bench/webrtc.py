@@ -4,14 +4,14 @@ Usage: python -m dreamer.simulations.bench.webrtc [--mib 1024] [--rounds 3] [--j
 
 Each round moves the same bytes twice: between two bare aiortc processes, and from daemon A to
 daemon B as a pull, to verified blocks on disk. Prints MiB/s of both and their ratio, round by
-round, and the resident memory of B's processes after the last.
+round, the processor seconds per GiB of A and B, the p99 of the lag of B's loop, and the resident
+memory of B's processes after the last.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import socket
 import statistics
 import subprocess
@@ -20,19 +20,27 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
+from dreamer.daemon.client import Dreamer
+from dreamer.simulations.bench.gauges import (
+    MIB,
+    WEBRTC_ONLY,
+    cpu_seconds,
+    lag_p99_ms,
+    resident_mib,
+    write_model,
+)
 from dreamer.simulations.loopback import Node, tracker
-
-MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Round:
-    """MiB/s of one round."""
+    """MiB/s of one round; processor seconds per GiB of A and B, and B's loop lag in ms."""
 
     bare: float
     pull: float
+    cpu_a: float
+    cpu_b: float
+    lag_p99_ms: float
 
     @property
     def ratio(self) -> float:
@@ -59,28 +67,27 @@ def bare_rate(size: int) -> float:
     return size / MIB / float(out)
 
 
-def write_model(path: Path, size: int) -> None:
-    """Write one file of random bytes: nothing in it is the same twice."""
-    path.mkdir()
-    with (path / "weights.bin").open("wb") as file:
-        for _ in range(size // MIB):
-            file.write(os.urandom(MIB))
-
-
-def resident_mib(pid: int) -> float:
-    """Return the resident memory of a process and its children, in MiB."""
-    process = psutil.Process(pid)
-    family = [process, *process.children(recursive=True)]
-    return float(sum(each.memory_info().rss for each in family)) / MIB
+def _measure(a: Node, b: Node, ref: str, size: int) -> Round:
+    bare = bare_rate(size)
+    used = [cpu_seconds(node.process.pid) for node in (a, b)]
+    before = Dreamer(b.home).status()
+    receipt = b.dreamer("pull", ref, timeout_s=3600)
+    after = Dreamer(b.home).status()
+    cpu_a, cpu_b = (
+        (cpu_seconds(node.process.pid) - was) * 1024 * MIB / size
+        for node, was in zip((a, b), used, strict=True)
+    )
+    rate = size / MIB / receipt["lane_seconds"]["webrtc"]
+    return Round(bare, rate, cpu_a, cpu_b, lag_p99_ms(before, after))
 
 
 def run(size: int, rounds: int, scratch: Path) -> tuple[list[Round], float]:
-    """Return the rates of each round and B's resident MiB at the end."""
+    """Return what each round measured, and B's resident MiB at the end."""
     measured = []
     with (
         tracker(scratch / "tracker") as url,
-        Node(scratch / "A") as a,
-        Node(scratch / "B") as b,
+        Node(scratch / "A", env=WEBRTC_ONLY) as a,
+        Node(scratch / "B", env=WEBRTC_ONLY) as b,
     ):
         a.dreamer("room", "create", "bench", "--tracker", url)
         b.dreamer("room", "join", a.dreamer("room", "invite", "bench")["token"])
@@ -88,9 +95,7 @@ def run(size: int, rounds: int, scratch: Path) -> tuple[list[Round], float]:
             model = scratch / f"model-{number}"
             write_model(model, size)
             pushed = a.dreamer("push", str(model), "--room", "bench")
-            bare = bare_rate(size)
-            receipt = b.dreamer("pull", pushed["manifest_id"], timeout_s=3600)
-            measured.append(Round(bare, size / MIB / receipt["lane_seconds"]["webrtc"]))
+            measured.append(_measure(a, b, pushed["manifest_id"], size))
             for node in (a, b):
                 node.dreamer("rm", pushed["manifest_id"])
         return measured, resident_mib(b.process.pid)
@@ -110,7 +115,11 @@ def main() -> None:
         print(json.dumps({"rounds": [asdict(r) for r in rounds], "ratio": ratio, "rss": resident}))
         return
     for number, each in enumerate(rounds, 1):
-        print(f"round {number}: bare {each.bare:.1f}, pull {each.pull:.1f}, {each.ratio:.2f}")
+        print(
+            f"round {number}: bare {each.bare:.1f}, pull {each.pull:.1f}, {each.ratio:.2f}; "
+            f"CPU s/GiB A {each.cpu_a:.1f}, B {each.cpu_b:.1f}; "
+            f"B's loop lag p99 at most {each.lag_p99_ms:.0f} ms"
+        )
     print(f"median ratio {ratio:.2f}; B's resident memory at the end {resident:.0f} MiB")
 
 

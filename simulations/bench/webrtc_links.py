@@ -34,7 +34,7 @@ from dreamer.simulations.bench.gauges import (
     WEBRTC_ONLY,
     cpu_seconds,
     family,
-    private_mib,
+    proportional_mib,
     write_model,
 )
 from dreamer.simulations.loopback import Node, tracker, until
@@ -80,7 +80,7 @@ def _pull(home: Path, processes: int, ref: str, size: int, seeders: list[Node], 
         receipt = b.dreamer("pull", ref, timeout_s=3600)
         took = time.monotonic() - begin
         cores = (cpu_seconds(b.process.pid) - before) / took
-        memory = private_mib(b.process.pid)
+        memory = proportional_mib(b.process.pid)
         b.dreamer("rm", ref)
         if len(receipt["peers"]) < len(seeders):
             raise RuntimeError(f"not all seeders took part: {receipt['peers']}")

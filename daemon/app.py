@@ -95,7 +95,8 @@ class Assembly:
         self.torrents = Torrents(_torrents(config), self.tasks)
         torrent = config.torrent
         self.publicity = Publicity(
-            self.store, torrent.trackers, torrent.web_seeds, self.torrents.enabled
+            *(self.store, torrent.trackers, torrent.web_seeds, self.torrents.enabled),
+            origin_is_public=torrent.origin_is_public,
         )
         self.seeding = Seeding(
             SeedingParts(

@@ -266,6 +266,11 @@ class TorrentSection:
         "torrent (BEP 19); they go into the magnet links that this node publishes.",
         with_schemes("http", "https"),
     )
+    origin_is_public: bool = _key(
+        False,
+        "Anybody can read the rooms' S3 origins: what is pushed with --public is copied there by "
+        "name as well (which takes the room twice), and the origin is named as a web seed.",
+    )
     dht: bool = _key(False, "Use the public DHT, beginning at libtorrent's own server.")
     stun: str = _key("", "The STUN server for WebTorrent peers behind NAT, as HOST:PORT.")
     local_peers: bool = _key(

@@ -36,16 +36,20 @@ GROUP_NAME_MAX_BYTES = 128
 TORRENT_LEAF_BYTES = 16 * KIB
 TORRENT_MAX_PIECES = 65_536
 MAGNET_MAX_CHARS = 8 * KIB
+WEB_SEED_PADDING_MAX_BYTES = 256 * MIB
 TORRENT_MAX_TRACKERS = 16
 TORRENT_CONNECTIONS_MAX = 100
 TORRENT_UPLOAD_SLOTS = 8
-TORRENT_QUEUED_DISK_MAX_BYTES = 32 * MIB
+TORRENT_QUEUED_DISK_MAX_BYTES = 16 * MIB
+TORRENT_DISK_THREADS = 4
 TORRENT_RECONNECT_S = 2
 TORRENT_REPORT_INTERVAL_S = 0.5
 # A finished piece may still lie in libtorrent's queue of writes.
-TORRENT_WRITTEN_TIMEOUT_S = 10.0
+TORRENT_WRITTEN_TIMEOUT_S = 5.0
 TORRENT_WRITTEN_POLL_S = 0.01
-TORRENT_STOP_TIMEOUT_S = 2.0
+TORRENT_STOP_TIMEOUT_S = 1.0
+TORRENT_STOP_SILENCE_S = 0.3
+TORRENT_EXIT_TIMEOUT_S = 2.5
 TORRENT_RESTART_S = 2.0
 TORRENT_REMOVE_TIMEOUT_S = 5.0
 TORRENT_SEEDS_LOOK_S = 30.0
@@ -115,6 +119,8 @@ LINKS_MAX_PER_NODE = 64
 # Processes that links are spread over, one for each core.
 TRANSPORT_PROCESSES_MAX = 4
 TRANSPORT_RESTART_S = 0.5
+# Where all cores are busy, inference and REST go before bulk.
+TRANSPORT_NICE = 5
 FOLLOWS_MAX_PER_LINK = 4096
 CONTROL_BUFFER_MAX_BYTES = 16 * MIB
 LINK_MESSAGE_MIN_BYTES = 64 * KIB
@@ -145,15 +151,16 @@ DIRECT_CONNECTIONS_MAX = 4
 DIRECT_GAIN_MIN = 1.15
 DIRECT_TRIAL_S = 3.0
 DIRECT_TRIAL_REPEAT_S = 60.0
-# Nothing in the middle of a block for so long, or a block that takes so long in all.
-DIRECT_STALL_TIMEOUT_S = 15.0
+# Nothing in the middle of a block for so long, or a block that takes so long in all. Twice the first
+# is no longer than REQUEST_TIMEOUT_S, or the planner would think the peer hung before its lane is.
+DIRECT_STALL_TIMEOUT_S = 5.0
 DIRECT_BLOCK_TIMEOUT_S = 120.0
 DIRECT_VOID_REQUESTS_MAX = 256
 DIRECT_REPORT_INTERVAL_S = 0.25
 DIRECT_BATCH_S = 0.005
 DIRECT_WANTED_S = 10.0
 DIRECT_IDLE_S = 60.0
-DIRECT_RETRY_MIN_S = 3.0
+DIRECT_RETRY_MIN_S = 1.5
 DIRECT_RETRY_MAX_S = 300.0
 DIRECT_STEADY_S = 30.0
 DIRECT_CLOSE_TIMEOUT_S = 2.0
@@ -223,6 +230,8 @@ RELAY_LINKS_REMEMBERED = 256
 # A TURN server that is silent gives the next one its turn, long before aioice gives up (5 s).
 TURN_HEAD_START_S = 1.5
 TURN_GATHER_TIMEOUT_S = 5
+# For a lost check to be sent twice more, and for both NATs to be opened.
+RELAY_PATIENCE_S = 2.0
 
 # Planner
 REQUEST_TARGET_S = 1.0
@@ -231,7 +240,6 @@ REQUEST_MAX_BLOCKS = 1024
 # Of the origin one GET brings a request, and what is under way can't be given to somebody else.
 REQUEST_ORIGIN_MAX_BLOCKS = 32
 # Two as long as each is a second's worth; more of them where single blocks are asked for.
-REQUESTS_IN_FLIGHT_PER_SOURCE = 2
 REQUESTS_IN_FLIGHT_MIN = 2
 REQUESTS_IN_FLIGHT_MAX = 12
 REQUEST_TIMEOUT_S = 12.0
@@ -258,18 +266,18 @@ PULL_NO_SOURCE_TIMEOUT_S = 30.0
 PULL_PATIENCE_S = 24 * 3600.0
 PULL_PAUSE_MIN_S = 1.0
 PULL_PAUSE_MAX_S = 10.0
+# The planner is asked what to do ten times a second; who was away for so long was halted.
+PULL_HALT_NOTICED_S = 2.0
 SOURCE_MAX_STRIKES = 3
 SOURCE_MIN_BYTES_S = 2 * KIB
 BUSY_RETRY_S = 1.0
 PICK_ALIGN_BLOCKS = 16
 RATE_HALF_LIFE_S = 3.0
-HAVE_FLUSH_S = 0.5
 HAVE_FLUSH_MIN_S = 0.05
 HAVE_FLUSH_MAX_S = 0.5
 HAVE_FLUSH_S_PER_BLOCK = 0.005
-# Rendezvous: so many runs that shares are about equal, of so many blocks that requests stay long.
+# Rendezvous: so many runs that shares are about equal, so few that they are soon divided.
 RENDEZVOUS_RUNS = 1024
-RENDEZVOUS_RUN_MAX_BLOCKS = 16
 # A node that fetches nothing of its share for so long has its share taken over.
 CROWD_PATIENCE_S = 15.0
 CROWD_PATIENCE_BLOCKS = 4
@@ -277,6 +285,8 @@ CROWD_PATIENCE_MAX_S = 60.0
 # Who is through with its own share helps one that needs longer than this for what it has left.
 CROWD_HELP_OVER_S = 10.0
 CROWD_HELP_MIN_BLOCKS = 8
+# A member's bytes cost no money, so it is asked for them sooner.
+SEED_HELP_OVER_S = 3.0
 CROWD_HELP_INTERVAL_S = 0.5
 CROWD_QUIET_S = 5.0
 # The origin waits so long for others that begin the same pull at about the same time.

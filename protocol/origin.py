@@ -1,7 +1,8 @@
 """Where a room's origin is, ``s3://bucket/prefix``, and how content is named in it.
 
-Keys are ``PREFIX/files/HEX`` and ``PREFIX/objects/HEX``, HEX being 64 digits of BLAKE3. There are
-no others, so whoever signs URLs for somebody else can tell what may be asked for.
+Keys are ``PREFIX/files/HEX`` and ``PREFIX/objects/HEX``, HEX being 64 digits of BLAKE3. No others are
+ever signed, so whoever signs URLs for somebody else can tell what may be asked for. An origin that
+anybody can read may have copies by name, ``PREFIX/torrents/NAME/PATH``, for torrent clients.
 """
 
 from __future__ import annotations
@@ -37,6 +38,17 @@ class OriginAddress:
     def file_key(self, digest: Digest) -> str:
         """Return the key of a file."""
         return self._below(f"files/{digest.hex()}")
+
+    def named_key(self, torrent: str, path: str) -> str:
+        """Return the key of a public model's file by name, for torrent clients."""
+        return self._below(f"torrents/{torrent}/{path}")
+
+    @property
+    def web_seed(self) -> str:
+        """The URL below which ``named_key`` is read by HTTP, without credentials (BEP 19)."""
+        # Names with dots would not fit the certificate of a host of their own; AWS takes both.
+        base = self.endpoint_url or "https://s3.amazonaws.com"
+        return f"{base.rstrip('/')}/{self.bucket}/{self._below('torrents')}/"
 
     def check_key(self, key: str) -> None:
         """Refuse a key that isn't one of ours.

@@ -66,9 +66,11 @@ def test_relative_paths_are_those_of_the_client(dreamer, served, tmp_path, monke
     receipt = dreamer.push("tiny", "lab", aliases=["a"], tags=["t"])
     assert served.node.calls[-1][1] == tmp_path / "tiny"
     assert (receipt.name, receipt.aliases, receipt.tags) == ("tiny", ("a",), ("t",))
-    assert served.node.calls[-1][-1] is False
+    assert served.node.calls[-1][-2:] == (False, False)
     dreamer.push("tiny", "lab", allow_pickle=True)
-    assert served.node.calls[-1][-1] is True
+    assert served.node.calls[-1][-2:] == (True, False)
+    dreamer.push("tiny", "lab", public=True)
+    assert served.node.calls[-1][-2:] == (False, True)
 
 
 def test_events_of_a_pull_end_with_the_receipt(dreamer):

@@ -76,6 +76,8 @@ def test_models_dir_of_the_environment_wins_over_the_file_but_not_over_its_own_v
         ("[inference]\nmax_models = true\n", r"max_models must be a whole number"),
         ("[inference]\nmax_models = 0\n", r"max_models must be between 1 and 64, not 0"),
         ("[inference]\nidle_timeout_s = nan\n", r"idle_timeout_s must be a number"),
+        ('[network]\ndirect_listen = "8471"\n', r"direct_listen must be empty or HOST:PORT"),
+        ('[network]\ndirect_addresses = ["nas:0"]\n', r"direct_addresses must be a list of at"),
         ("[inference]\nmax_memory_mib = -1\n", r"max_memory_mib must be between 0 and"),
         ('[network]\nrelay = "always"\n', r'relay must be one of "never", "fallback", "only"'),
         ('[network]\nstun = "stun:a"\n', r"stun must be a list of strings"),

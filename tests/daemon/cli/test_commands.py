@@ -50,7 +50,7 @@ def test_push_takes_several_aliases_and_tags(dreamer, served, tmp_path, monkeypa
     status, out, err = dreamer("push", "tiny", "--room", "lab", *words)
     assert (status, served.node.calls) == (
         0,
-        [("push", tmp_path / "tiny", "lab", ["a", "b"], ["t"], "n", False)],
+        [("push", tmp_path / "tiny", "lab", ["a", "b"], ["t"], "n", False, False)],
     )
     assert "ab" * 32 in out
     assert "published n to lab: abababab" in out
@@ -59,7 +59,12 @@ def test_push_takes_several_aliases_and_tags(dreamer, served, tmp_path, monkeypa
 
 def test_pickles_are_pushed_only_when_asked_for(dreamer, served):
     assert dreamer("push", "tiny", "--room", "lab", "--allow-pickle")[0] == 0
-    assert served.node.calls[0][-1] is True
+    assert served.node.calls[0][-2:] == (True, False)
+
+
+def test_models_are_public_only_when_asked_for(dreamer, served):
+    assert dreamer("push", "tiny", "--room", "lab", "--public")[0] == 0
+    assert served.node.calls[0][-2:] == (False, True)
 
 
 def test_run_streams_text_to_stdout_and_who_ran_it_to_stderr(dreamer, served):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -100,6 +101,12 @@ class Pair:
     def pull(self, note: str = "") -> Outcome:
         """Pull to the end."""
         return self.end(self.begin(), note)
+
+    def meet(self) -> Outcome:
+        """Wait for the link, then pull; the note says how long the link took to come up."""
+        began = time.monotonic()
+        self.linked()
+        return self.pull(f"linked after {time.monotonic() - began:.1f} s")
 
     @property
     def _output(self) -> Path:

@@ -32,6 +32,7 @@ def during(world: World, giver: Place, taker: Place, event: Event) -> Outcome:
     """Begin a slow pull, let something happen in the middle of it, and see it to its end."""
     giver.host.plug.shape(SLOW_MBIT)
     with world.pair(giver, taker, mib=MODEL_MIB) as pair:
+        pair.linked()
         pull = pair.begin()
         pull.reached(BEFORE_BYTES, BEGIN_TIMEOUT_S)
         event(pair)
@@ -92,6 +93,7 @@ def tracker_gone(world: World) -> Outcome:
 
 
 def _through(pair: Pair, service: Service, back_after_s: float | None) -> Outcome:
+    pair.linked()
     pull = pair.begin()
     pull.reached(BEFORE_BYTES, BEGIN_TIMEOUT_S)
     service.kill()

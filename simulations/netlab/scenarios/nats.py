@@ -17,7 +17,7 @@ def both_public(world: World) -> Outcome:
     """Both have public addresses."""
     giver, taker = (world.place(world.net.host(name)) for name in ("giver", "taker"))
     with world.pair(giver, taker) as pair:
-        return pair.pull()
+        return pair.meet()
 
 
 def same_home(world: World) -> Outcome:
@@ -28,14 +28,14 @@ def same_home(world: World) -> Outcome:
         for number, name in ((2, "giver"), (3, "taker"))
     )
     with world.pair(giver, taker) as pair:
-        return pair.pull()
+        return pair.meet()
 
 
 def one_public(world: World, kind: Nat) -> Outcome:
     """The one who gives is behind a NAT, the other is not; so it is the giver who connects."""
     giver = world.place(world.net.behind("giver", kind))
     with world.pair(giver, world.place(world.net.host("taker"))) as pair:
-        return pair.pull()
+        return pair.meet()
 
 
 def mapped_port(world: World) -> Outcome:
@@ -50,7 +50,7 @@ def mapped_port(world: World) -> Outcome:
     giver = world.place(world.net.lab.host("giver", home.inside, inner), settings)
     taker = world.place(world.net.behind("taker", Nat.SYMMETRIC))
     with world.pair(giver, taker) as pair:
-        return pair.pull()
+        return pair.meet()
 
 
 def behind(world: World, giver_kind: Nat, taker_kind: Nat) -> Outcome:
@@ -58,7 +58,7 @@ def behind(world: World, giver_kind: Nat, taker_kind: Nat) -> Outcome:
     giver = world.place(world.net.behind("giver", giver_kind))
     taker = world.place(world.net.behind("taker", taker_kind))
     with world.pair(giver, taker) as pair:
-        return pair.pull()
+        return pair.meet()
 
 
 def stun_alone(world: World) -> Outcome:
@@ -69,7 +69,7 @@ def stun_alone(world: World) -> Outcome:
         for name in ("giver", "taker")
     )
     with world.pair(giver, taker, tracker=world.net.tracker()) as pair:
-        return pair.pull()
+        return pair.meet()
 
 
 def no_udp_one_public(world: World) -> Outcome:
@@ -80,7 +80,7 @@ def no_udp_one_public(world: World) -> Outcome:
     """
     (taker, _) = _without_udp(world)
     with world.pair(world.place(world.net.host("public")), taker) as pair:
-        return pair.pull()
+        return pair.meet()
 
 
 def no_udp_no_turn(world: World) -> Outcome:
@@ -96,7 +96,7 @@ def no_udp_relay(world: World) -> Outcome:
     """No UDP on either side, both behind NATs: TURN over TCP, which the tracker lends as well."""
     giver, taker = _without_udp(world)
     with world.pair(giver, taker) as pair:
-        return pair.pull()
+        return pair.meet()
 
 
 def no_udp_origin(world: World) -> Outcome:

@@ -261,10 +261,15 @@ async def test_idle_connection_is_not_a_stalled_one(pair, hand, kit, monkeypatch
     asked = await kit.opening(pair.taker)
     await asyncio.to_thread(hand.say, asked.token)
     await kit.until(lambda: pair.taker.link.direct is not None)
-    timed_out = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.1, timed_out.set)
-    await timed_out.wait()
+    silences: list[bool] = []
+    asked_of = pair.taker.lane._taking[1]._taking._asked
+    monkeypatch.setattr(type(asked_of), "busy", property(lambda _: silences.append(True)))
+    await kit.until(lambda: len(silences) > 3)
     monkeypatch.undo()
+    # The thread is to look once more, with the real timeout, before a slow machine sends.
+    rearmed = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.3, rearmed.set)
+    await rearmed.wait()
     pair.taker.link.direct.expect(1, taken)
     await asyncio.to_thread(hand.send_block, 1, 0, pair.content)
     await pair.moved(1, 1)

@@ -56,6 +56,8 @@ _TUNED: dict[str, Any] = {
     # Every tracker is told, as each serves other clients (HTTP plain ones, WebSocket browsers).
     "announce_to_all_tiers": True,
     "announce_to_all_trackers": True,
+    # The limits are for everybody: which machines are near is not libtorrent's to say.
+    "ignore_limits_on_local_network": False,
     # Several nodes of a team may share an address.
     "allow_multiple_connections_per_ip": True,
     # A stored file keeps its times as they are.

@@ -108,6 +108,7 @@ class RelayBudget:
         self._used = {(each.day, each.peer): each.size_bytes for each in used}
         self._links: dict[int, _Drawing] = {}
         self._today = ""
+        self._judged_on = ""
         self._in_day = 0
         self._in_month: dict[NodeId, int] = {}
 
@@ -141,8 +142,9 @@ class RelayBudget:
         drawing = self._links.get(link)
         if drawing is None:
             return []
-        # Links that were held for yesterday's sake are judged anew.
-        is_new_day = self._turn_page(now)
+        self._turn_page(now)
+        # Links that were held for yesterday's sake are judged anew, once, whoever turned the page.
+        is_new_day, self._judged_on = self._today != self._judged_on, self._today
         passed = max(0, total_bytes - drawing.total)
         if passed >= CHUNK_BYTES:
             drawing.moved_at = now
@@ -214,11 +216,11 @@ class RelayBudget:
         self._in_day += size_bytes
         self._in_month[peer] = self._in_month.get(peer, 0) + size_bytes
 
-    def _turn_page(self, now: float) -> bool:
-        """Add up anew when the day is another one; return whether it is."""
+    def _turn_page(self, now: float) -> None:
+        """Add up anew when the day is another one."""
         today = day_of(now)
         if today == self._today:
-            return False
+            return
         # Also backwards: a clock that is set right must not give a second budget.
         self._today = today
         oldest = first_day_kept(now)
@@ -230,4 +232,3 @@ class RelayBudget:
                 self._in_day += size_bytes
             if month_of(day) == month_of(today):
                 self._in_month[peer] = self._in_month.get(peer, 0) + size_bytes
-        return True

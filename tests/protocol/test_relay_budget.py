@@ -80,6 +80,18 @@ def test_day_budget_comes_back_on_the_next_day_also_for_held_links():
     assert relays.used_in_day(at(22, 0.1)) == 500
 
 
+def test_held_links_go_on_the_next_day_whoever_looked_at_the_budget_first():
+    relays = budget(day=10 * MIB)
+    relays.link_up(1, A, at(21))
+    assert Hold(1) in relays.counted(1, 10 * MIB, at(21))
+    # A look at the status, another link and the last bytes of a third come before its own count.
+    assert relays.used_in_day(at(22, 0.01)) == 0
+    relays.link_up(2, B, at(22, 0.02))
+    relays.add(B, 500, at(22, 0.03))
+    assert Resume(1) in relays.counted(1, 10 * MIB + 500, at(22, 0.1))
+    assert Resume(1) not in relays.counted(1, 10 * MIB + 1000, at(22, 0.2))
+
+
 def test_peer_budget_lasts_for_the_month_and_not_for_the_day():
     relays = budget(peer=10 * MIB)
     relays.link_up(1, A, at(29))

@@ -153,13 +153,12 @@ class Assembly:
         )
 
     async def close(self) -> None:
-        """End everything; each part has its own deadline."""
+        """End everything but the state; each part has its own deadline."""
         self.seeding.close()
         await self.keeper.close()
         await asyncio.gather(self.pool.close(), self.tasks.close())
         await asyncio.to_thread(self.origins.close)
         self.store.close()
-        self.state.close()
 
     def _limit_torrents(self) -> None:
         # libtorrent keeps the limits by itself; to it, none is 0.
@@ -311,6 +310,8 @@ async def running_node(
             tracker_url = await stack.enter_async_context(beside)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         parts = Assembly(config, places, http)
+        # Last of all: links that close still tell what relays have carried for them.
+        stack.callback(parts.state.close)
         # The group ends the node if the transport ends by a bug of ours.
         group = await stack.enter_async_context(asyncio.TaskGroup())
         transport = group.create_task(parts.transport.run())

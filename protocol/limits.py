@@ -151,8 +151,8 @@ DIRECT_CONNECTIONS_MAX = 4
 DIRECT_GAIN_MIN = 1.15
 DIRECT_TRIAL_S = 3.0
 DIRECT_TRIAL_REPEAT_S = 60.0
-# Nothing in the middle of a block for so long, or a block that takes so long in all. Twice the first
-# is no longer than REQUEST_TIMEOUT_S, or the planner would think the peer hung before its lane is.
+# Nothing in the middle of a block for so long, or a block that takes so long in all. Twice the
+# first is less than REQUEST_TIMEOUT_S, or the planner would think the peer hung before its lane is.
 DIRECT_STALL_TIMEOUT_S = 5.0
 DIRECT_BLOCK_TIMEOUT_S = 120.0
 DIRECT_VOID_REQUESTS_MAX = 256

@@ -1,8 +1,8 @@
 """Where a room's origin is, ``s3://bucket/prefix``, and how content is named in it.
 
-Keys are ``PREFIX/files/HEX`` and ``PREFIX/objects/HEX``, HEX being 64 digits of BLAKE3. No others are
-ever signed, so whoever signs URLs for somebody else can tell what may be asked for. An origin that
-anybody can read may have copies by name, ``PREFIX/torrents/NAME/PATH``, for torrent clients.
+Keys are ``PREFIX/files/HEX`` and ``PREFIX/objects/HEX``, HEX being 64 digits of BLAKE3. No others
+are ever signed, so whoever signs URLs for somebody else can tell what may be asked for. An origin
+that anybody can read may have copies by name, ``PREFIX/torrents/NAME/PATH``, for torrent clients.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CACHE := .cache
 GGUF := $(CACHE)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: install demo test lint types outside unit e2e interop fresh models clean
+.PHONY: install demo test lint types outside unit e2e netns interop fresh models clean
 .PHONY: bench bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner
 .PHONY: bench-fanout bench-tracker
 
@@ -25,7 +25,7 @@ $(GGUF): simulations/demo/model.txt | install
 demo: install models
 	$(BIN)/python -m dreamer.simulations.demo.main --gguf $(GGUF)
 
-test: lint types outside unit e2e interop fresh
+test: lint types outside unit e2e netns interop fresh
 
 lint: install
 	$(BIN)/ruff check
@@ -42,8 +42,13 @@ outside:
 unit: install
 	$(BIN)/pytest -m 'not e2e and not interop and not model'
 
+# Two at a time: most of these wait for a timeout somewhere.
 e2e: install models
-	DREAMER_TEST_GGUF=$(abspath $(GGUF)) $(BIN)/pytest -m 'e2e or model'
+	DREAMER_TEST_GGUF=$(abspath $(GGUF)) $(BIN)/pytest -n 2 --dist loadfile -m '(e2e or model) and not netns'
+
+# Real networks out of namespaces; without root these skip.
+netns: install
+	$(BIN)/pytest -m netns
 
 interop: install
 	$(BIN)/pytest -m interop

@@ -301,7 +301,7 @@ class DreamerNode:
             present=said is not None,
             linked=link is not None,
             lane=link.lane.value if link else None,
-            spent=link is not None and link.bulk_spent,
+            spent=link is not None and link.spent,
             bytes_down=link.bytes_down if link else 0,
             bytes_up=link.bytes_up if link else 0,
             serves=("generate",) if serves(capabilities) else (),

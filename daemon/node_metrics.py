@@ -84,7 +84,9 @@ def _relays(relay: dict[str, Any]) -> Iterator[Metric]:
         ],
     )
     peers = [
-        ({"peer": str(peer["node_id"])[:8], "name": str(peer["name"])}, peer)
+        # The whole id: others can find a key that begins like a member's, and two samples with
+        # the same labels make Prometheus throw all of them away.
+        ({"peer": str(peer["node_id"]), "name": str(peer["name"])}, peer)
         for peer in relay["peers"]
     ]
     for name, field, about in (

@@ -64,11 +64,12 @@ def endpoint_text(host: str, port: int) -> str:
 def may_dial(ip: IPAddress, same_host: bool) -> bool:
     """Return whether a peer may have us dial an address.
 
-    Loopback only if it runs on this machine, or it could have us knock at our own services.
+    Loopback only if it runs on this machine, or it could have us knock at our own services; never
+    link-local, of which nodes tell none, and where clouds have the service that hands out keys.
     """
     if ip.is_loopback:
         return same_host
-    return not (ip.is_unspecified or ip.is_multicast or ip.is_reserved)
+    return not (ip.is_unspecified or ip.is_multicast or ip.is_reserved or ip.is_link_local)
 
 
 def is_lan(sock: socket.socket) -> bool:

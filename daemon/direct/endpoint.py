@@ -1,7 +1,8 @@
 """This node's port for direct connections: who comes is a stranger until the token is said.
 
-While no token is waited for, whoever connects is hung up on at once. Handshakes run in threads,
-bounded in number and time, so that nothing a stranger does reaches the daemon's loop.
+It is taken at start, when somebody can still be told that it can't be had, and listened on from the
+first room on. While no token is waited for, whoever connects is hung up on at once. Handshakes run
+in threads, bounded in number and time, so that nothing a stranger does reaches the daemon's loop.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import ssl
 import time
@@ -44,7 +46,7 @@ ACCEPT_PAUSE_S = 1.0
 
 
 class DirectEndpoint:
-    """The listening socket, the certificate, and the threads of greetings. Made by ``open``."""
+    """The port, the certificate, and the threads of greetings. Made by ``open``."""
 
     def __init__(self, listener: socket.socket, extra: Iterable[str]) -> None:
         certificate = make_certificate()
@@ -57,26 +59,36 @@ class DirectEndpoint:
         self._boot_id = boot_id()
         self._strangers = Strangers()
         self._threads = ThreadPoolExecutor(2 * DIRECT_HANDSHAKES_MAX, "direct-greeting")
-        self._accepting = asyncio.create_task(self._accept())
+        self._accepting: asyncio.Task[None] | None = None
         self._open: dict[Channel, None] = {}
         self._none_open = asyncio.Event()
         self._none_open.set()
 
     @classmethod
     async def open(cls, host: str, port: int, extra: Iterable[str] = ()) -> DirectEndpoint:
-        """Listen on an address; ``extra`` are more at which others reach it.
+        """Take a port of this machine; ``extra`` are more addresses at which others reach it.
 
         Raises:
             LocalError: the address is taken, or not this machine's.
         """
         try:
-            listener = listening_socket(host, port)
+            listener = bound_socket(host, port)
         except OSError as error:
-            raise LocalError(
-                f"can't listen on {endpoint_text(host, port)} for direct connections: "
-                f"{error.strerror}; see network.direct_listen in the configuration"
-            ) from error
+            raise LocalError(_cannot_listen(endpoint_text(host, port), error)) from error
         return cls(listener, extra)
+
+    def listen(self) -> None:
+        """Accept connections from now on; a node that is in no room has no need to."""
+        if self._accepting is not None:
+            return
+        try:
+            self._listener.listen(DIRECT_BACKLOG)
+        except OSError as error:
+            # Another process was quicker since it was taken. To dial others is still possible.
+            host, port = self._listener.getsockname()[:2]
+            log.error("%s", _cannot_listen(endpoint_text(host, port), error))
+            return
+        self._accepting = asyncio.create_task(self._accept())
 
     @property
     def port(self) -> int:
@@ -116,8 +128,9 @@ class DirectEndpoint:
 
     async def close(self) -> None:
         """Accept nobody any more, and end every connection."""
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
         self._listener.close()
         for channel in self._open:
             channel.hang_up()
@@ -172,8 +185,8 @@ class DirectEndpoint:
         taken(sock, deadline)
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; ``::`` takes IPv4 too, and is 0.0.0.0 where there is no IPv6.
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a socket with a port; ``::`` takes IPv4 too, and is 0.0.0.0 where there is no IPv6.
 
     Raises:
         OSError: it can't be had.
@@ -182,9 +195,23 @@ def listening_socket(host: str, port: int) -> socket.socket:
     if everywhere and not socket.has_dualstack_ipv6():
         host = "0.0.0.0"  # noqa: S104 - what [::] means on a machine without IPv6
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = everywhere and family == socket.AF_INET6
-    listener = socket.create_server(
-        (host, port), family=family, backlog=DIRECT_BACKLOG, dualstack_ipv6=both
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # So that a daemon which starts again need not wait for its last connections' end.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not everywhere)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+def _cannot_listen(address: str, error: OSError) -> str:
+    return (
+        f"can't listen on {address} for direct connections: {error.strerror}; see "
+        "network.direct_listen in the configuration"
     )
-    listener.setblocking(False)
-    return listener

@@ -167,8 +167,11 @@ class Giving:
             except OSError as error:
                 self._queue.failed(request, path, str(error))
                 continue
-            channel.send(whole)
-            self._queue.sent(request)
+            try:
+                channel.send(whole)
+            finally:
+                # Also when the connection broke: others may stand, and the request must end.
+                self._queue.sent(request)
 
 
 def read_into(path: str, offset: int, data: memoryview) -> None:

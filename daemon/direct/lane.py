@@ -18,6 +18,7 @@ class DirectLane(LinkListener):
 
     def __init__(self, room: DirectRoom) -> None:
         self._room = room
+        room.endpoint.listen()
         self._taking: dict[int, TakingSide] = {}
         self._giving: dict[int, GivingSide] = {}
         self._timer: asyncio.TimerHandle | None = None

@@ -52,7 +52,7 @@ class LaneBytes(LinkListener):
 
     def spent(self) -> int:
         """Return how many links may carry no blocks, as the relay below has no budget left."""
-        return sum(seen.link.bulk_spent for seen in self._links.values())
+        return sum(seen.link.spent for seen in self._links.values())
 
     def link_up(self, link: Link) -> None:
         """Take note of a link."""

@@ -141,6 +141,11 @@ class Link:
         return None if self.bulk_spent or self.deciding else self.bulk
 
     @property
+    def spent(self) -> bool:
+        """Whether a relay's budget keeps all blocks off this link."""
+        return self.bulk_spent and self.lane is not Lane.DIRECT
+
+    @property
     def name(self) -> str:
         """What the peer calls itself, for people."""
         name = self.capabilities.get("name")

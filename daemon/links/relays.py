@@ -129,7 +129,7 @@ class Relays:
         month = self.budget.used_in_month(now)
         standing = [watched.link for watched in self._links.values() if watched.up]
         relayed = {link.peer for link in standing if link.relayed}
-        spent = {link.peer for link in standing if link.bulk_spent}
+        spent = {link.peer for link in standing if link.spent}
         return {
             "day_bytes": self.budget.used_in_day(now),
             "month_bytes": sum(month.values()),
@@ -155,8 +155,7 @@ class Relays:
 
     def link_up(self, link: Link, room: RoomRelays) -> None:
         """Take note of a link."""
-        while len(self._links) >= RELAY_LINKS_REMEMBERED:
-            self._forget_oldest()
+        self._forget_the_oldest_gone()
         self._links[link.number] = _Watched(link, room)
         self._perform(self.budget.link_up(link.number, link.peer, self._wall()))
 
@@ -189,9 +188,9 @@ class Relays:
                 watched.link.relayed = relayed
                 log.info("the link to %s has moved: relayed=%s", short(watched.link.peer), relayed)
                 self._heed(watched, moved=True)
-            case LinkClosed(_, reason, fault) if fault and watched.ours:
+            case LinkClosed(_, reason, fault) if fault and watched.ours and watched.link.relayed:
                 # By linking anew it could have as much again relayed, and again.
-                watched.room.punish(watched.link.peer, reason)
+                watched.room.punish(watched.link.peer, reason.removeprefix("it "))
 
     def _count(self, number: int, watched: _Watched, total: int) -> None:
         now = self._wall()
@@ -247,7 +246,10 @@ class Relays:
             link.bulk_spent = spent
             watched.room.room.lane_changed(link)
 
-    def _forget_oldest(self) -> None:
-        number = next(iter(self._links))
-        del self._links[number]
-        self.budget.link_down(number)
+    def _forget_the_oldest_gone(self) -> None:
+        # Those that stand stay, however many: what is not counted knows no budget.
+        while len(self._links) >= RELAY_LINKS_REMEMBERED:
+            number, oldest = next(iter(self._links.items()))
+            if oldest.up:
+                return
+            del self._links[number]

@@ -25,6 +25,7 @@ from dreamer.daemon.transport.vocabulary import (
     LinkOpened,
     LocalDescription,
     Offer,
+    PathChanged,
     SendControl,
     TakeAnswer,
 )
@@ -223,6 +224,8 @@ class RoomLinks:
                 self._send_signal(attempt.peer, body)
             case LinkOpened(number, ours, theirs, relayed):
                 self._opened(number, Fingerprints(ours, theirs), relayed)
+            case PathChanged(number, relayed) if attempt := self._attempts.get(number):
+                attempt.relayed = relayed
             case LinkClosed(number, reason, fault):
                 link = self._by_number.get(number)
                 wanted = link is not None and not fault and self._listener.waits_on(link)

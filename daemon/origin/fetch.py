@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 
+from dreamer.daemon.origin.faults import OriginMissingError, OriginRangeError
 from dreamer.daemon.origin.origin import Origin
 from dreamer.daemon.store.download import Download
 
 OnBlock = Callable[[int], None]
 """Told the number of a block, in the thread that fetches."""
+OnAbsent = Callable[[range, str], None]
+"""Told blocks that the origin does not have, and what it says, in the thread that fetches."""
 
 
 def fetch_blocks(
@@ -21,19 +24,31 @@ def fetch_blocks(
     verified: OnBlock,
     rejected: OnBlock,
     arrived: Callable[[int], None] = lambda size_bytes: None,
+    absent: OnAbsent | None = None,
 ) -> None:
     """Fetch consecutive blocks, one ranged GET for each file they touch.
 
     ``verified`` is told each block that is on disk, ``rejected`` each whose bytes were wrong and
-    of which nothing was kept, ``arrived`` the size of each piece that comes in.
+    of which nothing was kept, ``arrived`` the size of each piece that comes in, ``absent`` all
+    blocks of a file that isn't there and those behind the end of one that is too short; with None
+    such a file is an error as any other.
 
     Raises:
         OriginError: the origin failed; blocks told as verified are good.
         LocalError: the disk failed.
         StoppedError: ``stop`` was set.
     """
-    for run in download.manifest.layout.runs(blocks):
-        _fetch_run(origin, download, run, stop, verified, rejected, arrived)
+    layout = download.manifest.layout
+    for run in layout.runs(blocks):
+        # One file that the origin has lost must not cost the rest of the bucket.
+        try:
+            _fetch_run(origin, download, run, stop, verified, rejected, arrived)
+        except (OriginMissingError, OriginRangeError) as error:
+            if absent is None:
+                raise
+            whole_file = isinstance(error, OriginMissingError)
+            lost = layout.blocks_of_file(layout.file_of(run.start)) if whole_file else run
+            absent(lost, str(error))
 
 
 def _fetch_run(

@@ -16,7 +16,7 @@ from dreamer.protocol.content import outboard as outboards
 from dreamer.protocol.content.manifest import Manifest
 from dreamer.protocol.content.outboard import Outboard
 from dreamer.protocol.errors import RemoteError, RemoteProtocolError
-from dreamer.protocol.ids import Digest, short
+from dreamer.protocol.ids import Digest, NodeId, short
 from dreamer.protocol.limits import (
     DISCOVERY_MAX_S,
     MANIFEST_MAX_BYTES,
@@ -43,6 +43,12 @@ class Description:
         self._session = session
         self._model = model
         self._stop = stop
+        self.lacks = ""
+        """Why the last part of it could not be had, for a person."""
+        self.helped = False
+        """Whether a member was asked that has left since, and may come back."""
+        self._liars: set[NodeId] = set()
+        self._out_of_reach: set[NodeId] = set()
 
     def discovery(self) -> Discovery:
         """Return what finds the members that hold the model."""
@@ -89,19 +95,29 @@ class Description:
                 except RemoteError as error:
                     reason = str(error)
             if time.monotonic() >= deadline:
-                raise RemoteError(
-                    f"nobody who is online has {self._model.name} "
-                    f"({short(self._model.manifest_id)}), and {reason}: start a node that has "
-                    "it and pull again"
-                )
+                raise self._lacking(reason)
             await asyncio.sleep(OBJECT_RETRY_S)
 
+    def _lacking(self, reason: str) -> RemoteError:
+        name = f"{self._model.name} ({short(self._model.manifest_id)})"
+        reach, advice = "", ""
+        if self._out_of_reach:
+            # Else people would look for a node that has it, while one runs before their eyes.
+            reach, advice = " and can be reached from here", "see docs/networks.md, or "
+        self.lacks = f"nobody who is online has {name}{reach}, and {reason}"
+        return RemoteError(f"{self.lacks}: {advice}start a node that has it and pull again")
+
     async def _from_members(self, digest: Digest, max_bytes: int) -> bytes | None:
-        for link in linked_first(await self.discovery().meet()):
+        named: list[NodeId] = []
+        links = await self.discovery().meet(named=named.extend)
+        self._out_of_reach = {*named} - {link.peer for link in links} - self._liars
+        for link in linked_first(links):
             try:
                 return await self._session.objects.fetch(link, digest, max_bytes)
             except RemoteProtocolError as error:
+                self._liars.add(link.peer)
                 self._session.punish(link.peer, str(error))
             except RemoteError:
-                continue
+                # One that lacks the object says so, and stays.
+                self.helped |= self._session.links.link(link.peer) is not link
         return None

@@ -47,10 +47,7 @@ class Discovery:
 
         Waits until no link is coming up any more and ``settled`` holds, or ``DISCOVERY_MAX_S``.
         """
-        holders = await self._seek()
-        named(holders)
-        for holder in holders:
-            self._links.connect(holder)
+        holders = await self._call(named)
         deadline = asyncio.get_running_loop().time() + DISCOVERY_MAX_S
         while asyncio.get_running_loop().time() < deadline:
             if settled() and not any(self._links.connecting(holder) for holder in holders):
@@ -67,7 +64,18 @@ class Discovery:
         while loop.time() < gathered_at:
             await asyncio.sleep(CROWD_GATHER_STEP_S)
             await self.meet(gathering.settled, gathering.named)
+        if gathering.least_s:
+            # Links may have taken long, and whoever has come meanwhile must not be overlooked.
+            await self._call(gathering.named)
         gathering.ended()
         while True:
             await asyncio.sleep(DISCOVERY_REPEAT_S)
             await self.meet(named=gathering.named)
+
+    async def _call(self, named: Callable[[list[NodeId]], None]) -> list[NodeId]:
+        """Ask who holds it, say so, and begin to link to them."""
+        holders = await self._seek()
+        named(holders)
+        for holder in holders:
+            self._links.connect(holder)
+        return holders

@@ -14,11 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-from dreamer.daemon.origin.faults import OriginMissingError, OriginRefusedError
-from dreamer.daemon.origin.fetch import fetch_blocks
+from dreamer.daemon.origin.faults import OriginRefusedError
+from dreamer.daemon.origin.fetch import OnAbsent, fetch_blocks
 from dreamer.daemon.origin.origin import Origin
+from dreamer.daemon.store import stopping
 from dreamer.daemon.store.download import Download
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import DreamerError, LocalError, StoppedError
@@ -28,6 +28,7 @@ from dreamer.protocol.limits import (
     ORIGIN_PIECE_MIN_BLOCKS,
     ORIGIN_TELL_INTERVAL_S,
 )
+from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.vocabulary import (
     BlockRejected,
     BlockVerified,
@@ -37,6 +38,7 @@ from dreamer.protocol.swarm.vocabulary import (
     Fetch,
     RequestRefused,
     SourceId,
+    SourceLacks,
     SourceLost,
 )
 from dreamer.protocol.width import Width
@@ -46,13 +48,28 @@ log = logging.getLogger(__name__)
 ORIGIN = SourceId("origin")
 
 
-@dataclass(frozen=True)
 class Piece:
-    """A part of a request, got by one GET; ``stop`` ends all parts of it."""
+    """A part of a request, got by one GET, which ``stop`` ends; ``wanted``: what is to come."""
 
-    request: int
-    blocks: range
-    stop: threading.Event
+    def __init__(self, request: int, blocks: range) -> None:
+        self.request = request
+        self.blocks = blocks
+        self.stop = threading.Event()
+        self.wanted = dict.fromkeys(blocks)
+        self._cut = False
+
+    def narrow(self) -> None:
+        """Leave out what is not wanted any more at either end, before it begins."""
+        self.blocks = range(min(self.wanted), max(self.wanted) + 1)
+
+    def settle(self, block: int, *, cancelled: bool) -> None:
+        """Note that a block has come, or is not wanted; a GET for nothing else is ended."""
+        if block in self.wanted:
+            del self.wanted[block]
+            self._cut = self._cut or cancelled
+            # One that brings all it was to bring ends by itself, and keeps its connection.
+            if self._cut and not self.wanted:
+                self.stop.set()
 
 
 class OriginLane:
@@ -76,7 +93,7 @@ class OriginLane:
         self._feed = feed
         self._failed = failed
         self._tasks = tasks
-        self._stops: dict[int, threading.Event] = {}
+        self._pieces: dict[int, list[Piece]] = {}
         self._waiting: deque[Piece] = deque()
         self._running = 0
         self._width = Width(ORIGIN_PARALLEL_REQUESTS, ORIGIN_PARALLEL_MAX_REQUESTS)
@@ -86,28 +103,35 @@ class OriginLane:
 
     def fetch(self, command: Fetch) -> None:
         """Begin a request."""
-        stop = self._stops[command.request] = threading.Event()
         blocks = range(command.first, command.first + command.count)
-        for part in _cut(blocks, self._width.now):
-            self._waiting.append(Piece(command.request, part, stop))
+        parts = [Piece(command.request, part) for part in _cut(blocks, self._width.now)]
+        self._pieces[command.request] = parts
+        self._waiting.extend(parts)
         self._begin_more()
 
     def cancel(self, command: Cancel) -> None:
-        """End a request; a single block of one is not worth a new GET."""
+        """End a request, or what of it brings only blocks that others bring now."""
         if not self._is_open(ORIGIN, command.request):
             self._end(command.request)
+        elif command.block is not None:
+            self._settle(command.request, command.block, cancelled=True)
 
     def close(self) -> None:
         """End every request."""
-        for request in list(self._stops):
+        for request in list(self._pieces):
             self._end(request)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _end(self, request: int) -> None:
-        stop = self._stops.pop(request, None)
-        if stop is not None:
-            stop.set()
+        ended = self._pieces.pop(request, [])
+        for piece in ended:
+            piece.stop.set()
+        if ended:
             self._waiting = deque(one for one in self._waiting if one.request != request)
+
+    def _settle(self, request: int, block: int, *, cancelled: bool) -> None:
+        for piece in self._pieces.get(request, []):
+            piece.settle(block, cancelled=cancelled)
 
     def _begin_more(self) -> None:
         while self._waiting and self._running < self._width.now:
@@ -115,8 +139,11 @@ class OriginLane:
             self._tasks.start(self._run(self._waiting.popleft()))
 
     async def _run(self, piece: Piece) -> None:
-        fetching = Fetching(piece, self._tell, asyncio.get_running_loop())
+        fetching = Fetching(piece, self._tell, self._absent, asyncio.get_running_loop())
         try:
+            # It may have been ended before this task began, and the threads with it.
+            stopping.check(piece.stop)
+            piece.narrow()
             await asyncio.get_running_loop().run_in_executor(
                 self._threads, fetching.run, self._origin, self._download
             )
@@ -135,9 +162,18 @@ class OriginLane:
             self._begin_more()
 
     def _tell(self, event: Event) -> None:
-        if isinstance(event, BytesArrived):
-            self._width.moved(event.size_bytes, time.monotonic())
+        match event:
+            case BytesArrived(_, size_bytes):
+                self._width.moved(size_bytes, time.monotonic())
+            case BlockVerified(_, request, block) | BlockRejected(_, request, block):
+                self._settle(request, block, cancelled=False)
         self._feed(event)
+
+    def _absent(self, blocks: range, reason: str) -> None:
+        if self.last_error != reason:
+            log.warning("the origin lacks a part of the model: %s", reason)
+        self.last_error = reason
+        self._feed(SourceLacks(ORIGIN, bitfield.span(blocks.start, len(blocks))))
 
     def _refused(self, piece: Piece, error: DreamerError) -> None:
         if piece.stop.is_set():
@@ -147,7 +183,7 @@ class OriginLane:
         log.warning("the origin failed: %s", error)
         self._end(piece.request)
         self._feed(RequestRefused(ORIGIN, piece.request, False))
-        if isinstance(error, OriginRefusedError | OriginMissingError):
+        if isinstance(error, OriginRefusedError):
             # Asking again would change nothing.
             self._feed(SourceLost(ORIGIN))
 
@@ -161,10 +197,15 @@ class Fetching:
     """One GET, in a thread; what comes of it is told on the loop."""
 
     def __init__(
-        self, piece: Piece, tell: Callable[[Event], None], loop: asyncio.AbstractEventLoop
+        self,
+        piece: Piece,
+        tell: Callable[[Event], None],
+        absent: OnAbsent,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._piece = piece
         self._tell = tell
+        self._absent = absent
         self._loop = loop
         self._untold_bytes = 0
         self._told_at = time.monotonic()
@@ -174,8 +215,11 @@ class Fetching:
         piece = self._piece
         fetch_blocks(
             *(origin, download, piece.blocks, piece.stop),
-            *(self._verified, self._rejected, self._arrived),
+            *(self._verified, self._rejected, self._arrived, self._say_absent),
         )
+
+    def _say_absent(self, blocks: range, reason: str) -> None:
+        self._loop.call_soon_threadsafe(self._absent, blocks, reason)
 
     def _verified(self, block: int) -> None:
         self._say_bytes()

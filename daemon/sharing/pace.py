@@ -65,13 +65,16 @@ class Pace:
 
     # What this node takes in (``swarm.asking.DownPace``)
 
+    # The clock of each pull stands still while the daemon is halted, so no two of them agree, and
+    # all pulls share these limits: it is this clock that counts.
+
     def grant(self, lane: Lane, lan: bool, now: float) -> float:
         """Return how many bytes may be asked for."""
-        return self._shaping.down.level(lane, lan, now)
+        return self._shaping.down.level(lane, lan, self._clock())
 
     def take(self, lane: Lane, lan: bool, size_bytes: int, now: float) -> None:
         """Count bytes that were asked for, or that won't come after all."""
-        self._shaping.down.take(lane, lan, size_bytes, now)
+        self._shaping.down.take(lane, lan, size_bytes, self._clock())
 
     # What this node sends
 

@@ -192,6 +192,11 @@ class PullJob(LinkListener):
         return bool(self._core.busy_lanes())
 
     @property
+    def alone(self) -> bool:
+        """Whether no member that is linked has said what it holds."""
+        return not any(self._peers.answered(link) for link in self._context.links.links)
+
+    @property
     def helped(self) -> bool:
         """Whether anybody was any good: a member that was asked and sent nothing wrong, or the
         origin, if blocks came from it.

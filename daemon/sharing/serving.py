@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -57,8 +57,8 @@ REQUEST_NUMBERS = range(1 << 32)
 class BlockPlaces(Protocol):
     """What serving needs of the store."""
 
-    def locate(self, manifest: Manifest, block: int) -> Location | None:
-        """Return where a verified block lies."""
+    def locate_all(self, manifest: Manifest, blocks: Iterable[int]) -> list[Location] | None:
+        """Return where verified blocks lie, in their order; None if one is nowhere."""
         ...
 
     def get_object(self, digest: Digest) -> bytes | None:
@@ -92,7 +92,7 @@ class Serving(LinkListener):
         self._own_object = own_object
         self._followers: dict[ManifestId, dict[int, Link]] = {}
         self._followed: dict[int, dict[ManifestId, None]] = {}
-        self._requests: dict[int, dict[int, tuple[Offering, int]]] = {}
+        self._requests: dict[int, dict[int, tuple[Offering, range]]] = {}
         self._pace = pace or Pace()
         self._unsaid: dict[ManifestId, int] = {}
         self._said_blocks = 0
@@ -153,6 +153,10 @@ class Serving(LinkListener):
         if asked is None:
             return
         offering, wanted = asked
+        if self._library.find(self._room, offering.manifest_id) is None:
+            # Withdrawn meanwhile: whoever looks after that model knows why.
+            link.send(Refuse(request, False, NOT_HELD))
+            return
         spans = self._spans(offering, wanted)
         if spans is not None and all(path != failed.path for _, path, _, _ in spans):
             # The file was finished and moved into the store meanwhile.
@@ -225,19 +229,19 @@ class Serving(LinkListener):
         if len(open_requests) >= REQUESTS_QUEUED_PER_PEER:
             link.send(Refuse(want.request, True, "too many requests are open"))
             return
-        wanted = bitfield.span(want.first, want.count)
-        if wanted & ~found.blocks:
+        if bitfield.span(want.first, want.count) & ~found.blocks:
             link.send(Refuse(want.request, False, NOT_HELD))
             return
         if reason := self._busy(link, want.direct):
             link.send(Refuse(want.request, True, reason))
             return
+        wanted = range(want.first, want.first + want.count)
         open_requests[want.request] = (found, wanted)
         self._pace.ask(
             (link.number, want.request),
             link.peer,
             link.lane_of(direct=want.direct),
-            range(want.first, want.first + want.count),
+            wanted,
             partial(self._send_slice, link, want),
             lan=link.lan and want.direct,
         )
@@ -255,7 +259,7 @@ class Serving(LinkListener):
     def _send_slice(self, link: Link, want: Want, blocks: tuple[int, ...]) -> None:
         offering, _ = self._requests[link.number][want.request]
         # Looked up now: a file may have been finished, and moved, since it was asked for.
-        spans = self._spans(offering, sum(1 << block for block in blocks))
+        spans = self._spans(offering, blocks)
         carrier = link.direct_up if want.direct else link.bulk
         if spans is None or carrier is None:
             self._forget(link, want.request)
@@ -275,16 +279,17 @@ class Serving(LinkListener):
         if link.direct_up is not None:
             link.direct_up.stop_serving(request, block)
 
-    def _spans(self, found: Offering, wanted: int) -> list[Span] | None:
-        if wanted & ~found.blocks:
+    def _spans(self, asked: Offering, blocks: Sequence[int]) -> list[Span] | None:
+        # What was offered when it was asked for may be withdrawn by now, for the disk lost it.
+        held = self._library.find(self._room, asked.manifest_id)
+        whole_run = bitfield.span(blocks[0], blocks[-1] + 1 - blocks[0])
+        if held is None or whole_run & ~held.blocks:
             return None
-        spans: list[Span] = []
-        for block in bitfield.members(wanted):
-            place = self._places.locate(found.manifest, block)
-            if place is None:
-                return None
-            spans.append((block, str(place.path), place.offset, place.length))
-        return spans
+        places = self._places.locate_all(asked.manifest, blocks)
+        if places is None:
+            return None
+        found = zip(blocks, places, strict=True)
+        return [(block, str(place.path), place.offset, place.length) for block, place in found]
 
     def _get_object(self, link: Link, asked: GetObject) -> None:
         waiting = self._objects_asked.get(link.number, 0)

@@ -5,7 +5,7 @@ What pauses it, and what ends the pause:
 - **the disk** (full, read-only, not ours, or it lost what was on it): the job ends and its download
   is closed. It is opened anew now and then, which re-verifies what is there, and a new job goes on;
 - **nobody left to ask**, though somebody was, or no tracker in reach: what is here stays offered,
-  and a new job looks for them again.
+  and a new job looks for them again. The same holds while the model's description is yet to come.
 
 A pull that nobody has ever helped fails instead: waiting would tell its user nothing.
 """
@@ -16,8 +16,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import Lane, Progress, PullInfo
@@ -42,6 +44,9 @@ from dreamer.protocol.swarm.patience import Patience
 from dreamer.protocol.swarm.vocabulary import CrowdSeen, DiscoveryEnded
 
 log = logging.getLogger(__name__)
+
+Part = TypeVar("Part", Manifest, Outboard)
+"""A part of a model's description."""
 
 PAUSED = "paused"
 """The phase of a pull that waits for somebody or something."""
@@ -153,7 +158,7 @@ class SharedPull:
     async def _attempt(self, patience: Patience) -> Manifest:
         """Go on from what is on disk until all of it is; raises DiskError if it can't be used."""
         manifest_id, store = self._model.manifest_id, self._parts.store
-        manifest = await self._description.manifest()
+        manifest = await self._described(self._description.manifest, patience)
         if await asyncio.to_thread(store.complete, manifest, self._stop):
             if not self._opened:
                 self._moved.by_lane["cache"] = manifest.size_bytes
@@ -161,7 +166,8 @@ class SharedPull:
             return manifest
         # What was offered is not all here any more, and what will lie there is yet to be verified.
         self._parts.library.withdraw_everywhere(manifest_id)
-        download = await self._open(manifest, await self._description.outboard(manifest))
+        outboard = await self._described(partial(self._description.outboard, manifest), patience)
+        download = await self._open(manifest, outboard)
         whole = False
         try:
             self._begin(download)
@@ -174,6 +180,19 @@ class SharedPull:
                 self._parts.library.withdraw(self._session.room_id, manifest_id)
             # It waits for a file that is being checked.
             await asyncio.to_thread(download.close)
+
+    async def _described(self, bring: Callable[[], Awaitable[Part]], patience: Patience) -> Part:
+        """Bring a part of the description; pauses while whoever may have it is away."""
+        described = self._description
+        while True:
+            try:
+                return await bring()
+            except RemoteError as error:
+                alone = not self._session.links.links
+                await self._outlast(described.lacks, error, helped=described.helped, alone=alone)
+                if not patience.lasts(self._progress.done, time.monotonic()):
+                    raise
+            await asyncio.sleep(patience.next_pause())
 
     def _offer(self, manifest: Manifest) -> None:
         everything = bitfield.full(manifest.block_count)
@@ -220,7 +239,7 @@ class SharedPull:
             try:
                 return await self._drive(job, download)
             except RemoteError as error:
-                await self._outlast(job, error)
+                await self._outlast(job.lacks, error, helped=job.helped, alone=job.alone)
                 if not patience.lasts(job.progress("fetch").done, time.monotonic()):
                     raise
             finally:
@@ -238,8 +257,11 @@ class SharedPull:
         moved.by_lane["cache"] = 0
         self._moved.add(moved)
 
-    async def _outlast(self, job: PullJob, error: RemoteError) -> None:
+    async def _outlast(self, lacks: str, error: RemoteError, *, helped: bool, alone: bool) -> None:
         """Pause for want of anybody to ask; raises if there is no hope that this will change.
+
+        ``lacks`` says what there is nobody for. ``helped``: somebody did, and has left. ``alone``:
+        there was no member who could have answered, so that others may well have it.
 
         Raises:
             RemoteError: ``error``: nobody has ever helped.
@@ -255,9 +277,9 @@ class SharedPull:
             raise
         except RemoteError as reason:
             away = str(reason)
-        if not (job.helped or (away and not links.links)):
+        if not (helped or (away and alone)):
             raise error
-        why = f"{job.lacks} ({away})" if away else job.lacks
+        why = f"{lacks} ({away})" if away else lacks
         self._pause(f"{why}: start a node that holds it; {_HINT}")
 
     async def _drive(self, job: PullJob, download: Download) -> None:

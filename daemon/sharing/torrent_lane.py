@@ -123,6 +123,9 @@ class TorrentLane:
         Raises:
             OSError: the partial files can't be shared with libtorrent on this file system.
         """
+        if self._closing:
+            # The pull ended meanwhile: links made now would hold its bytes until the next start.
+            return
         paths = await asyncio.to_thread(
             link_partials, self._layout, self._download, self._swarm.folder
         )

@@ -53,6 +53,7 @@ class Download:
         self._on_close = on_close
         self._closed = False
         self._lock = threading.Lock()
+        self._stop = threading.Event()
         self._targets: dict[int, Path] = {}
         # Which files of the manifest have the same bytes; nearly always one each.
         self._indexes: dict[Digest, list[int]] = {}
@@ -73,11 +74,14 @@ class Download:
     def prepare(self, reuse: Reuse, progress: OnProgress, stop: threading.Event) -> None:
         """Find what is here already, reserve room for the rest. ``Store`` calls this once.
 
+        ``stop`` ends the checks of whole files, too.
+
         Raises:
             DiskError: not enough room, or the disk failed.
             LocalError: there will never be enough room.
             StoppedError: ``stop`` was set.
         """
+        self._stop = stop
         missing = [entry for entry in self._distinct() if not self._files.stored(entry, stop)]
         # In the order of what it costs: nothing, reading here, copying here.
         self._count_stored(missing)
@@ -224,7 +228,7 @@ class Download:
             StoppedError: ``stop`` was set.
         """
         entry = self.manifest.files[file_index]
-        stop = stop or threading.Event()
+        stop = stop or self._stop
         # Two lanes may bring the last two blocks at the same moment.
         with self._lock:
             if self._files.trusted(entry):
@@ -241,7 +245,9 @@ class Download:
         entry = self.manifest.files[file_index]
         blocks = self.manifest.layout.blocks_of_file(file_index)
         good = verified_blocks(fd, file_index, self.manifest, self.outboard, stop)
-        if sum(1 for _ in good) < len(blocks):
+        # One that somebody made longer is cut when the download is opened anew.
+        longer = os.fstat(fd).st_size > entry.size_bytes
+        if longer or sum(1 for _ in good) < len(blocks):
             raise DiskError(f"{entry.path!r} is not whole on disk", *_FETCHED_ANEW)
         # No fetching can ever make it right.
         self._partial.discard(entry.digest)

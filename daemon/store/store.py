@@ -1,12 +1,13 @@
 """The content store: what a node holds, by hashes. See ``places.py`` for where it lies.
 
 Every method blocks on the disk and may be called from several threads at once; the event loop
-calls none but ``locate``.
+calls none but ``locate_all``.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from dreamer.daemon.process_lock import ProcessLock
@@ -188,18 +189,40 @@ class Store:
         return self._files.path(digest)
 
     def locate(self, manifest: Manifest, block: int) -> Location | None:
-        """Return where a block's bytes lie: in a stored file, or in a running download's partial.
+        """Return where a block's bytes lie; see ``locate_all``."""
+        found = self.locate_all(manifest, (block,))
+        return found[0] if found else None
 
-        Of a download, ask only for blocks that were verified. A partial file may be renamed at
-        any moment: when opening fails, ask again. Costs microseconds.
+    def locate_all(self, manifest: Manifest, blocks: Iterable[int]) -> list[Location] | None:
+        """Return where blocks lie: in stored files, or in a running download's partial ones.
+
+        None if one of them is nowhere. Of a download, ask only for blocks that were verified. A
+        partial file may be renamed at any moment: when opening fails, ask again. Costs
+        microseconds, since disk and database are asked once for each file.
         """
-        span = manifest.layout.span(block)
-        entry = manifest.files[span.file_index]
-        if self._files.trusted(entry):
-            return Location(self._files.path(entry.digest), span.offset, span.length)
         with self._lock:
             download = self._downloads.get(manifest.id)
-        return download.readable(block) if download is not None else None
+        stored: dict[int, Path | None] = {}
+        found: list[Location] = []
+        for block in blocks:
+            span = manifest.layout.span(block)
+            if span.file_index not in stored:
+                stored[span.file_index] = self._stored_path(manifest, span.file_index)
+            path = stored[span.file_index]
+            if path is None and download is not None:
+                if (place := download.readable(block)) is not None:
+                    found.append(place)
+                    continue
+                # It may have become whole, and been moved, since the look at its file.
+                path = stored[span.file_index] = self._stored_path(manifest, span.file_index)
+            if path is None:
+                return None
+            found.append(Location(path, span.offset, span.length))
+        return found
+
+    def _stored_path(self, manifest: Manifest, file_index: int) -> Path | None:
+        entry = manifest.files[file_index]
+        return self._files.path(entry.digest) if self._files.trusted(entry) else None
 
     def lay_out(
         self, manifest_id: ManifestId, manifest: Manifest, name: str, output: Path | None

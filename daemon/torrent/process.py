@@ -103,12 +103,12 @@ class TorrentProcess:
             case AskSettings():
                 self._emit(SettingsInForce(json.dumps(self._session.get_settings())))
             case RemoveTorrent(torrent) if torrent not in self._swarms:
-                waiting = self._waiting.items()
-                self._waiting = {key: q for key, q in waiting if q[0].torrent != torrent}
+                for queue in self._waiting.values():
+                    queue[:] = [one for one in queue if one.torrent != torrent]
                 self._emit(TorrentRemoved(torrent))
             case _:
                 for queue in self._waiting.values():
-                    if queue[0].torrent == command.torrent:
+                    if any(one.torrent == command.torrent for one in queue):
                         queue.append(command)
                 if found := self._swarms.get(command.torrent):
                     self._use(found, command)
@@ -116,8 +116,9 @@ class TorrentProcess:
     def _add(self, command: AddTorrent) -> None:
         key = _key(lt.load_torrent_buffer(command.metadata).info_hashes)
         if key in self._by_hash:
-            # A pull that ended is still letting go of the swarm that is now to be seeded.
-            self._waiting[key] = [command]
+            # A pull that ended is still letting go of the swarm that is now to be seeded, or a
+            # pull in another room has it.
+            self._waiting.setdefault(key, []).append(command)
             return
         swarm = Swarm(self._session, command, self._threads, self._emit_from_thread)
         self._swarms[command.torrent] = self._by_hash[key] = swarm
@@ -156,16 +157,21 @@ class TorrentProcess:
                 self._emit(Listening(self._session.listen_port()))
             case lt.listen_failed_alert():
                 log.error("can't accept torrent peers: %s", alert.message())
-            case lt.piece_finished_alert():
+            case lt.torrent_alert():
                 if swarm := self._swarm(alert):
-                    swarm.finished(alert.piece_index)
+                    self._heed_of(swarm, alert)
+
+    def _heed_of(self, swarm: Swarm, alert: Any) -> None:
+        match alert:
+            case lt.piece_finished_alert():
+                swarm.finished(alert.piece_index)
+            case lt.torrent_checked_alert():
+                swarm.checked()
             case lt.torrent_paused_alert():
-                swarm = self._swarm(alert)
-                if swarm is not None and swarm.stopped():
+                if swarm.stopped():
                     self._forget(swarm)
             case lt.file_error_alert() | lt.torrent_error_alert() | lt.metadata_failed_alert():
-                if swarm := self._swarm(alert):
-                    swarm.leave(TorrentFailed(swarm.number, alert.message()))
+                swarm.leave(TorrentFailed(swarm.number, alert.message()))
 
     def _swarm(self, alert: Any) -> Swarm | None:
         handle = alert.handle

@@ -30,7 +30,12 @@ from dreamer.protocol.swarm import bitfield
 log = logging.getLogger(__name__)
 
 _NOT_WANTED, _WANTED = 0, 4
-_READ_ONLY = lt.torrent_flags.seed_mode | lt.torrent_flags.no_verify_files
+_MEND = "say dreamer rm and pull it again, or have it pushed again with --public"
+# Seed mode alone ends at the first piece whose hash is wrong, and libtorrent would then fetch that
+# piece, and write it, from whoever offers it. A metadata's hashes are its publisher's word alone.
+_READ_ONLY = (
+    lt.torrent_flags.seed_mode | lt.torrent_flags.no_verify_files | lt.torrent_flags.upload_mode
+)
 
 
 class Swarm:
@@ -88,6 +93,15 @@ class Swarm:
         """Take note that libtorrent found a piece to be whole."""
         if piece in self._open:
             self._threads.submit(self._take, piece, self._open[piece])
+
+    def checked(self) -> None:
+        """Say so if stored files aren't the torrent's, as was found when a piece was asked for.
+
+        What is right of them is still given.
+        """
+        if self._seeding and not self.handle.status().is_seeding:
+            name = self.handle.status().name
+            log.error("%s: stored files have not the hashes of this torrent; %s", name, _MEND)
 
     def stopped(self) -> bool:
         """Go on after a pause, with all transfers ended and all writes done.
@@ -147,6 +161,7 @@ def _parameters(command: AddTorrent) -> Any:
     if not command.have:
         # Its pieces are hashed as they are first asked for: a changed file is not given away.
         wanted.flags = _READ_ONLY
+        wanted.verified_pieces = _of_twins(wanted.ti, command.paths)
         return wanted
     count = command.piece_count
     have = bitfield.decode(command.have, count)
@@ -154,3 +169,17 @@ def _parameters(command: AddTorrent) -> Any:
     wanted.have_pieces = [bool(have >> piece & 1) for piece in range(count)]
     wanted.piece_priorities = [_NOT_WANTED] * count
     return wanted
+
+
+def _of_twins(info: Any, paths: list[str]) -> list[bool]:
+    """Return for each piece whether it lies where another file's does that has the same bytes.
+
+    In seed mode libtorrent 2.1 takes such a piece for damaged: it would drop its peers and read
+    the whole model before it sees that it erred.
+    """
+    first: dict[str, int] = {}
+    for index, path in enumerate(paths):
+        first.setdefault(path, index)
+    layout = info.layout()
+    files = (layout.file_index_at_piece(piece) for piece in range(info.num_pieces()))
+    return [first[paths[file]] != file for file in files]

@@ -102,8 +102,7 @@ class Connection:
         """Make the channels and report our offer."""
         self._take_channel(self._pc.createDataChannel("control"))
         self._take_channel(self._pc.createDataChannel("bulk", ordered=False))
-        self._prepare_ice()
-        await self._pc.setLocalDescription(await self._pc.createOffer())
+        await self._describe(await self._pc.createOffer())
         self._meter_of_ice().watch()
         if patient:
             self._wait(keep_mappings(self._ice()))
@@ -115,8 +114,7 @@ class Connection:
         await self._pc.setRemoteDescription(RTCSessionDescription(described, "offer"))
         if self._pc.sctp is None:
             raise ValueError("the offer has no data channels")
-        self._prepare_ice()
-        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        await self._describe(await self._pc.createAnswer())
         self._meter_of_ice().learn(sdp)
         if patient:
             self._wait(keep_checking(self._ice()))
@@ -129,10 +127,18 @@ class Connection:
         self._meter_of_ice().learn(sdp)
         await self._pc.setRemoteDescription(RTCSessionDescription(described, "answer"))
 
-    def _prepare_ice(self) -> None:
+    async def _describe(self, description: RTCSessionDescription) -> None:
+        """Gather addresses for an offer or an answer of ours."""
         prefer_straight_ways(self._ice())
         if len(self._turn) > 1:
             use_first_that_answers(self._ice(), self._turn)
+        try:
+            await self._pc.setLocalDescription(description)
+        finally:
+            if self._closed:
+                # aioice goes on gathering when it is closed: what a relay has given since, and
+                # would be refreshed for ever, belongs to nobody.
+                await self._ice().close()
 
     def _reachable(self, sdp: str) -> str:
         """Return the peer's description with no way in it that may not be taken."""

@@ -1,7 +1,7 @@
 """The process that transport processes are forked from: everything imported, nothing running.
 
 A transport process of its own takes 60 MiB, nearly all of it aiortc and what that imports. Forked
-from one that has it loaded, each shares those pages and adds some 15 MiB. The daemon sends one
+from one that has it loaded, each shares those pages and adds some 20 MiB. The daemon sends one
 byte and the socket that the new process is to serve, and gets back its process id.
 """
 

@@ -1,7 +1,8 @@
 """The sending half of a bulk channel: blocks from disk, kept just ahead of the wire.
 
-Only about two chunks wait in the channel at a time. aiortc sends the channels of a link in the
-order they were filled, so a deeper queue would not be faster but would hold up control messages.
+Only about two chunks wait in the channel at a time. A deeper queue would not be faster, and nothing
+in it could be taken back; where aiortc's own association is in use, which sends the channels of a
+link in the order they were filled, it would hold up control messages too.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ on the way to our own server (RFC 8656, 12.4); IP and UDP headers are left out. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
@@ -23,20 +22,31 @@ from dreamer.protocol.limits import RELAY_RESERVE_BYTES
 
 CHANNEL_DATA_HEADER_BYTES = 4
 
-_RELAY = re.compile(r"a=candidate:\S+ \d+ \S+ \d+ (\S+) (\d+) typ relay\b[^\r\n]*\r?\n?")
-_ANY_CANDIDATE = "a=candidate:"
+_CANDIDATE = "a=candidate:"
 
 Address = tuple[str, int]
 
 
 def relay_addresses(sdp: str) -> frozenset[Address]:
-    """Return the addresses that a description names as its relays'."""
+    """Return the addresses that a description names as its relays'.
+
+    Raises:
+        ValueError: a port is no number.
+    """
     # As the sockets will name them: the peer may write an IPv6 address in many ways.
     return frozenset(
-        (str(ip_address(host)), int(port))
-        for host, port in _RELAY.findall(sdp)
-        if _is_address(host)
+        (str(ip_address(named[0])), int(named[1]))
+        for line in sdp.splitlines()
+        if (named := _relay(line)) and _is_address(named[0])
     )
+
+
+def _relay(line: str) -> tuple[str, str] | None:
+    """Return host and port of a relay's candidate, read as aiortc reads it: by words alone."""
+    words = line.removeprefix(_CANDIDATE).split()
+    if line.startswith(_CANDIDATE) and len(words) >= 8 and words[7] == "relay":
+        return words[4], words[5]
+    return None
 
 
 def _is_address(host: str) -> bool:
@@ -53,8 +63,8 @@ def without_relays(sdp: str) -> str:
     Raises:
         ValueError: it has no others.
     """
-    stripped = _RELAY.sub("", sdp)
-    if _ANY_CANDIDATE in sdp and _ANY_CANDIDATE not in stripped:
+    stripped = "".join(line for line in sdp.splitlines(keepends=True) if _relay(line) is None)
+    if _CANDIDATE in sdp and _CANDIDATE not in stripped:
         raise ValueError('only a relay leads to it, and here [network] relay = "never"')
     return stripped
 
@@ -88,6 +98,7 @@ class RelayMeter:
         self._ice = ice
         self._refuses = refuses
         self._theirs: frozenset[Address] = frozenset()
+        self._learned = False
         self._watched: list[StunProtocol] = []
         self.received_bytes = 0
         self.sent_bytes = 0
@@ -107,13 +118,14 @@ class RelayMeter:
     def learn(self, sdp: str) -> None:
         """Take note of the peer's relays."""
         self._theirs = relay_addresses(sdp)
+        self._learned = True
         self.watch()
 
     def watch(self) -> None:
         """Count on every socket on which a relay may be met; call it when they are gathered."""
         for protocol in self._ice._protocols:
             # Links that meet no relay, which are nearly all, are spared a call for each datagram.
-            met = self._theirs or protocol.local_candidate.type == "relay"
+            met = self._theirs or self._refuses or protocol.local_candidate.type == "relay"
             if met and protocol not in self._watched:
                 self._watched.append(protocol)
                 self._wrap(protocol)
@@ -124,11 +136,12 @@ class RelayMeter:
         receive = protocol.datagram_received
 
         def received(data: bytes | str, addr: tuple[Any, ...]) -> None:
-            if ours or addr[:2] in self._theirs:
-                if self._refuses:
-                    return
-                if self._ice._nominated:
-                    self.received_bytes += len(data) + framing
+            if self._refuses and (addr[:2] in self._theirs or not self._learned):
+                # Also a check that is here before the answer: it may have come through a relay,
+                # and ours in return would go through it. The peer will send another.
+                return
+            if self._ice._nominated and (ours or addr[:2] in self._theirs):
+                self.received_bytes += len(data) + framing
             receive(data, addr)
 
         def sent(size_bytes: int, addr: Address) -> None:

@@ -85,6 +85,15 @@ async def _first_relay(
     finally:
         for task in asked:
             task.cancel()
+            # Several may have succeeded in the same turn of the loop.
+            task.add_done_callback(_give_back)
+
+
+def _give_back(asked: asyncio.Task[Relay]) -> None:
+    """Free an address at a relay that nobody will use; else it would be refreshed for ever."""
+    if not asked.cancelled() and asked.exception() is None:
+        _, protocol = asked.result()
+        protocol.transport.close()
 
 
 async def _answer(asked: list[asyncio.Task[Relay]], patience_s: float) -> Relay | None:

@@ -48,7 +48,7 @@ class TorrentLayout:
     """The torrent of one manifest: its name, files and pieces.
 
     Raises:
-        InputError: the model has files where clients keep their padding.
+        InputError: the model has files where clients keep their padding, or no bytes at all.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -56,6 +56,11 @@ class TorrentLayout:
             raise InputError(
                 f"a model with files in {PAD_DIRECTORY}/ can't be public: torrents keep their "
                 "padding there; move them and push again"
+            )
+        if not manifest.size_bytes:
+            raise InputError(
+                "a model whose files are all empty can't be public: a torrent has bytes; push it "
+                "without --public"
             )
         self.manifest = manifest
         # Of the id alone: what a model is called differs between rooms and changes with time.

@@ -104,6 +104,6 @@ def _host_and_port(address: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     # Digits of other scripts are digits to Python, and a NUL ends a name for the resolver.
     good = host and address.isascii() and address.isprintable() and port.isdecimal()
-    if not good or not 0 < int(port[:6]) < 65536:
+    if not good or not 0 < int(port) < 65536:
         raise RemoteProtocolError("an address for a direct connection that is not HOST:PORT")
     return host, int(port)

@@ -33,7 +33,8 @@ class ByteBucket:
             return float("inf")
         elapsed = now - self._at if self._at is not None else 0.0
         self._level = min(self._burst, self._level + max(elapsed, 0.0) * self.bytes_per_s)
-        self._at = now
+        # Never set back: the same seconds would be granted twice.
+        self._at = max(now, self._at or now)
         return self._level
 
     def take(self, size_bytes: float, now: float) -> None:

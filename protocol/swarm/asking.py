@@ -128,6 +128,14 @@ class Asking:
         source.forget_requests()
         return commands
 
+    def void(self, source: Source, blocks: int, now: float) -> None:
+        """Wait for some blocks no more that a source will not send."""
+        void = source.pending() & blocks
+        for request, block in source.requests_for(void):
+            source.settle(request, block)
+            self._give_back(source, 1, now)
+        self.release(void)
+
     def end_request(self, source: Source, request: int, now: float) -> int:
         """Wait no more for a request that was refused; return what had not come of it."""
         left = source.end(request)

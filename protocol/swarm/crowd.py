@@ -36,6 +36,8 @@ class Downloader:
     progress_at: float
     linked: bool = False
     held: int = 0
+    claimed: int = 0
+    """What it has ever said to hold: a block that it says it has, and has not, counts once."""
     meter: RateMeter = field(default_factory=RateMeter)
 
     def progressed(self, blocks: int, now: float) -> None:
@@ -116,9 +118,10 @@ class Crowd:
         other = self._others.setdefault(node, Downloader(now))
         if not other.linked:
             other.linked, other.progress_at = True, now
-        gained = blocks & ~other.held
-        if gained & self._shares.of(node):
-            other.progressed((gained & self._shares.of(node)).bit_count(), now)
+        gained, new = blocks & ~other.held, blocks & ~other.claimed
+        other.claimed |= blocks
+        if done := new & self._shares.of(node):
+            other.progressed(done.bit_count(), now)
         elif now < other.progress_at + CROWD_PATIENCE_S:
             self._shares.add(node)
         if other.held & ~blocks:

@@ -22,6 +22,7 @@ from dreamer.protocol.limits import (
     ORIGIN_AFTER_NO_PROGRESS_S,
     PULL_NO_SOURCE_TIMEOUT_S,
     PULL_STALL_TIMEOUT_S,
+    SNUB_S,
     SOURCE_MAX_STRIKES,
     SWEEP_INTERVAL_S,
 )
@@ -52,6 +53,7 @@ from dreamer.protocol.swarm.vocabulary import (
     SourceGained,
     SourceId,
     SourceJoined,
+    SourceLacks,
     SourceLost,
     SourceMoved,
     Tick,
@@ -104,6 +106,7 @@ class Download:
         self._handlers = {
             SourceJoined: self._on_joined,
             SourceGained: self._on_gained,
+            SourceLacks: self._on_lacks,
             SourceMoved: self._on_moved,
             SourceLost: self._on_lost,
             CrowdSeen: self._on_crowd_seen,
@@ -208,6 +211,14 @@ class Download:
             self._asking.set_usable(source, event.lane, event.usable, event.lan, now)
             self._lanes[event.source] = event.lane
             self._holds(source, source.blocks, now)
+            self._rest_less(now)
+        return []
+
+    def _on_lacks(self, event: SourceLacks, now: float) -> list[Command]:
+        source = self._sources.get(event.source)
+        if source is not None:
+            self._asking.void(source, event.blocks, now)
+            self._holds(source, source.blocks & ~event.blocks, now)
         return []
 
     def _on_lost(self, event: SourceLost, now: float) -> list[Command]:
@@ -216,6 +227,7 @@ class Download:
             self._asking.hold(source, 0)
             self._asking.drop_requests(source, now)
             self._crowd.lost(event.source)
+            self._rest_less(now)
         return []
 
     def _on_crowd_seen(self, event: CrowdSeen, now: float) -> list[Command]:
@@ -298,7 +310,7 @@ class Download:
         if event.busy:
             source.resting_until = now + BUSY_RETRY_S
         elif source.lane is Lane.ORIGIN:
-            return self._strike(source, now)
+            return self._strike(source, now, refused=True)
         else:
             # It said it had them and has not: believe the newer word.
             self._holds(source, source.blocks & ~blocks, now)
@@ -327,9 +339,9 @@ class Download:
                 commands += self._strike(source, now)
         return commands + self._give_up(now)
 
-    def _strike(self, source: Source, now: float) -> list[Command]:
+    def _strike(self, source: Source, now: float, *, refused: bool = False) -> list[Command]:
         commands = self._asking.drop_requests(source, now)
-        source.strike(now)
+        source.strike(now, SNUB_S if refused or self._others_have(source) else BUSY_RETRY_S)
         self._asking.recount(source)
         if source.hung and self._fetching.get(source.id):
             # What it fetched for the others can't be had of it: they fetch it themselves.
@@ -338,6 +350,26 @@ class Download:
             self._on_lost(SourceLost(source.id), now)
             commands.append(Drop(source.id))
         return commands
+
+    def _rest_less(self, now: float) -> None:
+        """Have those that hung asked again soon, if nobody is left who has what they have."""
+        for source in self._sources.values():
+            rests = source.hung and now + BUSY_RETRY_S < source.resting_until
+            if rests and source.lane is not Lane.ORIGIN and not self._others_have(source):
+                source.resting_until = now + BUSY_RETRY_S
+
+    def _others_have(self, source: Source) -> bool:
+        """Return whether others may bring all that is missing of what a source holds.
+
+        The origin counts only where it gives at once: what a member that is whole has it leaves
+        to that one for longer than a source rests.
+        """
+        wanted, whole = source.blocks & self.missing, source.blocks == self._everything
+        for other in self._sources.values():
+            waits = whole and other.lane is Lane.ORIGIN
+            if other is not source and other.usable and not other.hung and not waits:
+                wanted &= ~other.blocks
+        return not wanted
 
     def _give_up(self, now: float) -> list[Command]:
         if not self.missing:

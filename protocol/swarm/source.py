@@ -17,7 +17,6 @@ from dreamer.protocol.limits import (
     REQUEST_TIMEOUT_S,
     REQUESTS_IN_FLIGHT_MAX,
     REQUESTS_IN_FLIGHT_MIN,
-    SNUB_S,
     SOURCE_MIN_BYTES_S,
 )
 from dreamer.protocol.swarm import bitfield
@@ -83,8 +82,12 @@ class Source:
         return int(self.meter.bytes_per_s * seconds / BLOCK_BYTES)
 
     def move(self, lane: Lane, usable: bool, lan: bool) -> None:
-        """Go on over another lane, of whose rate nothing is known."""
+        """Go on over another lane, of whose rate nothing is known.
+
+        It rests no longer: perhaps it was the lane that hung. That it did still counts.
+        """
         self.lane, self.usable, self.lan = lane, usable, lan
+        self.resting_until = 0.0
         self.forget_requests()
         self.meter = RateMeter()
 
@@ -172,7 +175,7 @@ class Source:
             return float("inf")
         return self.waiting_since + max(ENDGAME_STALE_S, ENDGAME_STALE_BLOCKS * self._usual_s())
 
-    def strike(self, now: float) -> None:
+    def strike(self, now: float, rest_s: float) -> None:
         """Note that it hung: it rests, longer each time."""
         self.strikes += 1
-        self.resting_until = now + SNUB_S * self.strikes
+        self.resting_until = now + rest_s * self.strikes

@@ -50,6 +50,14 @@ class SourceGained:
 
 
 @dataclass(frozen=True)
+class SourceLacks:
+    """A source turns out not to have these blocks; what it was asked of them will not come."""
+
+    source: SourceId
+    blocks: int
+
+
+@dataclass(frozen=True)
 class SourceMoved:
     """A source is reached over another lane now; what it was asked for will not come.
 
@@ -139,6 +147,7 @@ class Tick:
 Event = (
     SourceJoined
     | SourceGained
+    | SourceLacks
     | SourceMoved
     | CrowdSeen
     | SourceLost

@@ -66,7 +66,17 @@ def test_name_of_a_peer_can_not_break_out_of_its_label():
     line = next(
         line for line in text.splitlines() if line.startswith("dreamer_relayed_peer_bytes{")
     )
-    assert line == 'dreamer_relayed_peer_bytes{peer="abababab",name="a \\"b\\"\\n\\\\"} 50'
+    who = "ab" * 32
+    assert line == f'dreamer_relayed_peer_bytes{{peer="{who}",name="a \\"b\\"\\n\\\\"}} 50'
+
+
+def test_peers_whose_ids_begin_alike_are_told_apart():
+    (peer,) = STATUS["relay"]["peers"]
+    twin = {**peer, "node_id": "ab" * 31 + "cd"}
+    text = render(
+        node_metrics({**STATUS, "relay": {**STATUS["relay"], "peers": [peer, twin]}}, LaneBytes())
+    )
+    assert sum(key.startswith("dreamer_relayed_peer_bytes") for key in values(text)) == 2
 
 
 def test_buckets_of_a_histogram_count_the_smaller_ones_too():
@@ -110,3 +120,7 @@ def test_links_are_counted_by_lane_and_those_that_are_spent():
     assert found['dreamer_links{lane="webrtc"}'] == 1
     assert found['dreamer_links{lane="relay"}'] == 1
     assert found["dreamer_links_relay_spent"] == 1
+    # Blocks go another way, and nothing keeps them.
+    other.direct = other.bulk
+    found = values(render(node_metrics(STATUS, lanes)))
+    assert found["dreamer_links_relay_spent"] == 0

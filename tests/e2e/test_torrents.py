@@ -55,6 +55,18 @@ class Client:
     def up_bytes(self) -> int:
         return self._handle.status().total_payload_upload
 
+    @property
+    def down_bytes(self) -> int:
+        return self._handle.status().total_payload_download
+
+    def meet(self, port: int) -> None:
+        """Dial a client of this machine, whoever told of it."""
+        self._handle.connect_peer(("127.0.0.1", port))
+
+    @property
+    def was_hung_up_on(self) -> bool:
+        return lt.peer_disconnected_alert in map(type, self._session.pop_alerts())
+
     def end(self) -> None:
         self._session.pause()
         # It waits for its trackers, like a user's client; nothing is sent after it.
@@ -145,6 +157,27 @@ def test_model_that_is_not_public_is_in_no_torrent(team):
     assert (receipt["magnet"], receipt["torrent"]) == ("", "")
     assert node.dreamer("models")["models"][0]["magnet"] == ""
     assert not any("dreamer.daemon.torrent" in line for line in children(node))
+
+
+def test_stock_client_that_knows_a_private_model_gets_no_byte_of_it(team, nodes, tmp_path):
+    """It has the torrent, as others published the same files, and the address of a holder."""
+    source, known = push(team, nodes[1], "known", 2 * MIB)
+    node = team.node("Q", env=ENV)
+    team.room(node, "closed")
+    node.dreamer("push", str(source), "--room", "closed")
+    _, public = push(team, node, "open", MIB, room="closed")
+    until(lambda: node.dreamer("status")["torrent"]["port"], "a port for peers")
+    port = node.dreamer("status")["torrent"]["port"]
+    heard = {"alert_mask": lt.alert.category_t.connect_notification}
+    with stopped(nodes[1]), stock(public["torrent"], tmp_path) as welcome:
+        welcome.meet(port)
+        until(lambda: welcome.has_all, "the public model, from the same port")
+        with stock(known["torrent"], tmp_path, **heard) as stranger:
+            stranger.meet(port)
+            until(lambda: stranger.was_hung_up_on, "the end of the stranger's connection")
+            assert stranger.down_bytes == 0
+            # That others give these bytes to anybody is no leave to give them.
+            assert node.dreamer("status")["torrent"]["seeding"] == [public["short_id"]]
 
 
 def test_public_model_is_pulled_from_a_stock_seeder_alone(team, nodes, watch, tmp_path):

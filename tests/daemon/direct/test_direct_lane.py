@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 from dreamer.daemon.direct import taking_side
+from dreamer.daemon.direct.giving import Giving
+from dreamer.daemon.direct.reports import Served
 from dreamer.protocol.limits import DIRECT_RETRY_MAX_S, DIRECT_WANTED_S, MIB
 from dreamer.protocol.link.direct import DirectOpen, DirectRetire
 from dreamer.protocol.swarm.vocabulary import Lane
@@ -171,6 +175,20 @@ async def test_file_that_shrank_fails_the_request_and_keeps_the_connection(pair,
     pair.source.write_bytes(pair.content)
     pair.ask(2, given, taken)
     await pair.moved(2, 3)
+
+
+async def test_request_whose_connection_breaks_ends_though_another_stands(tmp_path) -> None:
+    class Broken:
+        def send(self, data) -> None:
+            raise ConnectionError("reset")
+
+    (tmp_path / "source").write_bytes(b"block")
+    posted = []
+    giving = Giving(1, SimpleNamespace(post=posted.append))
+    giving.serve(7, [(0, str(tmp_path / "source"), 0, 5)])
+    with pytest.raises(ConnectionError):
+        giving._send_blocks(Broken(), threading.Event())
+    assert posted == [Served(7, None)]
 
 
 async def test_link_that_goes_takes_its_connections_along(pair, kit) -> None:

@@ -292,6 +292,7 @@ async def test_member_that_asks_again_and_again_is_dropped(pair, kit) -> None:
         "127.0.0.1:0",
         "127.0.0.1:65536",
         "127.0.0.1:٣",
+        "127.0.0.1:000443777",
         ":80",
         "127.0.0.1:80  127.0.0.1:81",
         "a\0b:80",
@@ -309,7 +310,8 @@ def test_loopback_is_dialled_for_who_runs_on_this_machine_only() -> None:
     for host in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
         assert may_dial(ip_of(host), same_host=True)
         assert not may_dial(ip_of(host), same_host=False)
-    for host in ("0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"):
+    # Link-local too: at 169.254.169.254 clouds hand out the keys of a machine.
+    for host in ("0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "169.254.169.254"):
         assert not may_dial(ip_of(host), same_host=True)
     assert may_dial(ip_of("192.0.2.7"), same_host=False)
 

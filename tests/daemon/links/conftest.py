@@ -23,6 +23,7 @@ from dreamer.daemon.transport.vocabulary import (
     LinkOpened,
     LocalDescription,
     Offer,
+    PathChanged,
     SendControl,
     TakeAnswer,
     ToTransport,
@@ -68,6 +69,8 @@ class Wire:
     def __init__(self) -> None:
         self.ends: dict[str, End] = {}
         self.relayed = False
+        # Which path links move to as soon as they are open.
+        self.moved: bool | None = None
         self._pending: deque[Callable[[], None]] = deque()
 
     def later(self, happen: Callable[[], None]) -> None:
@@ -90,6 +93,8 @@ class Wire:
             mine.transport.tell(
                 LinkOpened(mine.link, mine.fingerprint, theirs.fingerprint, self.relayed)
             )
+            if self.moved is not None:
+                mine.transport.tell(PathChanged(mine.link, self.moved))
 
 
 class WiredTransport:

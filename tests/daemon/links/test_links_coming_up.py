@@ -56,6 +56,17 @@ def test_the_larger_node_knocks_when_it_calls(room, pair) -> None:
     assert room.signals == ["knock", "offer", "answer"]
 
 
+def test_link_that_moves_to_a_relay_before_anything_is_proved_is_known_as_relayed(
+    room, pair
+) -> None:
+    one, other = pair
+    room.wire.moved = True
+    one.links.connect(other.id)
+    room.settle()
+    assert linked(one, other)
+    assert [link.lane for link in (*one.links.links, *other.links.links)] == [Lane.RELAY] * 2
+
+
 def test_both_calling_at_once_end_with_one_link(room, pair) -> None:
     one, other = pair
     one.links.connect(other.id)

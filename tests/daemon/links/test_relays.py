@@ -147,6 +147,14 @@ def test_peer_that_goes_on_over_a_spent_relay_is_banned(house):
     assert house.punished == [ANN]
 
 
+def test_fault_on_a_link_without_a_relay_has_nothing_to_do_with_budgets(house):
+    house.link(1)
+    house.link(2, relayed=False)
+    house.relays.transport_event(Relayed(1, 10 * MIB, 0))
+    house.relays.transport_event(LinkClosed(2, "it does not read its messages", True))
+    assert house.punished == []
+
+
 def test_last_count_of_a_link_that_is_gone_still_counts(house):
     link = house.link()
     house.relays.transport_event(Relayed(1, MIB, 0))
@@ -165,6 +173,14 @@ def test_links_that_are_gone_are_remembered_up_to_a_bound(house):
         house.room.link_down(house.link(number, BOB), "gone")
     house.relays.transport_event(Relayed(10_000, 10 * MIB, 0))
     assert standing.bulk_spent
+
+
+def test_links_that_stand_are_counted_however_many_there_are(house):
+    first = house.link(1)
+    for number in range(2, RELAY_LINKS_REMEMBERED + 50):
+        house.link(number, BOB)
+    house.relays.transport_event(Relayed(1, 10 * MIB, 0))
+    assert first.bulk_spent
 
 
 def test_counts_survive_a_restart(tmp_path):

@@ -19,6 +19,7 @@ from dreamer.protocol.limits import (
     ORIGIN_PARALLEL_REQUESTS,
     ORIGIN_PIECE_MIN_BLOCKS,
 )
+from dreamer.protocol.swarm.bitfield import span
 from dreamer.protocol.swarm.vocabulary import (
     BlockRejected,
     BlockVerified,
@@ -27,6 +28,7 @@ from dreamer.protocol.swarm.vocabulary import (
     Event,
     Fetch,
     RequestRefused,
+    SourceLacks,
     SourceLost,
 )
 
@@ -106,20 +108,38 @@ async def test_no_more_run_at_a_time_than_the_width_says(lane: Lane, misbehaviou
 
 
 async def test_piece_that_is_refused_ends_its_request_once(lane: Lane, misbehaviour: Any) -> None:
-    misbehaviour.script = ["416"] * 8
+    misbehaviour.script = ["other"] * 8
     lane.ask(1, lane.blocks)
     await lane.until(lambda: bool(lane.of(RequestRefused)))
     await lane.until(lambda: misbehaviour.open == 0)
     assert lane.of(RequestRefused) == [RequestRefused(ORIGIN, 1, False)]
     assert lane.of(SourceLost) == []
+    assert "other bytes" in (lane.lane.last_error or "")
+
+
+async def test_file_that_is_missing_is_told_with_all_its_blocks(
+    lane: Lane, misbehaviour: Any
+) -> None:
+    misbehaviour.script = ["404"]
+    lane.ask(1, lane.blocks[:2])
+    await lane.until(lambda: bool(lane.of(SourceLacks)))
+    assert lane.of(SourceLacks) == [SourceLacks(ORIGIN, span(lane.blocks.start, len(lane.blocks)))]
+    assert lane.of(RequestRefused) == lane.of(SourceLost) == []
+    assert "not there" in (lane.lane.last_error or "")
+
+
+async def test_file_that_is_too_short_is_told_with_the_blocks_behind_its_end(
+    lane: Lane, misbehaviour: Any
+) -> None:
+    misbehaviour.script = ["416"]
+    lane.ask(1, lane.blocks[2:3])
+    await lane.until(lambda: bool(lane.of(SourceLacks)))
+    assert lane.of(SourceLacks) == [SourceLacks(ORIGIN, span(lane.blocks[2], 1))]
     assert "shorter" in (lane.lane.last_error or "")
 
 
-@pytest.mark.parametrize("word", ["403", "404"])
-async def test_origin_that_will_not_give_is_left_alone(
-    lane: Lane, misbehaviour: Any, word: str
-) -> None:
-    misbehaviour.script = [word] * 20
+async def test_origin_that_refuses_us_is_left_alone(lane: Lane, misbehaviour: Any) -> None:
+    misbehaviour.script = ["403"] * 20
     lane.ask(1, lane.blocks[:2])
     await lane.until(lambda: bool(lane.of(SourceLost)))
     assert lane.of(RequestRefused) == [RequestRefused(ORIGIN, 1, False)]
@@ -148,10 +168,10 @@ async def test_request_that_nobody_needs_any_more_ends(lane: Lane, misbehaviour:
     lane.ask(1, lane.blocks)
     await lane.until(lambda: misbehaviour.open == ORIGIN_PARALLEL_REQUESTS)
     lane.lane.cancel(Cancel(ORIGIN, 1, lane.blocks[0]))
-    assert lane.lane._stops, "a block is still wanted"
+    assert lane.lane._pieces, "a block is still wanted"
     lane.open.pop(1)
     lane.lane.cancel(Cancel(ORIGIN, 1, None))
-    assert not lane.lane._stops
+    assert not lane.lane._pieces
     asked = len(misbehaviour.requests)
     misbehaviour.script.clear()
     misbehaviour.awake.set()
@@ -159,6 +179,29 @@ async def test_request_that_nobody_needs_any_more_ends(lane: Lane, misbehaviour:
     lane.ask(2, lane.blocks[:1])
     await lane.until(lambda: not lane.open[2])
     assert len(misbehaviour.requests) == asked + 1
+
+
+async def test_part_of_a_request_that_others_bring_is_not_got(
+    lane: Lane, misbehaviour: Any
+) -> None:
+    misbehaviour.script = ["hang:0"] * ORIGIN_PARALLEL_REQUESTS
+    lane.ask(1, lane.blocks)
+    await lane.until(lambda: misbehaviour.open == ORIGIN_PARALLEL_REQUESTS)
+    running = len(misbehaviour.requests)
+    lane.ask(2, lane.blocks[:ORIGIN_PIECE_MIN_BLOCKS])
+    # All that the first piece is after, and all but one block of the one that waits.
+    first = range(-(-len(lane.blocks) // ORIGIN_PARALLEL_REQUESTS))
+    for request, blocks in ((1, lane.blocks[: len(first)]), (2, lane.blocks[:3])):
+        for block in blocks:
+            lane.open[request].discard(block)
+            lane.lane.cancel(Cancel(ORIGIN, request, block))
+    misbehaviour.awake.set()
+    await lane.until(lambda: not any(lane.open.values()))
+    again = misbehaviour.requests[running:]
+    assert len(again) == running, "all but the first piece, and the one that waited"
+    assert f"bytes={3 * BLOCK_BYTES}-{4 * BLOCK_BYTES - 1}" in again
+    brought = [event.block for event in lane.of(BlockVerified)]
+    assert sorted(brought) == [lane.blocks[3], *lane.blocks[len(first) :]]
 
 
 async def test_disk_that_refuses_is_no_fault_of_the_origin(

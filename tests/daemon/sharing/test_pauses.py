@@ -9,11 +9,13 @@ import os
 import pytest
 
 from dreamer.daemon.ports import PullReceipt
+from dreamer.daemon.sharing import described
 from dreamer.daemon.sharing.puller import Puller
 from dreamer.daemon.sharing.shared_pull import PullerParts
 from dreamer.daemon.store import partial
 from dreamer.protocol.errors import DiskError, ForbiddenError, LocalError, RemoteError
 from dreamer.protocol.limits import MIB, PULL_PATIENCE_S, PULL_PAUSE_MAX_S
+from dreamer.protocol.link.messages import GetObject
 from dreamer.protocol.swarm import patience as patiences
 from dreamer.protocol.swarm.patience import Patience
 
@@ -24,6 +26,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(patiences, "PULL_PAUSE_MIN_S", 0.01)
     monkeypatch.setattr(patiences, "PULL_PAUSE_MAX_S", 0.02)
     monkeypatch.setattr("dreamer.protocol.swarm.download.PULL_NO_SOURCE_TIMEOUT_S", 0.1)
+
+
+@pytest.fixture
+def quick_seek(monkeypatch):
+    """Miss members that hold the manifest as soon as there are none."""
+    monkeypatch.setattr(described, "DISCOVERY_MAX_S", 0.0)
+    monkeypatch.setattr(described, "OBJECT_RETRY_S", 0.01)
 
 
 class Followed:
@@ -131,51 +140,71 @@ async def test_a_disk_that_fails_half_way_pauses_and_no_byte_is_counted_twice(
     assert two.taker.store.complete(two.manifest)
 
 
-async def test_a_partial_file_cut_short_meanwhile_is_mended(two, followed, kit) -> None:
-    given = []
-
-    def eight_blocks(data):
-        given.append(data)
-        two.giver.stuck = len(given) == two.manifest.block_count - 1
-        return data
-
-    two.giver.tamper = eight_blocks
+async def test_a_partial_file_cut_short_meanwhile_is_mended(two, followed, all_but_last) -> None:
     pull = followed.begin()
-    await kit.until(lambda: two.giver.stuck and len(two.taker_end.expected) == 1)
-    largest = max(_partial(two.taker), key=lambda path: path.stat().st_size)
-    os.truncate(largest, MIB + 5)
-    two.giver.stuck = False
-    two.giver_end.send_next()
+    os.truncate(await all_but_last.came(), MIB + 5)
+    all_but_last.go()
     receipt = await pull
     assert receipt.bytes["webrtc"] > two.manifest.size_bytes
     assert two.taker.store.complete(two.manifest)
 
 
-async def test_what_a_partial_file_has_lost_is_not_served(two, followed, kit, caplog) -> None:
-    given = []
-
-    def eight_blocks(data):
-        given.append(data)
-        two.giver.stuck = len(given) == two.manifest.block_count - 1
-        return data
-
-    two.giver.tamper = eight_blocks
+async def test_what_a_partial_file_has_lost_is_not_served(
+    two, followed, kit, caplog, all_but_last
+) -> None:
     pull = followed.begin()
-    await kit.until(lambda: two.giver.stuck and len(two.taker_end.expected) == 1)
-    largest = max(_partial(two.taker), key=lambda path: path.stat().st_size)
-    size = largest.stat().st_size
-    blocks = range(two.manifest.block_count)
-    held = [one for one in blocks if _lies_in(two.taker.store.locate(two.manifest, one), largest)]
+    weights = await all_but_last.came()
+    size = weights.stat().st_size
+    blocks = range(two.manifest.block_count - 1)
+    held = [one for one in blocks if _lies_in(two.taker.store.locate(two.manifest, one), weights)]
     # Longer again, as if a later block had been written: its size alone tells nothing.
-    os.truncate(largest, MIB + 5)
-    os.truncate(largest, size)
+    os.truncate(weights, MIB + 5)
+    os.truncate(weights, size)
     assert two.taker.store.locate(two.manifest, held[0]) is not None
     assert two.taker.store.locate(two.manifest, held[-1]) is None
     await kit.until(lambda: "has lost what was written to it" in caplog.text)
-    two.giver.stuck = False
-    two.giver_end.send_next()
+    all_but_last.go()
     await pull
     assert two.taker.store.complete(two.manifest)
+
+
+class AllButLast:
+    """A giver that keeps the last block of the last file back until it may ``go``."""
+
+    def __init__(self, two, until) -> None:
+        self.two, self.until = two, until
+        self.held_back = two.manifest.block_count - 1
+        self._send_next = two.giver_end.send_next
+        two.giver_end.send_next = self.send_next
+
+    def send_next(self) -> None:
+        queue = self.two.giver_end.queue
+        for _ in queue:
+            if queue[0][1][0] != self.held_back:
+                self._send_next()
+                return
+            queue.rotate(-1)
+
+    async def came(self):
+        """Wait until the rest is there; return the one partial file that is left."""
+        taker, everything = self.two.taker, self.two.manifest.block_count
+        await self.until(
+            lambda: (
+                self.two.giver.sent_blocks == everything - 1
+                and len(self.two.taker_end.expected) == 1
+                and len(_partial(taker)) == 1
+            )
+        )
+        return _partial(taker)[0]
+
+    def go(self) -> None:
+        del self.two.giver_end.send_next
+        self.two.giver_end.send_next()
+
+
+@pytest.fixture
+def all_but_last(two, kit):
+    return AllButLast(two, kit.until)
 
 
 def _partial(node) -> list:
@@ -224,6 +253,59 @@ async def test_a_network_that_is_away_is_waited_for(two, world, followed) -> Non
     await followed.paused("no tracker answers")
     world.join(two.giver, two.taker)
     assert (await pull).bytes["webrtc"] == two.manifest.size_bytes
+
+
+async def test_a_network_that_is_away_before_the_manifest_is_here_is_waited_for(
+    two, world, followed, quick_seek
+) -> None:
+    two.giver_end.cut("gone")
+
+    async def away():
+        raise RemoteError("no tracker answers")
+
+    followed.session.wait_connected = away
+    pull = followed.begin()
+    await followed.paused("no tracker answers")
+    world.join(two.giver, two.taker)
+    assert (await pull).bytes["webrtc"] == two.manifest.size_bytes
+
+
+async def test_a_member_that_leaves_before_it_has_sent_the_manifest_is_waited_for(
+    two, world, followed, kit, quick_seek
+) -> None:
+    two.giver.fanout.remove(two.giver.serving)
+    pull = followed.begin()
+    await kit.until(lambda: any(isinstance(m, GetObject) for m in two.giver.heard.messages))
+    two.giver_end.cut("gone")
+    await followed.paused("nobody who is online has tiny")
+    two.giver.fanout.add(two.giver.serving)
+    world.join(two.giver, two.taker)
+    assert (await pull).bytes["webrtc"] == two.manifest.size_bytes
+
+
+async def test_members_that_have_a_model_and_can_not_be_linked_are_not_said_to_lack_it(
+    two, followed, quick_seek
+) -> None:
+    two.giver_end.cut("gone")
+    with pytest.raises(RemoteError, match=r"can be reached from here.*: see docs/networks\.md"):
+        await followed.begin()
+
+
+async def test_a_member_that_is_linked_when_a_job_ends_is_still_asked(
+    two, world, followed, kit
+) -> None:
+    for digest in (two.manifest.id, two.manifest.outboard):
+        two.taker.store.put_object(digest, two.giver.store.get_object(digest))
+    two.giver_end.cut("gone")
+
+    async def away():
+        # While the pull finds out that there is no tracker, the network comes back.
+        if not two.taker.links.links:
+            world.join(two.giver, two.taker)
+        raise RemoteError("no tracker answers")
+
+    followed.session.wait_connected = away
+    assert (await followed.begin()).bytes["webrtc"] == two.manifest.size_bytes
 
 
 @pytest.mark.parametrize("end", ["removed", "left"])

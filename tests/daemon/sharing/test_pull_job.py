@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from dreamer.daemon.origin.faults import OriginMissingError
 from dreamer.daemon.store.download import Download
 from dreamer.protocol.errors import LocalError, RemoteError, StoppedError
 from dreamer.protocol.limits import MIB
@@ -242,6 +243,32 @@ async def test_a_damaged_origin_and_nobody_else_gives_up_with_what_to_do(two, ki
     with pytest.raises(RemoteError, match="what is here is kept"):
         await running
     assert pulling.download.present == 0
+
+
+async def test_a_file_that_the_origin_lacks_comes_from_a_member_and_the_rest_from_it(
+    two, world, kit
+) -> None:
+    layout = two.manifest.layout
+    lost = two.manifest.files[-1]
+    last = layout.blocks_of_file(layout.file_count - 1)
+    two.giver.library.withdraw_everywhere(two.manifest.id)
+    origin = kit.memory_origin(two.giver.store)
+    read = origin.read
+
+    def read_but_one(digest, *what):
+        if digest == lost.digest:
+            raise OriginMissingError("files/LAST: not there")
+        return read(digest, *what)
+
+    origin.read = read_but_one
+    pulling = kit.pulling(two.taker, two.manifest, two.giver, origin)
+    running = asyncio.ensure_future(pulling.run())
+    await kit.until(lambda: pulling.job._core.missing == bitfield.span(last.start, len(last)))
+    two.giver.offer(two.manifest, bitfield.span(last.start, len(last)))
+    await running
+    assert pulling.whole
+    assert pulling.job.moved().by_lane["webrtc"] == lost.size_bytes
+    assert pulling.job.moved().by_lane["origin"] == two.manifest.size_bytes - lost.size_bytes
 
 
 async def test_an_origin_request_of_which_nothing_is_wanted_any_more_is_ended(two, kit) -> None:

@@ -229,6 +229,19 @@ async def test_a_file_moved_into_the_store_meanwhile_is_asked_for_again(two, kit
     assert two.giver.damaged == []
 
 
+async def test_what_was_withdrawn_after_it_was_asked_for_is_not_sent(two, kit) -> None:
+    two.giver.serving._pace = Pace(Limits(Rates(up=20e6)))
+    two.taker_end.say(Want(1, two.manifest.id, 0, 9, False))
+    await kit.until(lambda: two.giver.sent_blocks > 0)
+    two.giver.library.withdraw_everywhere(two.manifest.id)
+    # The same model again, of which the disk has lost all but a block.
+    two.giver.offer(two.manifest, 1)
+    await kit.until(lambda: heard(two, Refuse))
+    assert not heard(two, Refuse)[0].busy
+    assert two.giver.sent_blocks < 9
+    assert two.giver.damaged == []
+
+
 # Objects
 
 

@@ -13,12 +13,13 @@ import pytest
 
 from dreamer.daemon.state import State
 from dreamer.daemon.store.download import Download
+from dreamer.daemon.store.files import StoredFiles
 from dreamer.daemon.store.store import Store
 from dreamer.protocol.content import manifest as manifests
 from dreamer.protocol.content.hashing import hash_blocks
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
-from dreamer.protocol.errors import LocalError, ManifestError, StoppedError
+from dreamer.protocol.errors import DiskError, LocalError, ManifestError, StoppedError
 from dreamer.protocol.limits import BLOCK_BYTES
 
 MakeElsewhere = Callable[..., Any]
@@ -82,6 +83,46 @@ def test_verified_block_of_a_running_download_can_be_served(
             file.seek(location.offset)
             assert model.outboard.matches(2, file.read(location.length))
     assert store.locate(model.manifest, 2) is None
+
+
+def test_blocks_of_one_file_are_found_by_one_look_at_it(
+    store: Store,
+    elsewhere: MakeElsewhere,
+    contents: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = elsewhere(contents)
+    pull(store, model)
+    looks: list[str] = []
+    trusted = StoredFiles.trusted
+
+    def counted(self: StoredFiles, entry: FileEntry) -> bool:
+        looks.append(entry.path)
+        return trusted(self, entry)
+
+    blocks = range(model.manifest.block_count)
+    singly = [store.locate(model.manifest, block) for block in blocks]
+    monkeypatch.setattr(StoredFiles, "trusted", counted)
+    assert store.locate_all(model.manifest, blocks) == singly
+    assert len(looks) == len(set(looks)) < len(blocks)
+
+
+def test_file_that_becomes_whole_while_its_blocks_are_located_is_found(
+    store: Store, elsewhere: MakeElsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = elsewhere({"weights": noise(1, 2)})
+    readable = Download.readable
+
+    def finished_first(self: Download, block: int) -> Any:
+        self.finish_file(0)
+        return readable(self, block)
+
+    with begin(store, model) as download:
+        model.fill(download)
+        monkeypatch.setattr(Download, "readable", finished_first)
+        found = store.locate_all(model.manifest, range(2))
+        assert found is not None
+        assert {place.path for place in found} == {download.stored_path(0)}
 
 
 def test_second_download_moves_nothing(
@@ -316,6 +357,36 @@ def test_manifest_whose_hashes_contradict_is_refused_at_the_end(
         with pytest.raises(ManifestError, match="contradict"):
             download.finish_file(0)
     assert store.usage().partial_bytes == store.usage().content_bytes == 0
+
+
+def test_partial_file_that_somebody_made_longer_is_cut_and_loses_nothing(
+    store: Store, elsewhere: MakeElsewhere
+) -> None:
+    model = elsewhere({"weights": noise(1, 2)})
+    with begin(store, model) as download:
+        model.fill(download)
+        with download.target(0).path.open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(DiskError):
+            download.finish_file(0)
+    with begin(store, model) as download:
+        assert download.resumed_bytes == model.manifest.size_bytes
+        finish(download)
+    assert store.complete(model.manifest)
+
+
+def test_check_of_a_whole_file_ends_when_the_pull_is_stopped(
+    store: Store, elsewhere: MakeElsewhere, stop: threading.Event
+) -> None:
+    model = elsewhere({"weights": noise(1, 2)})
+    model.give(store)
+    with store.open_download(model.manifest, model.outboard, ignore, stop) as download:
+        model.fill(download)
+        stop.set()
+        with pytest.raises(StoppedError):
+            download.finish_file(0)
+    with begin(store, model) as download:
+        assert download.resumed_bytes == model.manifest.size_bytes
 
 
 def test_file_finished_too_early_keeps_what_it_has(

@@ -33,6 +33,7 @@ STOCK = {
     "enable_natpmp": False,
     "webtorrent_stun_server": "",
     "ssrf_mitigation": False,
+    "allow_multiple_connections_per_ip": True,
     "ignore_limits_on_local_network": False,
 }
 

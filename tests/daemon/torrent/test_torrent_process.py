@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import libtorrent as lt
 import psutil
 import pytest
 
@@ -208,6 +209,48 @@ async def test_swarm_can_be_left_and_entered_again_at_once(running, model, stock
     client.meet(await running.port())
     await waiting(lambda: client.has_all)
     assert running.said(TorrentRemoved) == [TorrentRemoved(1)]
+
+
+async def test_swarm_that_two_wait_for_is_had_by_one_after_the_other(
+    running, model, stock, waiting
+) -> None:
+    running.add(model.command(1))
+    for number in (2, 3):
+        running.add(model.command(number))
+    for number in (1, 2):
+        running.torrents.send(RemoveTorrent(number))
+    await waiting(lambda: len(running.said(TorrentRemoved)) == 2)
+    client = stock()
+    client.meet(await running.port())
+    await waiting(lambda: client.has_all)
+    assert not running.said(TorrentFailed)
+
+
+async def test_file_that_is_not_the_torrents_is_neither_given_nor_written(
+    running, model, stock, waiting, tmp_path
+) -> None:
+    """Hashes are a publisher's word: libtorrent would fetch what it takes for damage."""
+    entry = model.manifest.files[0]
+    changed = tmp_path / "changed"
+    changed.write_bytes(b"?" * 9 + model.store.file(entry.digest).read_bytes()[9:])
+    before = changed.read_bytes()
+    running.add(model.command(1, paths=[str(changed), *model.command(1).paths[1:]]))
+    seeder, asker = (
+        stock(
+            seeds=True,
+            alert_mask=lt.alert.category_t.connect_notification
+            | lt.alert.category_t.status_notification,
+        ),
+        stock(),
+    )
+    asker.meet(await running.port())
+    pieces = model.layout.piece_count
+    await waiting(lambda: asker.handle.status().num_pieces == pieces - 1)
+    seeder.meet(await running.port())
+    await waiting(lambda: lt.peer_disconnected_alert in map(type, seeder.session.pop_alerts()))
+    # Ours wanted nothing of the seeder, which has parted from it over that.
+    assert seeder.up_bytes == 0
+    assert changed.read_bytes() == before
 
 
 async def test_torrent_that_is_none_fails_alone(running, model, stock, waiting) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aioice import Candidate, Connection
 from aioice.ice import CandidatePair
+from aiortc.sdp import candidate_from_sdp
 
 from dreamer.daemon.transport.relay_meter import RelayMeter, relay_addresses, without_relays
 from dreamer.protocol.limits import RELAY_RESERVE_BYTES
@@ -109,6 +110,20 @@ def test_node_that_uses_no_relays_hears_nothing_through_one():
     assert wire.received == [b"z"]
 
 
+def test_node_that_uses_no_relays_answers_nobody_before_it_knows_the_peers_relays():
+    wire = Wire("host")
+    ice = Connection(ice_controlling=True)
+    ice._protocols.append(wire)
+    meter = RelayMeter(ice, refuses=True)
+    meter.watch()
+    wire.datagram_received(b"a check that overtook the answer", THEIRS)
+    assert wire.received == []
+    meter.learn(HOST + RELAY)
+    wire.datagram_received(b"y", THEIRS)
+    wire.datagram_received(b"z", PEER)
+    assert wire.received == [b"z"]
+
+
 @pytest.mark.parametrize(("kind", "spent"), [("relay", True), ("host", False)])
 def test_only_a_relayed_pair_can_be_spent(kind, spent):
     assert metered(Wire(kind)).spent is spent
@@ -127,6 +142,21 @@ def test_relay_is_spent_before_what_is_under_way_no_longer_fits():
 def test_relays_of_a_description_are_found_in_any_spelling():
     assert relay_addresses(HOST + RELAY + RELAY_V6) == {THEIRS, ("2001:db8::9", 49201)}
     assert relay_addresses("a=candidate:1 1 udp 1 host.local 5 typ relay\r\n") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "a=candidate:1 1 udp 1 192.0.2.7\t 5000  typ  relay raddr 0.0.0.0 rport 9\r\n",
+        "a=candidate:1 1 udp 1 192.0.2.7 5000 kind relay\n",
+        "a=candidate:1 1 udp 1 192.0.2.7 5000 typ relay\x0b",
+    ],
+)
+def test_what_aiortc_would_take_for_a_relay_is_one(spelling):
+    (line,) = spelling.splitlines()
+    assert candidate_from_sdp(line.removeprefix("a=candidate:")).type == "relay"
+    assert relay_addresses("v=0\r\n" + spelling + HOST) == {("192.0.2.7", 5000)}
+    assert without_relays(HOST + spelling) == HOST
 
 
 def test_description_without_its_relays_keeps_the_rest():

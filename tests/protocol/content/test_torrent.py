@@ -204,6 +204,11 @@ def test_metadata_of_a_stranger_is_taken_only_if_it_is_this_models() -> None:
             torrent_metadata.parse(data, layout)
 
 
+def test_model_without_bytes_is_refused() -> None:
+    with pytest.raises(InputError, match="empty"):
+        TorrentLayout(manifest_of({"a": b"", "b": b""}))
+
+
 def test_model_with_files_in_the_padding_directory_is_refused() -> None:
     with pytest.raises(InputError, match="padding"):
         TorrentLayout(manifest_of({".pad/5": b"x", "a": b"y"}))

@@ -67,6 +67,15 @@ def test_a_clock_that_stands_still_gives_nothing() -> None:
     assert bucket.level(5.0) == bucket.level(4.0) < 0
 
 
+def test_a_clock_that_goes_back_and_forth_grants_no_second_twice() -> None:
+    bucket = ByteBucket(1e6)
+    bucket.take(5 * MIB, 100.0)
+    before = bucket.level(100.0)
+    for _ in range(50):
+        bucket.level(90.0)
+    assert bucket.level(100.0) == before < 0
+
+
 # As written
 
 

@@ -150,6 +150,18 @@ def test_the_share_of_one_that_gets_nothing_done_is_taken_over() -> None:
     assert not due & shares(ME, OTHER, THIRD).of(THIRD), "who works keeps its own"
 
 
+def test_who_claims_the_same_block_again_and_again_keeps_no_share_by_it() -> None:
+    made = crowd(OTHER)
+    theirs = shares(ME, OTHER).of(OTHER)
+    claim = 1 << next(members(theirs))
+    for at in range(int(CROWD_PATIENCE_S) + 2):
+        made.holds(OTHER, claim, True, float(at))
+        # It refuses what it said it has.
+        made.holds(OTHER, 0, True, float(at))
+        made.tick(0, float(at))
+    assert made.due(ALL, CROWD_PATIENCE_S + 2) == ALL
+
+
 def test_where_a_block_takes_long_others_are_given_the_time_of_some() -> None:
     made = crowd(OTHER)
     made.begin(0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dreamer.protocol.limits import (
     BUSY_RETRY_S,
     MIB,
@@ -24,7 +26,9 @@ from dreamer.protocol.swarm.vocabulary import (
     RequestRefused,
     SourceGained,
     SourceId,
+    SourceLacks,
     SourceLost,
+    SourceMoved,
     Tick,
 )
 
@@ -78,12 +82,86 @@ def test_a_peer_that_hangs_three_times_is_dropped(play) -> None:
     assert asked(plan.after(500) >> Tick(), A) == []
 
 
-def test_a_peer_that_hangs_is_left_alone_for_a_while(play) -> None:
+def test_a_peer_that_hangs_is_left_alone_while_another_has_its_blocks(play) -> None:
     plan = play(4 * MIB)
     plan.join(A)
+    plan.after(REQUEST_TIMEOUT_S - 1)
+    plan.join(B)
+    rested_at = REQUEST_TIMEOUT_S + SNUB_S
+    said = []
+    while plan.now < rested_at - 1:
+        plan.after(1) >> BytesArrived(B, MIB)
+        said += plan >> Tick()
+    assert asked(said, A) == []
+    assert asked(plan.after(1) >> Tick(), A)
+
+
+@pytest.mark.parametrize("with_origin", [False, True])
+def test_the_only_peer_that_has_the_blocks_is_asked_again_soon_after_it_hung(
+    play, with_origin
+) -> None:
+    plan = play(4 * MIB)
+    if with_origin:
+        plan.join(ORIGIN, lane=Lane.ORIGIN)
+    plan.join(A)
+    plan.join(B, blocks=0b0011)
     plan.after(REQUEST_TIMEOUT_S) >> Tick()
-    assert asked(plan.after(SNUB_S - 0.1) >> Tick()) == []
-    assert asked(plan.after(0.1) >> Tick(), A) == [0, 1, 2, 3]
+    assert 2 in asked(plan.after(BUSY_RETRY_S) >> Tick(), A)
+
+
+def test_a_downloader_that_hung_is_left_alone_where_the_origin_gives_what_it_had(play) -> None:
+    plan = play(40 * MIB)
+    plan.join(ORIGIN, lane=Lane.ORIGIN)
+    plan.join(A, blocks=span(0, 20))
+    plan >> DiscoveryEnded()
+    while plan.now < REQUEST_TIMEOUT_S:
+        plan.after(1) >> BytesArrived(ORIGIN, MIB)
+        plan >> Tick()
+    plan.said.clear()
+    # A slow uplink that many ask of is not asked again and again, until it would be dropped.
+    for _ in range(3):
+        plan.after(BUSY_RETRY_S) >> BytesArrived(ORIGIN, MIB)
+        plan >> Tick()
+    assert asked(plan.said, A) == []
+
+
+@pytest.mark.parametrize("gone", [SourceLost(B), SourceMoved(B, Lane.RELAY, False)])
+def test_a_peer_that_rests_is_asked_again_soon_once_it_is_the_only_one_left(play, gone) -> None:
+    plan = play(40 * MIB)
+    plan.join(A)
+    plan.join(B)
+    while plan.now < REQUEST_TIMEOUT_S:
+        plan.after(1) >> BytesArrived(B, MIB)
+        plan >> Tick()
+    plan.said.clear()
+    plan >> gone
+    assert asked(plan.said) == [], "it has only just hung"
+    assert asked(plan.after(BUSY_RETRY_S) >> Tick(), A)
+
+
+def test_a_peer_that_moves_to_another_lane_rests_no_longer(play) -> None:
+    plan = play(4 * MIB)
+    plan.join(A)
+    plan.join(B)
+    for _ in range(2):
+        plan.after(REQUEST_TIMEOUT_S) >> Tick()
+    plan >> SourceLost(B)
+    plan.said.clear()
+    assert asked(plan >> SourceMoved(A, Lane.RELAY, True), A) == [0, 1, 2, 3]
+
+
+def test_a_file_that_the_origin_lacks_leaves_it_the_others(play) -> None:
+    plan = play(2 * MIB, 2 * MIB)
+    plan.join(ORIGIN, lane=Lane.ORIGIN)
+    assert asked(plan >> DiscoveryEnded(), ORIGIN) == [0, 1, 2, 3]
+    request = of(plan.said, Fetch)[0].request
+    assert plan >> SourceLacks(ORIGIN, 0b1100) == []
+    plan >> BlockVerified(ORIGIN, request, 0)
+    plan >> BlockVerified(ORIGIN, request, 1)
+    assert plan.core.present == 0b0011
+    assert not plan.core.is_open(ORIGIN, request)
+    assert asked(plan.join(A), A) == [2, 3]
+    assert plan >> SourceLacks(B, 0b0001) == [], "nobody of that name is known"
 
 
 def test_a_verified_block_clears_a_peers_strikes(play) -> None:

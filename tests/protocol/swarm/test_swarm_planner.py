@@ -17,6 +17,7 @@ from dreamer.protocol.swarm.vocabulary import (
     BlockRejected,
     BlocksFound,
     BlockVerified,
+    BytesArrived,
     Cancel,
     Complete,
     DiscoveryEnded,
@@ -196,6 +197,8 @@ def test_the_origin_gives_anything_once_peers_have_made_no_progress_for_a_minute
     assert asked(plan >> DiscoveryEnded(), ORIGIN) == []
     while plan.now < ORIGIN_AFTER_NO_PROGRESS_S - 0.1:
         plan.now = min(plan.core.next_wake(plan.now), ORIGIN_AFTER_NO_PROGRESS_S - 0.1)
+        # It is alive, but no block of it ever gets whole.
+        plan >> BytesArrived(A, MIB)
         assert asked(plan >> Tick(), ORIGIN) == []
     plan.now = ORIGIN_AFTER_NO_PROGRESS_S
     assert asked(plan >> Tick(), ORIGIN)

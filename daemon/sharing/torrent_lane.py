@@ -123,7 +123,7 @@ class TorrentLane:
         Raises:
             OSError: the partial files can't be shared with libtorrent on this file system.
         """
-        if self._closing:
+        if self._gone.is_set():
             # The pull ended meanwhile: links made now would hold its bytes until the next start.
             return
         paths = await asyncio.to_thread(

@@ -58,12 +58,13 @@ from dreamer.daemon.torrent.client import Torrents
 from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.daemon.torrent.seeding import Seeding, SeedingParts
 from dreamer.daemon.torrent.vocabulary import Configure, SetLimits
+from dreamer.daemon.torrent.writing import TorrentWriter
 from dreamer.daemon.transport.client import Transport, process_count
 from dreamer.daemon.transport.vocabulary import FromTransport
 from dreamer.daemon.version import VERSION
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import LocalError
-from dreamer.protocol.ids import ManifestId, RoomId
+from dreamer.protocol.ids import ManifestId, RoomId, from_hex
 from dreamer.protocol.limits import MIB
 from dreamer.protocol.relay_budget import BULK_HELD, Budgets
 from dreamer.protocol.rooms.card import RoomCard
@@ -131,6 +132,9 @@ class Assembly:
         pusher = PusherParts(
             *(self.store, self.state, self.library, self.origins, self.publicity),
             published=self.seeding.look,
+            public_rooms=frozenset(
+                RoomId(from_hex(room, "a room's id")) for room in self.config.torrent.public_rooms
+            ),
         )
         return DreamerNode(
             name=self.name,
@@ -148,6 +152,7 @@ class Assembly:
             lane_bytes=self.lane_bytes,
             loop_lag=self.loop_lag,
             seeding=self.seeding,
+            torrent_writer=TorrentWriter(self.publicity, self.store, self.state, self.library),
             started_at=time.time(),
             tracker_url=tracker_url,
         )

@@ -28,6 +28,8 @@ from dreamer.daemon.ports import (
     RunEvent,
     RunStarted,
     RunText,
+    TorrentFileEvent,
+    TorrentReceipt,
     Where,
 )
 from dreamer.daemon.rest.caller import Caller
@@ -36,7 +38,7 @@ from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.limits import INVITE_DEFAULT_TTL_S
 
-P = TypeVar("P", bound=PushReceipt | PullReceipt)
+P = TypeVar("P", bound=PushReceipt | PullReceipt | TorrentReceipt)
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -220,6 +222,27 @@ class Dreamer:
         target = None if output is None else _absolute(output)
         kinds = {"progress": Progress, "receipt": PullReceipt}
         return self._caller.events("/pull", {"ref": ref, "room": room, "output": target}, kinds)
+
+    def torrent(
+        self,
+        ref: str,
+        room: str | None = None,
+        output: str | Path | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> TorrentReceipt:
+        """Write the torrent file of a model that is whole here; return its hashes and magnet link.
+
+        ``output`` is the file; by default it is beside the model's directory. Nothing is seeded.
+        """
+        return _receipt(self.torrent_events(ref, room, output), progress)
+
+    def torrent_events(
+        self, ref: str, room: str | None = None, output: str | Path | None = None
+    ) -> Generator[TorrentFileEvent, None, None]:
+        """Write a torrent file, yielding progress and at last the receipt."""
+        target = None if output is None else _absolute(output)
+        kinds = {"progress": Progress, "receipt": TorrentReceipt}
+        return self._caller.events("/torrent", {"ref": ref, "room": room, "output": target}, kinds)
 
     def run(
         self,

@@ -35,12 +35,8 @@ from dreamer.protocol.limits import (
     RELAY_BUDGET_MIB_PER_MONTH,
     RELAY_BUDGET_MIB_PER_PEER,
     TRANSPORT_PROCESSES_MAX,
-    TURN_TTL_MAX_S,
-    TURN_TTL_MIN_S,
-    TURN_TTL_S,
     UPLOAD_SLOTS,
     UPLOAD_SLOTS_MAX,
-    WORKERS_MAX,
 )
 from dreamer.protocol.shaping.rates import (
     Limits,
@@ -49,6 +45,7 @@ from dreamer.protocol.shaping.rates import (
     parse_schedule,
     rate_bytes_s,
 )
+from dreamer.protocol.tracker_limits import TURN_TTL_MAX_S, TURN_TTL_MIN_S, TURN_TTL_S, WORKERS_MAX
 
 
 def _key(default: Any, doc: str, check: Check | None = None) -> Any:
@@ -243,12 +240,19 @@ class TrackerSection:
 class TorrentSection:
     """Public models: those pushed with --public, given to and fetched from any BitTorrent client.
 
-    No model of a room is in a torrent without that, and no process runs for torrents before there
-    is a public model. Nothing is asked of anybody but trackers and peers: no DHT, no announcements
-    on the local network, no router is told to open ports, unless a key here says so.
+    No model of a room is in a torrent without that (or a room in public_rooms), and no process
+    runs for torrents before there is a public model. Nothing is asked of anybody but trackers and
+    peers: no DHT, no announcements on the local network, no router is told to open ports, unless a
+    key here says so.
     """
 
     enabled: bool = _key(True, "Seed public models held here, and fetch public models as torrents.")
+    public_rooms: tuple[str, ...] = _key(
+        (),
+        "Rooms to which this node pushes as if --public were given, every time, by the ids that "
+        "`dreamer room list --json` prints. What others push there is as public as they say.",
+        room_ids_only,
+    )
     listen: tuple[str, ...] = _key(
         ("0.0.0.0:0", "[::]:0"),
         "Addresses at which torrent peers are accepted, TCP and uTP. Port 0 picks a free one at "

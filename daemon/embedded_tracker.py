@@ -18,7 +18,7 @@ from dreamer.daemon.config import TrackerSection
 from dreamer.daemon.places import Places
 from dreamer.daemon.setting_checks import split_address
 from dreamer.protocol.errors import LocalError
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_BACKOFF_BASE_S,
     TRACKER_BACKOFF_MAX_S,
     TRACKER_START_TIMEOUT_S,

@@ -28,6 +28,7 @@ from dreamer.daemon.ports import (
     RoomInfo,
     RunEvent,
     RunRequest,
+    TorrentFileEvent,
 )
 from dreamer.daemon.room.connecting import make_offer, take_text
 from dreamer.daemon.room.keeper import RoomKeeper
@@ -39,6 +40,7 @@ from dreamer.daemon.sharing.pusher import Pusher, PushRequest
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
 from dreamer.daemon.torrent.seeding import Seeding
+from dreamer.daemon.torrent.writing import TorrentWriter
 from dreamer.daemon.transport.client import Transport
 from dreamer.daemon.version import VERSION
 from dreamer.protocol.errors import AmbiguousError, DreamerError, LocalError
@@ -69,6 +71,7 @@ class DreamerNode:
     lane_bytes: LaneBytes
     loop_lag: LoopLag
     seeding: Seeding
+    torrent_writer: TorrentWriter
     started_at: float
     tracker_url: str | None
 
@@ -167,6 +170,15 @@ class DreamerNode:
         """Fetch a model."""
         session, model = await self.rooms_kept.find(ref, room)
         async with aclosing(self.puller.pull(session, model, output)) as events:
+            async for event in events:
+                yield event
+
+    async def torrent(
+        self, ref: str, room: str | None, output: Path | None
+    ) -> AsyncIterator[TorrentFileEvent]:
+        """Write a model's torrent file."""
+        session, model = await self.rooms_kept.find(ref, room)
+        async with aclosing(self.torrent_writer.write(session, model, output)) as events:
             async for event in events:
                 yield event
 

@@ -109,7 +109,8 @@ class Progress:
 
     Phases of a push: ``hash``, ``torrent`` (only of a public model), ``publish``, ``upload``; of a
     pull: ``resolve``, ``verify``, ``fetch``, ``finish``, and ``paused`` while it can't go on: then
-    ``note`` says why and what would help. ``by_lane`` holds bytes fetched so far.
+    ``note`` says why and what would help; of making a torrent file: ``torrent``.
+    ``by_lane`` holds bytes fetched so far.
     """
 
     phase: str
@@ -173,6 +174,25 @@ class PullReceipt:
 
 
 @dataclass(frozen=True)
+class TorrentReceipt:
+    """The torrent of a model that is whole here; ``path`` is where its torrent file was written.
+
+    Hashes are hex, of the hybrid torrent. Of a model that is not ``public`` neither the magnet link
+    nor the file names a tracker.
+    """
+
+    manifest_id: str
+    short_id: str
+    name: str
+    room: str
+    public: bool
+    info_hash_v1: str
+    info_hash_v2: str
+    magnet: str
+    path: str
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """One generation; ``prompt`` is one user turn, put through the model's chat template."""
 
@@ -214,6 +234,7 @@ class RunEnded:
 
 PushEvent = Progress | PushReceipt
 PullEvent = Progress | PullReceipt
+TorrentFileEvent = Progress | TorrentReceipt
 RunEvent = RunStarted | RunText | RunEnded
 
 
@@ -285,6 +306,12 @@ class Node(Protocol):
 
     def pull(self, ref: str, room: str | None, output: Path | None) -> AsyncIterator[PullEvent]:
         """Fetch a model and lay it out as a directory."""
+        ...
+
+    def torrent(
+        self, ref: str, room: str | None, output: Path | None
+    ) -> AsyncIterator[TorrentFileEvent]:
+        """Write the torrent file of a model that is whole here; nothing is seeded or published."""
         ...
 
     async def models(self, room: str | None) -> list[ModelInfo]:

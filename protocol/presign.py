@@ -13,13 +13,13 @@ from enum import StrEnum
 
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import (
-    ORIGIN_MAX_PARTS,
+from dreamer.protocol.limits import ORIGIN_MAX_PARTS
+from dreamer.protocol.rooms import fields
+from dreamer.protocol.tracker_limits import (
     PRESIGN_MAX_PER_REQUEST,
     PRESIGN_UPLOAD_ID_MAX_CHARS,
     PRESIGNED_URL_MAX_CHARS,
 )
-from dreamer.protocol.rooms import fields
 
 
 class Operation(StrEnum):

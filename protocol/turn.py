@@ -11,13 +11,9 @@ from dataclasses import dataclass, field
 
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import (
-    TURN_CREDENTIAL_MAX_CHARS,
-    TURN_MAX_URIS,
-    TURN_TTL_MAX_S,
-    URL_MAX_CHARS,
-)
+from dreamer.protocol.limits import URL_MAX_CHARS
 from dreamer.protocol.rooms import fields
+from dreamer.protocol.tracker_limits import TURN_CREDENTIAL_MAX_CHARS, TURN_MAX_URIS, TURN_TTL_MAX_S
 
 # RFC 7065, but no IPv6 literals: aiortc fails on them, and with it the whole link. TLS is over TCP.
 _URI = re.compile(

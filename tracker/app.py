@@ -12,7 +12,7 @@ from random import Random
 
 from aiohttp import web
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_BACKLOG,
     TRACKER_REGISTRY_MAX_BYTES,
     TRACKER_SOCKETS_PER_ADDRESS,

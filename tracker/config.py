@@ -13,7 +13,7 @@ from pathlib import Path
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import RoomId, from_hex
-from dreamer.protocol.limits import TRACKER_SOCKETS_PER_ADDRESS, WORKERS_MAX
+from dreamer.protocol.tracker_limits import TRACKER_SOCKETS_PER_ADDRESS, WORKERS_MAX
 from dreamer.tracker.room.lends import Lends, read_lends
 from dreamer.tracker.room.terms import Terms
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_KERNEL_BUFFER_BYTES,
     TRACKER_REQUEST_HEAD_MAX_BYTES,
     TRACKER_REQUEST_HEAD_TIMEOUT_S,

@@ -19,7 +19,7 @@ from pathlib import Path
 from aiohttp.http import HttpProcessingError
 
 from dreamer.protocol.errors import DreamerError, InputError, LocalError
-from dreamer.protocol.limits import TRACKER_SOCKETS_PER_ADDRESS
+from dreamer.protocol.tracker_limits import TRACKER_SOCKETS_PER_ADDRESS
 from dreamer.tracker import descriptors
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.config import DEFAULT_LISTEN, Given, TrackerConfig, resolve

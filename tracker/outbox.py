@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import AnyStr, Generic
 
-from dreamer.protocol.limits import TRACKER_FORWARDED_MAX_BYTES
+from dreamer.protocol.tracker_limits import TRACKER_FORWARDED_MAX_BYTES
 
 
 class Outbox(Generic[AnyStr]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from itertools import islice
 
-from dreamer.protocol.limits import TRACKER_PACES_KEPT
+from dreamer.protocol.tracker_limits import TRACKER_PACES_KEPT
 
 # A hundred tenths are a little more than ten.
 _ROUNDING_S = 1e-6

@@ -1,4 +1,4 @@
-"""``dreamer import``, ``push``, ``pull``, ``run``: the commands that take a while."""
+"""``dreamer import``, ``push``, ``pull``, ``torrent``, ``run``: the commands that take a while."""
 
 from __future__ import annotations
 
@@ -82,6 +82,20 @@ def pull(
     session.show(to_json(receipt), lambda: tables.pull_receipt(receipt))
 
 
+def torrent(
+    session: Session,
+    ref: Ref,
+    room: RoomOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write, else one beside the model."),
+    ] = None,
+) -> None:
+    """Write a model's torrent file; nothing is published or seeded."""
+    receipt = _last("torrent", session.client.torrent_events(ref, room, output))
+    session.show(to_json(receipt), lambda: tables.torrent_receipt(receipt))
+
+
 def run(
     session: Session,
     ref: Ref,
@@ -135,4 +149,5 @@ def add_to(app: typer.Typer) -> None:
     command(app, "import")(import_model)
     command(app, "push")(push)
     command(app, "pull")(pull)
+    command(app, "torrent")(torrent)
     command(app, "run")(run)

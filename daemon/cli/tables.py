@@ -10,7 +10,15 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dreamer.daemon.cli.plain_text import one_line, rate, size
-from dreamer.daemon.ports import LANES, ModelInfo, PeerInfo, PullReceipt, PushReceipt, RoomInfo
+from dreamer.daemon.ports import (
+    LANES,
+    ModelInfo,
+    PeerInfo,
+    PullReceipt,
+    PushReceipt,
+    RoomInfo,
+    TorrentReceipt,
+)
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -154,6 +162,19 @@ def pull_receipt(receipt: PullReceipt) -> RenderableType:
     if receipt.blamed:
         total += f"; sent bad data and were dropped: {', '.join(receipt.blamed)}"
     return _below(where, _lanes(receipt), _cell(total))
+
+
+def torrent_receipt(receipt: TorrentReceipt) -> RenderableType:
+    """Return a model's torrent: its hashes, its link, its file."""
+    lines = [
+        f"{receipt.name} {receipt.short_id}"
+        + ("" if receipt.public else " (private: no tracker is named and nobody seeds it)"),
+        f"v1 info hash: {receipt.info_hash_v1}",
+        f"v2 info hash: {receipt.info_hash_v2}",
+        f"magnet: {receipt.magnet}",
+        f"torrent file: {receipt.path}",
+    ]
+    return _below(*(_cell(line) for line in lines))
 
 
 def _lanes(receipt: PullReceipt) -> Table:

@@ -10,14 +10,14 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from dreamer.daemon.origin.faults import OriginError
-from dreamer.protocol.limits import (
-    ORIGIN_MAX_PARTS,
+from dreamer.protocol.limits import ORIGIN_MAX_PARTS
+from dreamer.protocol.origin import OriginAddress
+from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest
+from dreamer.protocol.tracker_limits import (
     PRESIGN_PARTS_AHEAD,
     PRESIGN_URLS_KEPT,
     PRESIGNED_URL_REUSE,
 )
-from dreamer.protocol.origin import OriginAddress
-from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -12,14 +12,14 @@ from dreamer.daemon.rendezvous import messages
 from dreamer.daemon.rendezvous.messages import Challenge, Refused, Welcome
 from dreamer.protocol.errors import ForbiddenError, RemoteError, RemoteProtocolError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import (
+from dreamer.protocol.rooms.keys import SigningKey
+from dreamer.protocol.rooms.membership import Chain
+from dreamer.protocol.tracker_limits import (
     TRACKER_CONNECT_TIMEOUT_S,
     TRACKER_HEARTBEAT_S,
     TRACKER_ROOM_MESSAGE_MAX_BYTES,
     TRACKER_STOP_TIMEOUT_S,
 )
-from dreamer.protocol.rooms.keys import SigningKey
-from dreamer.protocol.rooms.membership import Chain
 
 _PASSING_CODES = ("full",)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}

@@ -21,17 +21,17 @@ from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import InfoHash, NodeId, RoomId, from_hex
-from dreamer.protocol.limits import (
-    TRACKER_CAPABILITIES_MAX_BYTES,
-    TRACKER_MESSAGE_MAX_BYTES,
-    TRACKER_ROOM_MAX_MEMBERS,
-    TRACKER_SEEK_MAX_NODES,
-)
 from dreamer.protocol.rooms import fields
 from dreamer.protocol.rooms.card import INFO_HASH_BYTES
 from dreamer.protocol.rooms.keys import Purpose, SigningKey
 from dreamer.protocol.rooms.membership import Chain, chain_to_json
 from dreamer.protocol.rooms.revocations import Revocation, parse_revocation
+from dreamer.protocol.tracker_limits import (
+    TRACKER_CAPABILITIES_MAX_BYTES,
+    TRACKER_MESSAGE_MAX_BYTES,
+    TRACKER_ROOM_MAX_MEMBERS,
+    TRACKER_SEEK_MAX_NODES,
+)
 
 NONCE_BYTES = 32
 _SHOWN_CHARS = 300

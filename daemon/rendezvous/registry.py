@@ -9,7 +9,7 @@ import aiohttp
 from dreamer.daemon.rendezvous import messages
 from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, RemoteError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_ETAG_MAX_CHARS,
     TRACKER_REGISTRY_MAX_BYTES,
     TRACKER_REQUEST_TIMEOUT_S,

@@ -11,8 +11,8 @@ from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError, RemoteProtocolError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import PRESIGN_TIMEOUT_S, TRACKER_SERVICE_ANSWER_MAX_BYTES
 from dreamer.protocol.presign import SignedUrls, UrlRequest, parse_signed, requests_to_json
+from dreamer.protocol.tracker_limits import PRESIGN_TIMEOUT_S, TRACKER_SERVICE_ANSWER_MAX_BYTES
 from dreamer.protocol.turn import TurnCredentials, parse_credentials
 
 _EXPLANATION_MAX_BYTES = 300

@@ -32,7 +32,12 @@ from dreamer.daemon.rendezvous.turn import TurnLease
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import ForbiddenError, RemoteError
 from dreamer.protocol.ids import InfoHash, NodeId
-from dreamer.protocol.limits import (
+from dreamer.protocol.presign import SignedUrls, UrlRequest
+from dreamer.protocol.rooms.card import RoomCard, tracker_base_url
+from dreamer.protocol.rooms.certificate import Certificate
+from dreamer.protocol.rooms.keys import SigningKey
+from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.tracker_limits import (
     TRACKER_BACKOFF_MAX_S,
     TRACKER_BAD_MESSAGES_PER_SOCKET,
     TRACKER_REFUSED_RETRY_S,
@@ -40,11 +45,6 @@ from dreamer.protocol.limits import (
     TRACKER_ROOM_MAX_MEMBERS,
     TRACKER_SEEK_TIMEOUT_S,
 )
-from dreamer.protocol.presign import SignedUrls, UrlRequest
-from dreamer.protocol.rooms.card import RoomCard, tracker_base_url
-from dreamer.protocol.rooms.certificate import Certificate
-from dreamer.protocol.rooms.keys import SigningKey
-from dreamer.protocol.rooms.revocations import Revocation
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from dreamer.daemon.origin.faults import (
 )
 from dreamer.daemon.rendezvous.services import TrackerBusyError
 from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError
-from dreamer.protocol.limits import PRESIGN_BUSY_PAUSE_S, PRESIGN_TIMEOUT_S
 from dreamer.protocol.presign import SignedUrls, UrlRequest
 from dreamer.protocol.rooms.card import RoomCard
+from dreamer.protocol.tracker_limits import PRESIGN_BUSY_PAUSE_S, PRESIGN_TIMEOUT_S
 
 _OWN_CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) in dreamerd's environment"

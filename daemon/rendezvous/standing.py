@@ -11,7 +11,7 @@ from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_CAPABILITIES_MAX_BYTES,
     TRACKER_HASHES_PER_MESSAGE,
     TRACKER_MAX_SWARMS_PER_MEMBER,

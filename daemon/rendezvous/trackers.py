@@ -11,8 +11,8 @@ from dreamer.daemon.ports import TrackerInfo
 from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.protocol.errors import DreamerError, ForbiddenError, RemoteError
 from dreamer.protocol.ids import InfoHash, NodeId
-from dreamer.protocol.limits import TRACKER_CONNECT_TIMEOUT_S, TRACKER_SEEK_OTHERS_S
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.tracker_limits import TRACKER_CONNECT_TIMEOUT_S, TRACKER_SEEK_OTHERS_S
 
 log = logging.getLogger(__name__)
 

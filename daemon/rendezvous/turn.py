@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from dreamer.protocol.errors import DreamerError
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_BACKOFF_BASE_S,
     TRACKER_BACKOFF_MAX_S,
     TURN_RENEW_AFTER,

@@ -116,6 +116,19 @@ class Pull:
 
 
 @dataclass(frozen=True)
+class WriteTorrent:
+    """Body of ``POST torrent``."""
+
+    ref: str
+    room: str | None = None
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.output is not None:
+            absolute_path(self.output, "output")
+
+
+@dataclass(frozen=True)
 class Run:
     """Body of ``POST run``."""
 

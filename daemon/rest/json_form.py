@@ -16,17 +16,20 @@ from dreamer.daemon.ports import (
     RunEvent,
     RunStarted,
     RunText,
+    TorrentFileEvent,
+    TorrentReceipt,
 )
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import DreamerError, LocalProtocolError
 
 V = TypeVar("V")
-Event = PushEvent | PullEvent | RunEvent
+Event = PushEvent | PullEvent | TorrentFileEvent | RunEvent
 
 EVENT_NAMES: dict[type[Any], str] = {
     Progress: "progress",
     PushReceipt: "receipt",
     PullReceipt: "receipt",
+    TorrentReceipt: "receipt",
     RunStarted: "started",
     RunText: "text",
     RunEnded: "ended",

@@ -1,4 +1,4 @@
-"""Handlers of long work: push, pull and run, streamed or answered at their end."""
+"""Handlers of long work: push, pull, torrent and run, streamed or answered at their end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from dreamer.daemon.ports import Node, Progress, PullEvent, PushEvent, RunRequest
-from dreamer.daemon.rest.body import Pull, Push, Run, read_body
+from dreamer.daemon.ports import Node, Progress, PullEvent, PushEvent, RunRequest, TorrentFileEvent
+from dreamer.daemon.rest.body import Pull, Push, Run, WriteTorrent, read_body
 from dreamer.daemon.rest.events import answer
 from dreamer.daemon.rest.json_form import run_json, to_json
 from dreamer.protocol.canonical import Json
@@ -25,6 +25,7 @@ class WorkHandlers:
         return [
             web.post("/push", self.push),
             web.post("/pull", self.pull),
+            web.post("/torrent", self.torrent),
             web.post("/run", self.run),
         ]
 
@@ -48,6 +49,12 @@ class WorkHandlers:
         output = None if body.output is None else Path(body.output)
         return await answer(request, self._node.pull(body.ref, body.room, output), _receipt)
 
+    async def torrent(self, request: web.Request) -> web.StreamResponse:
+        """``POST torrent``."""
+        body = await read_body(request, WriteTorrent)
+        output = None if body.output is None else Path(body.output)
+        return await answer(request, self._node.torrent(body.ref, body.room, output), _receipt)
+
     async def run(self, request: web.Request) -> web.StreamResponse:
         """``POST run``."""
         body = await read_body(request, Run)
@@ -55,7 +62,7 @@ class WorkHandlers:
         return await answer(request, self._node.run(wanted), run_json)
 
 
-def _receipt(events: list[PushEvent] | list[PullEvent]) -> Json:
+def _receipt(events: list[PushEvent] | list[PullEvent] | list[TorrentFileEvent]) -> Json:
     if not events or isinstance(events[-1], Progress):
         raise LocalProtocolError("the daemon ended its work without a receipt: see its log")
     return to_json(events[-1])

@@ -19,10 +19,10 @@ from dreamer.protocol.limits import (
     REGISTRY_FIRST_WAIT_S,
     REGISTRY_MIRROR_ATTEMPTS,
     REGISTRY_MIRROR_DELAY_S,
-    TRACKER_CONNECT_TIMEOUT_S,
 )
 from dreamer.protocol.registry.document import parse
 from dreamer.protocol.rooms.card import RoomCard
+from dreamer.protocol.tracker_limits import TRACKER_CONNECT_TIMEOUT_S
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreamer.daemon.origin.upload import UploadReport
@@ -36,7 +36,8 @@ from dreamer.protocol.swarm import bitfield
 class PushRequest:
     """What to push and what to call it. ``allow_pickle`` takes files in that may hold code.
 
-    ``public`` makes it a torrent for anybody, too; without it a model that was public is no more.
+    ``public`` makes it a torrent for anybody, too, as does a room that the node's settings call
+    public; without either a model that was public is no more.
     """
 
     path: Path
@@ -64,6 +65,8 @@ class PusherParts:
     origins: Origins
     publicity: Publicity
     published: Callable[[RoomId], None]
+    # By id, as anybody can give a room of their own the name of another.
+    public_rooms: frozenset[RoomId] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Pusher:
             RemoteError: the registry or the origin can't be reached; run the push again.
         """
         started = time.monotonic()
+        if session.room_id in self._parts.public_rooms:
+            request = replace(request, public=True)
         self._check(session, request)
         # A registry that can't be reached now could not be written after an hour of hashing either.
         await session.registry.reach()
@@ -146,7 +151,8 @@ class Pusher:
         if request.public and not self._parts.publicity.enabled:
             raise InputError(
                 "this node takes part in no torrents ([torrent] enabled, or [network] relay = "
-                '"only"): push without --public, or change that'
+                '"only"): push without --public (to a room that is not in [torrent] public_rooms), '
+                "or change that"
             )
         if not request.path.exists():
             raise InputError(f"there is nothing at {request.path}: give a file or a directory")

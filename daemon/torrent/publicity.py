@@ -67,11 +67,21 @@ class Publicity:
             LocalError: the disk failed.
             StoppedError: ``stop`` was set.
         """
-        layout = TorrentLayout(manifest)
-        with space.explained(self._store.root):
-            metadata = TorrentHasher(layout, self._store.file, progress, stop).run()
+        metadata = self.compute(manifest, progress, stop)
         self._store.put_object(metadata.digest, metadata.object_bytes)
         return metadata
+
+    def compute(self, manifest: Manifest, progress: OnProgress, stop: threading.Event) -> Metadata:
+        """Read a stored model through for its metadata, and keep nothing.
+
+        Raises:
+            InputError: the model can't be a torrent.
+            LocalError: the disk failed.
+            StoppedError: ``stop`` was set.
+        """
+        layout = TorrentLayout(manifest)
+        with space.explained(self._store.root):
+            return TorrentHasher(layout, self._store.file, progress, stop).run()
 
     def known(self, manifest: Manifest, torrent: PublicTorrent, stop: threading.Event) -> Metadata:
         """Return the metadata of a model that is whole here, made anew if it isn't at hand.

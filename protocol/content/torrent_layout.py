@@ -54,12 +54,12 @@ class TorrentLayout:
     def __init__(self, manifest: Manifest) -> None:
         if any(entry.path.split("/")[0] == PAD_DIRECTORY for entry in manifest.files):
             raise InputError(
-                f"a model with files in {PAD_DIRECTORY}/ can't be public: torrents keep their "
+                f"a model with files in {PAD_DIRECTORY}/ can't be a torrent: clients keep their "
                 "padding there; move them and push again"
             )
         if not manifest.size_bytes:
             raise InputError(
-                "a model whose files are all empty can't be public: a torrent has bytes; push it "
+                "a model whose files are all empty can't be a torrent, which has bytes: push it "
                 "without --public"
             )
         self.manifest = manifest

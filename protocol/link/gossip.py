@@ -43,11 +43,11 @@ from dreamer.protocol.limits import (
     GOSSIP_SIGNALS_PER_S,
     GOSSIP_SIGNALS_TO_BURST,
     GOSSIP_SIGNALS_TO_PER_S,
-    TRACKER_SEEK_MAX_NODES,
 )
 from dreamer.protocol.link.allowance import Allowance
 from dreamer.protocol.link.messages import Around, Held, Message, Pass, Seek
 from dreamer.protocol.link.routes import Routes
+from dreamer.protocol.tracker_limits import TRACKER_SEEK_MAX_NODES
 
 GOSSIP = "gossip"
 """The capability (with a whole number from 1) that says: I understand these messages."""

@@ -26,11 +26,8 @@ from enum import Enum
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import (
-    LINK_OPEN_TIMEOUT_S,
-    LINK_RETRY_MIN_S,
-    TRACKER_MESSAGE_MAX_BYTES,
-)
+from dreamer.protocol.limits import LINK_OPEN_TIMEOUT_S, LINK_RETRY_MIN_S
+from dreamer.protocol.tracker_limits import TRACKER_MESSAGE_MAX_BYTES
 
 
 class LinkState(Enum):

@@ -17,7 +17,7 @@ import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -138,7 +138,7 @@ def warm_memory(size: int) -> None:
 
 
 @contextmanager
-def _emptied(place: Path):  # type: ignore[no-untyped-def]
+def _emptied(place: Path) -> Iterator[Path]:
     place.mkdir()
     try:
         yield place

@@ -30,6 +30,7 @@ from dreamer.daemon.ports import (
     RunEnded,
     RunStarted,
     RunText,
+    TorrentReceipt,
 )
 from dreamer.daemon.rest.app import make_app
 from dreamer.daemon.rest.local_socket import connect
@@ -159,6 +160,15 @@ class MemoryNode:
             MODEL_ID, MODEL_ID[:8], "tiny", str(output or "/models/tiny"), 3 * 2**20, 1.5,
             {"cache": 0, "direct": 0, "webrtc": 3 * 2**20, "relay": 0, "torrent": 0, "origin": 0},
             {"webrtc": 1.0}, 0, {"ef" * 32: 3 * 2**20},
+        )  # fmt: skip
+
+    async def torrent(self, ref, room, output):
+        self.calls.append(("torrent", ref, room, output))
+        yield Progress("torrent", 1, 2)
+        self._check(ref)
+        yield TorrentReceipt(
+            MODEL_ID, MODEL_ID[:8], "tiny", "lab", False, "1a" * 20, "2b" * 32,
+            f"magnet:?xt=urn:btih:{'1a' * 20}", str(output or "/models/tiny.torrent"),
         )  # fmt: skip
 
     async def _forever(self):

@@ -73,6 +73,17 @@ def test_relative_paths_are_those_of_the_client(dreamer, served, tmp_path, monke
     assert served.node.calls[-1][-2:] == (False, True)
 
 
+def test_torrent_returns_the_hashes_and_writes_where_the_client_says(
+    dreamer, served, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    seen: list[Progress] = []
+    receipt = dreamer.torrent("prod", output="tiny.torrent", progress=seen.append)
+    assert (receipt.info_hash_v1, receipt.info_hash_v2) == ("1a" * 20, "2b" * 32)
+    assert [one.phase for one in seen] == ["torrent"]
+    assert served.node.calls == [("torrent", "prod", None, tmp_path / "tiny.torrent")]
+
+
 def test_events_of_a_pull_end_with_the_receipt(dreamer):
     *_, receipt = dreamer.pull_events("prod")
     assert isinstance(receipt, PullReceipt)

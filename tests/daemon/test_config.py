@@ -89,6 +89,7 @@ def test_models_dir_of_the_environment_wins_over_the_file_but_not_over_its_own_v
         ('[tracker]\nlisten = "8470"\n', r"listen must be HOST:PORT"),
         ('[tracker]\nlisten = "a:70000"\n', r"listen must be HOST:PORT"),
         ('[tracker]\nrooms = ["lab"]\n', r"rooms must be a list of room ids"),
+        ('[torrent]\npublic_rooms = ["lab"]\n', r"public_rooms must be a list of room ids"),
         ('[tracker]\nrooms = "lab"\n', r"rooms must be a list of strings"),
     ],
 )

@@ -80,6 +80,7 @@ class Parts:
             lane_bytes=None,
             loop_lag=None,
             seeding=None,
+            torrent_writer=None,
             started_at=0.0,
             tracker_url=None,
         )

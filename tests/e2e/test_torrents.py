@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -148,6 +149,62 @@ def test_same_model_is_the_same_torrent_on_another_node(team, nodes):
     again = nodes[1].dreamer("push", str(source), "--room", "lab", "--public", "--name", "other")
     one, other = (Path(receipt["torrent"]).read_bytes() for receipt in (first, again))
     assert one == other
+
+
+def test_room_in_the_settings_is_public_without_being_asked(team):
+    node = team.node("R", env=ENV)
+    team.room(node, "open")
+    team.room(node, "shut")
+    (room_id,) = (
+        r["room_id"] for r in node.dreamer("room", "list")["rooms"] if r["name"] == "open"
+    )
+    with stopped(node):
+        node.env["DREAMER_TORRENT_PUBLIC_ROOMS"] = room_id
+    source = team.model("given", MIB)
+    shut, given = (node.dreamer("push", str(source), "--room", room) for room in ("shut", "open"))
+    assert (shut["magnet"], shut["torrent"]) == ("", "")
+    assert given["magnet"].startswith("magnet:?xt=urn:btih:")
+    until(
+        lambda: given["short_id"] in node.dreamer("status")["torrent"]["seeding"],
+        "the seeding of a public room's model",
+    )
+
+
+def by_libtorrent(source: Path, name: str, root: Path) -> tuple[str, str]:
+    """Return the info hashes that libtorrent computes from the files of a model."""
+    (root / name).symlink_to(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        storage = lt.file_storage()
+        for path in sorted(source.iterdir()):
+            storage.add_file(f"{name}/{path.name}", path.stat().st_size)
+        torrent = lt.create_torrent(storage, MIB)
+        lt.set_piece_hashes(torrent, str(root))
+        hashes = lt.torrent_info(torrent.generate()).info_hashes()
+    return str(hashes.v1), str(hashes.v2)
+
+
+def test_private_model_has_the_same_info_hashes_on_every_node(team, nodes, tmp_path):
+    source = team.model("unseen", *SIZES)
+    pushed = nodes[0].dreamer("push", str(source), "--room", "lab")
+    ref = pushed["short_id"]
+    refused = nodes[1].try_dreamer("torrent", ref)
+    assert refused.status == 1
+    assert f"dreamer pull {ref}" in refused.err
+    nodes[1].dreamer("pull", ref, "--output", str(tmp_path / "pulled"))
+    first, second = (node.dreamer("torrent", ref) for node in nodes)
+    expected = by_libtorrent(source, torrent_name(pushed), tmp_path)
+    for receipt in (first, second):
+        assert (receipt["info_hash_v1"], receipt["info_hash_v2"]) == expected
+        assert "tr=" not in receipt["magnet"]
+        written = lt.load_torrent_file(receipt["path"])
+        assert (str(written.info_hashes.v1), str(written.info_hashes.v2)) == expected
+        assert written.trackers == []
+    assert first["path"] != second["path"]
+    for node in nodes:
+        assert ref not in node.dreamer("status")["torrent"]["seeding"]
+        (model,) = (one for one in node.dreamer("models")["models"] if one["short_id"] == ref)
+        assert model["magnet"] == ""
 
 
 def test_model_that_is_not_public_is_in_no_torrent(team):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import TURN_MAX_URIS, TURN_TTL_MAX_S
+from dreamer.protocol.tracker_limits import TURN_MAX_URIS, TURN_TTL_MAX_S
 from dreamer.protocol.turn import TurnCredentials, check_turn_uris, parse_credentials
 
 URIS = (

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_DEAD_AFTER_S,
     TRACKER_HEARTBEAT_S,
     TRACKER_KERNEL_BUFFER_BYTES,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.protocol import limits
+from dreamer.protocol import tracker_limits
 
 PREFIX = "TRACKER_"
 TESTS = Path(__file__).resolve().parent.parent
@@ -143,7 +143,7 @@ NOT_CROSSED = {
 
 
 def declared() -> set[str]:
-    return {name.removeprefix(PREFIX) for name in vars(limits) if name.startswith(PREFIX)}
+    return {name.removeprefix(PREFIX) for name in vars(tracker_limits) if name.startswith(PREFIX)}
 
 
 def crossed() -> list[tuple[str, str, str]]:

@@ -17,7 +17,8 @@ from yarl import URL
 
 from dreamer.protocol.bencode import decode
 from dreamer.protocol.ids import InfoHash, ManifestId
-from dreamer.protocol.limits import (
+from dreamer.protocol.rooms.card import swarm_hash
+from dreamer.protocol.tracker_limits import (
     TRACKER_HTTP_INTERVAL_S,
     TRACKER_HTTP_KEY_MAX_BYTES,
     TRACKER_HTTP_MAX_NUMWANT,
@@ -29,7 +30,6 @@ from dreamer.protocol.limits import (
     TRACKER_HTTP_REQUESTS_BURST,
     TRACKER_HTTP_REQUESTS_PER_S,
 )
-from dreamer.protocol.rooms.card import swarm_hash
 from dreamer.tracker.public.http_announce import HttpAnnounce
 from dreamer.tracker.public.http_announce_query import (
     QueryError,

@@ -22,8 +22,11 @@ import aiohttp
 import pytest
 
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import TRACKER_ROOM_KEY_REVOCATIONS, TRACKER_ROOM_MAX_REVOCATIONS
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.tracker_limits import (
+    TRACKER_ROOM_KEY_REVOCATIONS,
+    TRACKER_ROOM_MAX_REVOCATIONS,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

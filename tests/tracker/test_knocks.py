@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_KNOCKS_PER_ADDRESS,
     TRACKER_LOGINS_BURST,
     TRACKER_LOGINS_PER_S,

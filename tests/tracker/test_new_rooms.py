@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from dreamer.protocol.limits import TRACKER_NEW_ROOMS_PER_ADDRESS, TRACKER_NEW_ROOMS_WINDOW_S
+from dreamer.protocol.tracker_limits import (
+    TRACKER_NEW_ROOMS_PER_ADDRESS,
+    TRACKER_NEW_ROOMS_WINDOW_S,
+)
 from dreamer.tracker.room.new_rooms import NewRooms
 from dreamer.tracker.room.refusal import RefusedError
 

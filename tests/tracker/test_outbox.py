@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dreamer.protocol.limits import TRACKER_FORWARDED_MAX_BYTES
+from dreamer.protocol.tracker_limits import TRACKER_FORWARDED_MAX_BYTES
 from dreamer.tracker.outbox import Outbox
 
 SHARE = TRACKER_FORWARDED_MAX_BYTES

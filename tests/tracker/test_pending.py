@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dreamer.protocol.limits import TRACKER_OFFER_AGE_S, TRACKER_PENDING_OFFERS_PER_PEER
+from dreamer.protocol.tracker_limits import TRACKER_OFFER_AGE_S, TRACKER_PENDING_OFFERS_PER_PEER
 from dreamer.tracker.public import pending
 
 SENDER = b"s" * 20

@@ -9,14 +9,14 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.origin import parse_origin
+from dreamer.protocol.rooms.certificate import Certificate, Kind, parse_roles
+from dreamer.protocol.tracker_limits import (
     PRESIGN_BODY_MAX_BYTES,
     PRESIGN_MAX_PER_REQUEST,
     PRESIGN_URLS_BURST,
     PRESIGNED_URL_TTL_S,
 )
-from dreamer.protocol.origin import parse_origin
-from dreamer.protocol.rooms.certificate import Certificate, Kind, parse_roles
 from dreamer.tracker.room.lends import Lends
 
 HEX = "ab" * 32

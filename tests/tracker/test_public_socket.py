@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_FORWARDED_MAX_BYTES,
     TRACKER_MESSAGES_BURST,
     TRACKER_OUTBOX_MAX_BYTES,

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from dreamer.protocol.limits import TRACKER_REGISTRY_MAX_BYTES, TRACKER_SESSION_GRACE_S
+from dreamer.protocol.tracker_limits import TRACKER_REGISTRY_MAX_BYTES, TRACKER_SESSION_GRACE_S
 
 
 class Clerk:

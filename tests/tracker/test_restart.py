@@ -11,8 +11,8 @@ from pathlib import Path
 import aiohttp
 
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import TRACKER_ANNOUNCE_INTERVAL_S, TRACKER_BACKOFF_MAX_S
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.tracker_limits import TRACKER_ANNOUNCE_INTERVAL_S, TRACKER_BACKOFF_MAX_S
 from dreamer.tracker.room.documents import Documents
 
 WAIT_S = 20.0

@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from dreamer.protocol.limits import TRACKER_FORWARDED_MAX_BYTES
+from dreamer.protocol.tracker_limits import TRACKER_FORWARDED_MAX_BYTES
 from dreamer.tracker.room import wire as room_wire
 
 SWARM = "ab" * 20

@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import (
+from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.tracker_limits import (
     TRACKER_ENTRIES_BURST,
     TRACKER_ENTRIES_PER_S,
     TRACKER_LOGINS_BURST,
@@ -17,7 +18,6 @@ from dreamer.protocol.limits import (
     TRACKER_REGISTRY_REQUESTS_BURST,
     TRACKER_REGISTRY_REQUESTS_PER_S,
 )
-from dreamer.protocol.rooms.revocations import Revocation
 
 SWARM = "ab" * 20
 BUSY = 429

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Raw
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_MAX_SWARMS_PER_SOCKET,
     TRACKER_OFFER_AGE_S,
     TRACKER_PEER_AGE_S,

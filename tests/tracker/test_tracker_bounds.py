@@ -9,8 +9,11 @@ import pytest
 
 from dreamer.protocol.errors import InputError, LocalError
 from dreamer.protocol.ids import NodeId, RoomId
-from dreamer.protocol.limits import TRACKER_NEW_ROOMS_PER_ADDRESS, TRACKER_REGISTRY_MAX_BYTES
 from dreamer.protocol.rooms.membership import Admission
+from dreamer.protocol.tracker_limits import (
+    TRACKER_NEW_ROOMS_PER_ADDRESS,
+    TRACKER_REGISTRY_MAX_BYTES,
+)
 from dreamer.tracker.room import wire as room_wire
 from dreamer.tracker.room.refusal import RefusedError
 from dreamer.tracker.room.terms import Terms

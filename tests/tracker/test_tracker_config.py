@@ -6,7 +6,7 @@ import pytest
 
 from dreamer.daemon.config_file import default_config_text
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import TRACKER_SOCKETS_PER_ADDRESS
+from dreamer.protocol.tracker_limits import TRACKER_SOCKETS_PER_ADDRESS
 from dreamer.tracker.config import Given, resolve
 
 

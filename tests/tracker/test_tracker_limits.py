@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_DEAD_AFTER_S,
     TRACKER_HEARTBEAT_S,
     TRACKER_MAX_IDLE_SWARMS,

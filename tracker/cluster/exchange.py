@@ -18,7 +18,7 @@ from itertools import islice
 from random import Random
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     CLUSTER_BATCH_SWARMS,
     CLUSTER_BEAT_S,
     CLUSTER_CHANGES_MAX_SWARMS,

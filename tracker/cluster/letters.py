@@ -13,7 +13,7 @@ from msgspec import Meta, Raw, Struct
 
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     CLUSTER_BATCH_LETTERS,
     CLUSTER_ENVELOPE_MAX_BYTES,
     CLUSTER_LETTER_MAX_BYTES,

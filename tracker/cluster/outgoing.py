@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     CLUSTER_BATCH_BYTES,
     CLUSTER_BATCH_LETTERS,
     CLUSTER_OUTGOING_MAX_BYTES,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import CLUSTER_BATCH_SWARMS, CLUSTER_MAX_WAITING
+from dreamer.protocol.tracker_limits import CLUSTER_BATCH_SWARMS, CLUSTER_MAX_WAITING
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     CLUSTER_BEAT_S,
     CLUSTER_COUNT_MAX,
     CLUSTER_FORGET_S,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 
-from dreamer.protocol.limits import CLUSTER_FAR_SHARE, CLUSTER_PLENTY_HERE
+from dreamer.protocol.tracker_limits import CLUSTER_FAR_SHARE, CLUSTER_PLENTY_HERE
 from dreamer.tracker.public.elsewhere import ProcessId
 from dreamer.tracker.public.wire import Counts
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     CLUSTER_CACHE_MAX_SWARMS,
     CLUSTER_CACHE_S,
     CLUSTER_MAX_PROCESSES,

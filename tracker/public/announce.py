@@ -10,7 +10,7 @@ from itertools import islice
 from math import ceil
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_BAD_MESSAGES_PER_SOCKET,
     TRACKER_SCRAPE_MAX_SWARMS,
     TRACKER_SWEEP_INTERVAL_S,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dreamer.protocol.limits import TRACKER_HTTP_REQUESTS_BURST, TRACKER_HTTP_REQUESTS_PER_S
+from dreamer.protocol.tracker_limits import TRACKER_HTTP_REQUESTS_BURST, TRACKER_HTTP_REQUESTS_PER_S
 from dreamer.tracker.handshake import headers_of
 from dreamer.tracker.paces import Paces
 from dreamer.tracker.public import http_announce_reply as reply

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_HTTP_KEY_MAX_BYTES,
     TRACKER_HTTP_MAX_NUMWANT,
     TRACKER_HTTP_NUMWANT,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dreamer.protocol.bencode import encode
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import TRACKER_HTTP_INTERVAL_S, TRACKER_HTTP_MIN_INTERVAL_S
+from dreamer.protocol.tracker_limits import TRACKER_HTTP_INTERVAL_S, TRACKER_HTTP_MIN_INTERVAL_S
 from dreamer.tracker.public.tcp_swarms import Endpoint, split
 from dreamer.tracker.public.wire import Counts
 

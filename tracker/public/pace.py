@@ -6,7 +6,7 @@ ITU-T I.371), as in ``paces``, where there is one for each of many keys.
 
 from __future__ import annotations
 
-from dreamer.protocol.limits import TRACKER_MESSAGES_BURST, TRACKER_MESSAGES_PER_S
+from dreamer.protocol.tracker_limits import TRACKER_MESSAGES_BURST, TRACKER_MESSAGES_PER_S
 
 _TOKEN_S = 1 / TRACKER_MESSAGES_PER_S
 _BURST_S = TRACKER_MESSAGES_BURST / TRACKER_MESSAGES_PER_S

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from dreamer.protocol.limits import TRACKER_OFFER_AGE_S, TRACKER_PENDING_OFFERS_PER_PEER
+from dreamer.protocol.tracker_limits import TRACKER_OFFER_AGE_S, TRACKER_PENDING_OFFERS_PER_PEER
 
 _RECORD = Struct("<qI")
 _KEY_BYTES = 8

@@ -15,7 +15,7 @@ import time
 from collections.abc import Hashable
 from typing import Protocol
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_DEAD_AFTER_S,
     TRACKER_HEARTBEAT_S,
     TRACKER_MESSAGE_MAX_BYTES,

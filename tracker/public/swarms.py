@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_MAX_IDLE_SWARMS,
     TRACKER_MAX_SWARMS_PER_SOCKET,
     TRACKER_PEER_AGE_S,

@@ -17,7 +17,7 @@ from random import Random
 from typing import NewType
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_HTTP_MAX_PEERS,
     TRACKER_HTTP_PEER_AGE_S,
     TRACKER_HTTP_PEERS_PER_ADDRESS,

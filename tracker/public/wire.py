@@ -24,7 +24,7 @@ from msgspec.json import Decoder, encode
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_ANNOUNCE_INTERVAL_S,
     TRACKER_MAX_OFFERS,
     TRACKER_OFFER_ID_MAX_CHARS,

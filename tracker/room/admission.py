@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import TRACKER_ROOM_KEY_REVOCATIONS, TRACKER_ROOM_MAX_REVOCATIONS
 from dreamer.protocol.rooms.keys import Purpose, verify
 from dreamer.protocol.rooms.membership import Member, verify_chain
 from dreamer.protocol.rooms.revocations import REVOKED_MESSAGE, Revocation, RevocationSet
+from dreamer.protocol.tracker_limits import (
+    TRACKER_ROOM_KEY_REVOCATIONS,
+    TRACKER_ROOM_MAX_REVOCATIONS,
+)
 from dreamer.tracker.room.documents import Documents, Revoked
 from dreamer.tracker.room.refusal import Reason, RefusedError
 from dreamer.tracker.room.wire import Login

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Hashable
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_HEARTBEAT_S,
     TRACKER_MESSAGE_MAX_BYTES,
     TRACKER_MESSAGES_PER_TURN,

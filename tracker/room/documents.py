@@ -23,14 +23,14 @@ from blake3 import blake3
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import ConflictError, LocalError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import (
+from dreamer.protocol.rooms.membership import Admission
+from dreamer.protocol.rooms.revocations import Revocation, RevocationSet, parse_revocation
+from dreamer.protocol.tracker_limits import (
     TRACKER_CACHED_REVOCATIONS_ROOMS,
     TRACKER_MAX_ROOMS,
     TRACKER_REGISTRIES_MAX_BYTES,
     TRACKER_ROOM_MAX_ADMISSIONS,
 )
-from dreamer.protocol.rooms.membership import Admission
-from dreamer.protocol.rooms.revocations import Revocation, RevocationSet, parse_revocation
 from dreamer.tracker.room.refusal import Reason, RefusedError
 
 ETAG_DIGEST_BYTES = 12

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_KNOCKS_MAX,
     TRACKER_KNOCKS_PER_ADDRESS,
     TRACKER_LOGINS_BURST,

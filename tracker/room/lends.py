@@ -10,9 +10,9 @@ from pathlib import Path
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import RoomId, from_hex
-from dreamer.protocol.limits import TURN_SECRET_MAX_BYTES, TURN_TTL_S
 from dreamer.protocol.origin import OriginAddress, parse_origin
 from dreamer.protocol.rooms import fields
+from dreamer.protocol.tracker_limits import TURN_SECRET_MAX_BYTES, TURN_TTL_S
 from dreamer.tracker.room.turn import TurnSettings
 
 _TABLE_FORM = '[tracker.origins.ROOM-ID] has url = "s3://BUCKET/PREFIX" and perhaps endpoint_url'

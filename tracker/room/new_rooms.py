@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_NEW_ROOMS_PER_ADDRESS,
     TRACKER_NEW_ROOMS_WINDOW_S,
     TRACKER_PACES_KEPT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from dreamer.protocol.limits import TRACKER_PRESENCE_INTERVAL_S
+from dreamer.protocol.tracker_limits import TRACKER_PRESENCE_INTERVAL_S
 from dreamer.tracker.room.rooms import Guest
 
 

@@ -18,15 +18,15 @@ from aiohttp import web
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import InputError, LocalError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import (
+from dreamer.protocol.origin import OriginAddress
+from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest, parse_requests
+from dreamer.protocol.rooms.certificate import Role
+from dreamer.protocol.tracker_limits import (
     PRESIGN_BODY_MAX_BYTES,
     PRESIGN_URLS_BURST,
     PRESIGN_URLS_PER_S,
     PRESIGNED_URL_TTL_S,
 )
-from dreamer.protocol.origin import OriginAddress
-from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest, parse_requests
-from dreamer.protocol.rooms.certificate import Role
 from dreamer.tracker.paces import Paces
 from dreamer.tracker.room.session_auth import SessionAuth
 

@@ -7,12 +7,12 @@ import asyncio
 from aiohttp import web
 
 from dreamer.protocol.errors import ConflictError, LocalError
-from dreamer.protocol.limits import (
+from dreamer.protocol.rooms.certificate import Role
+from dreamer.protocol.tracker_limits import (
     TRACKER_REGISTRY_MAX_BYTES,
     TRACKER_REGISTRY_REQUESTS_BURST,
     TRACKER_REGISTRY_REQUESTS_PER_S,
 )
-from dreamer.protocol.rooms.certificate import Role
 from dreamer.tracker.paces import Paces
 from dreamer.tracker.room import wire as room_wire
 from dreamer.tracker.room.documents import Documents

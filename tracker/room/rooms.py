@@ -8,12 +8,12 @@ from random import Random
 
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import InfoHash, NodeId, RoomId
-from dreamer.protocol.limits import (
+from dreamer.protocol.rooms.membership import Member
+from dreamer.protocol.tracker_limits import (
     TRACKER_MAX_SWARMS_PER_MEMBER,
     TRACKER_ROOM_MAX_MEMBERS,
     TRACKER_SEEK_MAX_NODES,
 )
-from dreamer.protocol.rooms.membership import Member
 from dreamer.tracker.room.refusal import Reason, RefusedError
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import TRACKER_SESSION_GRACE_S
 from dreamer.protocol.rooms.membership import Member
+from dreamer.protocol.tracker_limits import TRACKER_SESSION_GRACE_S
 
 TOKEN_BYTES = 32
 

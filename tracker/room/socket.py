@@ -15,7 +15,9 @@ from aiohttp import WSCloseCode, web
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import DreamerError, ForbiddenError, InputError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import (
+from dreamer.protocol.rooms.membership import Member
+from dreamer.protocol.rooms.revocations import REVOKED_MESSAGE, Revocation
+from dreamer.protocol.tracker_limits import (
     TRACKER_AUTH_TIMEOUT_S,
     TRACKER_BAD_MESSAGES_PER_SOCKET,
     TRACKER_ENTRIES_BURST,
@@ -24,8 +26,6 @@ from dreamer.protocol.limits import (
     TRACKER_MESSAGES_PER_S,
     TRACKER_ROOM_OUTBOX_MAX_BYTES,
 )
-from dreamer.protocol.rooms.membership import Member
-from dreamer.protocol.rooms.revocations import REVOKED_MESSAGE, Revocation
 from dreamer.tracker.paces import Paces
 from dreamer.tracker.room import admission
 from dreamer.tracker.room import wire as room_wire

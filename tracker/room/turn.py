@@ -16,7 +16,7 @@ from aiohttp import web
 
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import NodeId, short
-from dreamer.protocol.limits import TURN_TTL_MAX_S, TURN_TTL_MIN_S, TURN_TTL_S
+from dreamer.protocol.tracker_limits import TURN_TTL_MAX_S, TURN_TTL_MIN_S, TURN_TTL_S
 from dreamer.protocol.turn import TurnCredentials, check_turn_uris
 from dreamer.tracker.room.session_auth import SessionAuth
 

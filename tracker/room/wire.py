@@ -18,16 +18,16 @@ from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import DreamerError, InputError
 from dreamer.protocol.ids import InfoHash, NodeId, RoomId, from_hex
-from dreamer.protocol.limits import (
-    TRACKER_CAPABILITIES_MAX_BYTES,
-    TRACKER_HASHES_PER_MESSAGE,
-    URL_MAX_CHARS,
-)
+from dreamer.protocol.limits import URL_MAX_CHARS
 from dreamer.protocol.rooms import fields
 from dreamer.protocol.rooms.card import INFO_HASH_BYTES
 from dreamer.protocol.rooms.keys import SIGNATURE_BYTES
 from dreamer.protocol.rooms.membership import Chain, parse_chain
 from dreamer.protocol.rooms.revocations import Revocation, parse_revocation
+from dreamer.protocol.tracker_limits import (
+    TRACKER_CAPABILITIES_MAX_BYTES,
+    TRACKER_HASHES_PER_MESSAGE,
+)
 from dreamer.tracker.room.refusal import RefusedError
 from dreamer.tracker.room.rooms import Guest
 

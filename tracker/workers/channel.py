@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct
 
-from dreamer.protocol.limits import WORKER_HANDOVER_MAX_BYTES, WORKER_NOTE_MAX_BYTES
+from dreamer.protocol.tracker_limits import WORKER_HANDOVER_MAX_BYTES, WORKER_NOTE_MAX_BYTES
 
 _PACKET_MAX_BYTES = max(WORKER_HANDOVER_MAX_BYTES, WORKER_NOTE_MAX_BYTES) + 1024
 

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_START_TIMEOUT_S,
     TRACKER_STOP_TIMEOUT_S,
     WORKER_HANDOVER_MAX_BYTES,

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import cast
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_STOP_TIMEOUT_S,
     TRACKER_SWEEP_INTERVAL_S,
     TRACKER_TICK_S,

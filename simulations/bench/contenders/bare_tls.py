@@ -4,7 +4,8 @@ Usage: python -m dreamer.simulations.bench.contenders.bare_tls send|receive FD S
 
 The sender reads blocks from a file, the receiver verifies each against its hash, which it was
 given before, and writes it in place. No requests, no planner, one connection, a thread each. The
-receiver prints the seconds from its first read to the last verified byte, whole file flushed.
+receiver prints the seconds from reserving room on disk, as a download does, to the last verified
+byte, whole file flushed.
 """
 
 from __future__ import annotations
@@ -74,12 +75,12 @@ def receive(fd: int, target: Path, size: int) -> None:
     with socket.socket(fileno=fd) as listener:
         address = listener.getsockname()
     hashes = bytes.fromhex(sys.stdin.readline())
+    started = time.monotonic()
     file = os.open(target, os.O_RDWR | os.O_CREAT, 0o600)
     os.posix_fallocate(file, 0, size)
     block = memoryview(bytearray(BLOCK_BYTES))
     with dialling_context().wrap_socket(socket.create_connection(address)) as sock:
         sock.settimeout(SOCKET_TIMEOUT_S)
-        started = time.monotonic()
         for number, offset in enumerate(range(0, size, BLOCK_BYTES)):
             data = block[: min(BLOCK_BYTES, size - offset)]
             _read_exactly(sock, data)

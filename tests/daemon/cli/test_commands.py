@@ -36,6 +36,22 @@ def test_pull_shows_progress_on_stderr_and_ends_with_the_receipt(dreamer, served
     assert "pull: fetch 1.0 MiB of 3.0 MiB, 1.0 MiB/s, 2 s left, webrtc 1.0 MiB, half-way" in err
 
 
+def test_torrent_names_hashes_link_and_file(dreamer, served):
+    status, out, _ = dreamer("torrent", "prod", "--output", "/out.torrent")
+    assert status == 0
+    assert "1a" * 20 in out
+    assert "2b" * 32 in out
+    assert "magnet:?xt=urn:btih:" in out
+    assert "torrent file: /out.torrent" in out
+    assert "private" in out
+
+
+def test_torrent_as_json_is_one_document(dreamer):
+    status, out, _ = dreamer("torrent", "prod", "--json")
+    receipt = json.loads(out)
+    assert (status, receipt["public"], receipt["info_hash_v1"]) == (0, False, "1a" * 20)
+
+
 def test_pull_as_json_is_one_document(dreamer):
     status, out, err = dreamer("pull", "prod", "--json")
     value = json.loads(out)
@@ -187,7 +203,8 @@ def test_home_and_json_go_anywhere(served, capsys, place):
 
 
 @pytest.mark.parametrize(
-    "command", [["pull", "missing"], ["rm", "missing"], ["run", "missing", "x"]]
+    "command",
+    [["pull", "missing"], ["torrent", "missing"], ["rm", "missing"], ["run", "missing", "x"]],
 )
 def test_failure_is_one_line_and_status_1(dreamer, command):
     status, out, err = dreamer(*command)

@@ -18,9 +18,13 @@ from dreamer.daemon.origin.presigned import PresignedBucket
 from dreamer.daemon.origin.urls import Urls, check_url
 from dreamer.protocol.content import manifest as manifests
 from dreamer.protocol.ids import Digest
-from dreamer.protocol.limits import PRESIGN_PARTS_AHEAD, PRESIGN_URLS_KEPT, PRESIGNED_URL_REUSE
 from dreamer.protocol.origin import parse_origin
 from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest
+from dreamer.protocol.tracker_limits import (
+    PRESIGN_PARTS_AHEAD,
+    PRESIGN_URLS_KEPT,
+    PRESIGNED_URL_REUSE,
+)
 
 ORIGIN = "s3://team/some/prefix"
 KEY = "some/prefix/files/" + "ab" * 32

@@ -10,7 +10,7 @@ import pytest
 from dreamer.daemon.rendezvous.events import MemberPresent, SignalReceived, TrackerDown, TrackerUp
 from dreamer.protocol.errors import ForbiddenError, RemoteError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     TRACKER_BACKOFF_MAX_S,
     TRACKER_RETURN_S,
     TRACKER_ROOM_MAX_MEMBERS,

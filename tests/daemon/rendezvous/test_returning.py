@@ -14,9 +14,9 @@ from dreamer.daemon.rendezvous.messages import Welcome
 from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.protocol.errors import RemoteError
 from dreamer.protocol.ids import RoomId
-from dreamer.protocol.limits import TRACKER_BACKOFF_MAX_S, TRACKER_RETURN_S
 from dreamer.protocol.rooms.card import RoomCard
 from dreamer.protocol.rooms.keys import SigningKey
+from dreamer.protocol.tracker_limits import TRACKER_BACKOFF_MAX_S, TRACKER_RETURN_S
 
 NODES = 300
 

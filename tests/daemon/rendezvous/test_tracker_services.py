@@ -18,10 +18,10 @@ from dreamer.daemon.origin.faults import (
 from dreamer.daemon.rendezvous.services import TrackerBusyError, TrackerServices
 from dreamer.daemon.rendezvous.signing import TrackerSigning
 from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError, RemoteProtocolError
-from dreamer.protocol.limits import TRACKER_SERVICE_ANSWER_MAX_BYTES
 from dreamer.protocol.origin import parse_origin
 from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest
 from dreamer.protocol.rooms.card import RoomCard
+from dreamer.protocol.tracker_limits import TRACKER_SERVICE_ANSWER_MAX_BYTES
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.room.documents import Documents
 from dreamer.tracker.room.lends import Lends

@@ -22,8 +22,11 @@ from dreamer.daemon.rendezvous.events import (
 )
 from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, RemoteError
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import TRACKER_CAPABILITIES_MAX_BYTES, TRACKER_REGISTRY_MAX_BYTES
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.tracker_limits import (
+    TRACKER_CAPABILITIES_MAX_BYTES,
+    TRACKER_REGISTRY_MAX_BYTES,
+)
 
 COMMAND = [sys.executable, "-m", "dreamer.tracker.main"]
 SWARM, OTHER = InfoHash(b"s" * 20), InfoHash(b"o" * 20)

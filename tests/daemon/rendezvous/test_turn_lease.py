@@ -7,7 +7,7 @@ import asyncio
 from dreamer.daemon.links.ice import IceSettings, RoomIce
 from dreamer.daemon.rendezvous.turn import TurnLease
 from dreamer.protocol.errors import RemoteError
-from dreamer.protocol.limits import TRACKER_BACKOFF_MAX_S, TURN_RENEW_AFTER
+from dreamer.protocol.tracker_limits import TRACKER_BACKOFF_MAX_S, TURN_RENEW_AFTER
 from dreamer.protocol.turn import TurnCredentials
 
 URI = "turn:turn.lab:3478"

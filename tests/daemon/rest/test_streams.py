@@ -36,6 +36,17 @@ def test_push_answers_with_its_receipt(served):
     assert (status, receipt["name"], receipt["aliases"]) == (200, "tiny", ["a"])
 
 
+def test_torrent_answers_with_its_receipt(served):
+    status, receipt = served.json("POST", "/torrent", {"ref": "prod", "output": "/out.torrent"})
+    assert (status, receipt["path"], receipt["public"]) == (200, "/out.torrent", False)
+    assert receipt["info_hash_v2"] == "2b" * 32
+
+
+def test_torrent_file_of_a_relative_path_is_refused(served):
+    status, answer = served.json("POST", "/torrent", {"ref": "prod", "output": "out.torrent"})
+    assert (status, answer["error"]["code"]) == (400, "bad_input")
+
+
 def test_run_streams_who_what_and_how_it_ended(served):
     _, _, text = served.call("POST", "/run", {"ref": "prod", "prompt": "hi"}, STREAM)
     assert [name for name, _ in frames(text)] == ["started", "text", "text", "ended"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +46,7 @@ class Room:
         self.room_id = ROOM
         self.registry = Registry()
         self.membership = SimpleNamespace(roles=roles)
-        self.card = SimpleNamespace(name="lab", origin=None)
+        self.card = SimpleNamespace(name="lab", origin=None, trackers=())
 
 
 @pytest.fixture
@@ -95,3 +96,43 @@ async def test_pickle_that_is_allowed_is_published(parts: PusherParts, pickled: 
 async def test_member_without_the_role_may_not_publish(parts: PusherParts, pickled: Path) -> None:
     with pytest.raises(ForbiddenError, match="role publisher"):
         await push(parts, Room("member"), PushRequest(pickled, (), (), "tiny", True))
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_push_into_a_room_that_is_public_is_public(
+    parts: PusherParts, pickled: Path, asked: bool
+) -> None:
+    room = Room("publisher")
+    open_to_all = replace(parts, public_rooms=frozenset({ROOM}))
+    request = PushRequest(pickled, (), (), "tiny", allow_pickle=True, public=asked)
+    receipt = (await push(open_to_all, room, request))[-1]
+    assert isinstance(receipt, PushReceipt)
+    assert room.registry.changes[0].entry.torrent.magnet == receipt.magnet
+    assert receipt.magnet.startswith("magnet:?xt=urn:btih:")
+    assert Path(receipt.torrent).is_file()
+
+
+async def test_push_into_any_other_room_is_public_only_when_asked(
+    parts: PusherParts, pickled: Path
+) -> None:
+    room = Room("publisher")
+    elsewhere = replace(parts, public_rooms=frozenset({RoomId(b"o" * 32)}))
+    request = PushRequest(pickled, (), (), "tiny", allow_pickle=True)
+    receipt = (await push(elsewhere, room, request))[-1]
+    assert isinstance(receipt, PushReceipt)
+    assert (receipt.magnet, receipt.torrent) == ("", "")
+    assert room.registry.changes[0].entry.torrent is None
+
+
+async def test_node_without_torrents_publishes_nothing_into_a_public_room(
+    parts: PusherParts, pickled: Path
+) -> None:
+    room = Room("publisher")
+    without = replace(
+        parts,
+        publicity=Publicity(parts.store, enabled=False),
+        public_rooms=frozenset({ROOM}),
+    )
+    with pytest.raises(InputError, match="public_rooms"):
+        await push(without, room, PushRequest(pickled, (), (), "tiny", allow_pickle=True))
+    assert room.registry.changes == []

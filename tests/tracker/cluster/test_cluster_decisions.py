@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import (
+from dreamer.protocol.tracker_limits import (
     CLUSTER_BATCH_LETTERS,
     CLUSTER_BATCH_SWARMS,
     CLUSTER_CACHE_S,

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dreamer.protocol.limits import CLUSTER_BEAT_S, CLUSTER_SILENCE_S
+from dreamer.protocol.tracker_limits import CLUSTER_BEAT_S, CLUSTER_SILENCE_S
 
 pytestmark = pytest.mark.e2e
 

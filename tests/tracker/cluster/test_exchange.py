@@ -10,7 +10,7 @@ import pytest
 from msgspec import Raw
 
 from dreamer.protocol.ids import InfoHash
-from dreamer.protocol.limits import CLUSTER_CACHE_S, CLUSTER_MAX_WAITING
+from dreamer.protocol.tracker_limits import CLUSTER_CACHE_S, CLUSTER_MAX_WAITING
 from dreamer.tracker.cluster.exchange import Exchange
 from dreamer.tracker.cluster.letters import envelope
 from dreamer.tracker.public.wire import Answer, Counts, Offer, PeerId

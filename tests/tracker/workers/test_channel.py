@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from dreamer.protocol.limits import WORKER_HANDOVER_MAX_BYTES
+from dreamer.protocol.tracker_limits import WORKER_HANDOVER_MAX_BYTES
 from dreamer.tracker.places import Places
 from dreamer.tracker.workers.channel import Begin, Channel, ClosedError, Ready, Report, Serve, pair
 from dreamer.tracker.workers.crew import Crew

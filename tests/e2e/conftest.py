@@ -176,10 +176,16 @@ def watch():
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory):
-    root = tmp_path_factory.mktemp("services")
-    with tracker(root / "tracker") as url, s3_server(root / "s3.log", BUCKET) as endpoint:
-        yield url, endpoint
+def bucket(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("s3") / "s3.log", BUCKET) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def services(bucket, tmp_path_factory):
+    # A tracker each: from one address it takes only so many new rooms an hour.
+    with tracker(tmp_path_factory.mktemp("services") / "tracker") as url:
+        yield url, bucket
 
 
 @pytest.fixture(scope="module")

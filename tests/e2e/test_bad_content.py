@@ -308,5 +308,5 @@ def test_only_peer_that_hangs_half_way_is_replaced_by_the_origin(team, lab, othe
     assert pull.returncode == 0, out + err
     receipt = json.loads(out)
     assert receipt["bytes"]["origin"] > 0
-    assert receipt["bytes"]["webrtc"] > 0
+    assert receipt["bytes"]["direct"] > 0
     assert watch.content(Path(receipt["path"])) == watch.content(source)

@@ -90,12 +90,12 @@ def test_push_prints_id_and_short_id(lab, pushed):
 
 def test_pull_takes_every_byte_from_the_peer(lab, pushed, pulled, watch):
     assert pulled["bytes"] == {
-        "cache": 0, "direct": 0, "webrtc": SIZE, "relay": 0, "torrent": 0, "origin": 0,
+        "cache": 0, "direct": SIZE, "webrtc": 0, "relay": 0, "torrent": 0, "origin": 0,
     }  # fmt: skip
     assert pulled["peers"] == {lab[0].dreamer("status")["node_id"]: SIZE}
     assert pulled["manifest_id"] == pushed[1]["manifest_id"]
     assert pulled["seconds"] > 0
-    assert pulled["lane_seconds"]["webrtc"] > 0
+    assert pulled["lane_seconds"]["direct"] > 0
     assert pulled["blamed"] == []
     assert watch.content(Path(pulled["path"])) == watch.content(pushed[0])
 
@@ -133,7 +133,7 @@ def test_push_to_a_room_with_an_origin_uploads(team, lab):
     assert receipt["uploaded"] >= 2 * MIB
     assert receipt["origin"].startswith("s3://")
     pulled = lab[1].dreamer("pull", "kept", "--room", "depot")
-    assert (pulled["bytes"]["webrtc"], pulled["bytes"]["origin"]) == (2 * MIB, 0)
+    assert (pulled["bytes"]["direct"], pulled["bytes"]["origin"]) == (2 * MIB, 0)
 
 
 def test_models_say_what_there_is_and_where(lab, pulled):
@@ -175,7 +175,7 @@ def test_peers_and_status_say_how_it_is(lab, pulled):
     peers = {peer["name"]: peer for peer in b.dreamer("peers", "--room", "lab")["peers"]}
     assert set(peers) == {"A", "C"}
     assert peers["A"]["linked"]
-    assert peers["A"]["lane"] == "webrtc"
+    assert peers["A"]["lane"] == "direct"
     assert peers["A"]["bytes_down"] >= SIZE
     status = c.dreamer("status")
     assert status["name"] == "C"
@@ -223,9 +223,9 @@ def test_failure_under_json_is_a_document_too(lab):
 def test_human_pull_ends_with_the_receipt(lab, pushed, pulled):
     answer = lab[2].try_dreamer("pull", "production", "--room", "lab")
     assert answer.status == 0
-    assert "pull: fetch" in answer.err
+    assert "pull: finish" in answer.err
     assert pulled["short_id"] in answer.out
-    assert "webrtc" in answer.out
+    assert "direct" in answer.out
     assert "5.0 MiB" in answer.out
 
 
@@ -289,7 +289,7 @@ def test_rest_streams_progress_as_events(lab, pushed, pulled):
     assert names[-1] == "receipt"
     assert set(names[:-1]) == {"progress"}
     receipt = json.loads(events[-1]["data"])
-    assert receipt["bytes"]["webrtc"] == SIZE
+    assert receipt["bytes"]["direct"] == SIZE
     assert Path(receipt["path"]).is_dir()
 
 

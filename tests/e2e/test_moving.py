@@ -140,7 +140,7 @@ def test_origin_gives_what_no_peer_has(team, lab, large, watch):
         counted_once(receipt)
         assert receipt["bytes"]["origin"] > 0
         assert watch.content(Path(receipt["path"])) == watch.content(large)
-    assert receipts[1]["bytes"]["webrtc"] >= MIB
+    assert receipts[1]["bytes"]["direct"] >= MIB
     half.process.stop()
     rest.process.stop()
 
@@ -158,7 +158,7 @@ def test_origin_that_is_down_does_not_stop_peers(team, tmp_path, watch):
         keeper.dreamer("push", str(source), "--room", "shaky", "--alias", "anyway")
     team.join(reader, keeper, "shaky")
     receipt = reader.dreamer("pull", "anyway", "--room", "shaky")
-    assert receipt["bytes"]["webrtc"] == 3 * MIB
+    assert receipt["bytes"]["direct"] == 3 * MIB
     assert watch.content(Path(receipt["path"])) == watch.content(source)
     # A push says what is done and what is not.
     other = team.model("not-uploaded", MIB)
@@ -177,7 +177,7 @@ def test_content_that_is_here_under_another_name_is_not_fetched(team, lab, large
     (grown / "same.bin").write_bytes(part)
     lab[0].dreamer("push", str(grown), "--room", "lab", "--alias", "grown")
     receipt = learner.dreamer("pull", "grown", "--room", "lab")
-    assert receipt["bytes"]["webrtc"] == MIB
+    assert receipt["bytes"]["direct"] == MIB
     assert receipt["bytes"]["cache"] == len(part)
 
 

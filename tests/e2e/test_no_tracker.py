@@ -103,7 +103,7 @@ def test_texts_by_command_link_two_nodes_and_a_model_moves(cave, pair):
 
     until(lambda: "prod" in aliases(b), "the registry", WAIT_S)
     receipt = b.dreamer("pull", pushed["manifest_id"])
-    assert receipt["bytes"]["webrtc"] == 3 * MIB + 5
+    assert receipt["bytes"]["direct"] == 3 * MIB + 5
     got = Path(receipt["path"]) / "weights.bin"
     assert got.read_bytes() == (source / "weights.bin").read_bytes()
     assert b.dreamer("pull", "tag:good")["manifest_id"] == pushed["manifest_id"]

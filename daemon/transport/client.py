@@ -153,7 +153,9 @@ class Transport:
         self.ready.set()
         self._order()
         try:
-            await self._note_births(ours)
+            # One that is killed with an order unread resets the connection instead of ending it.
+            with contextlib.suppress(ConnectionError):
+                await self._note_births(ours)
         finally:
             self._orders = None
             self.ready.clear()

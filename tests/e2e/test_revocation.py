@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 MIB = 2**20
 LARGE = 64 * MIB
+# Or the direct lane would have moved it before anybody is removed.
+SLOW = {"DREAMER_SHARING_DOWN_MBIT": "80"}
 STARTED = 2 * MIB
 # What the tracker promises of a removal.
 CUT_S = 5.0
@@ -104,7 +106,7 @@ def wiretap(services):
 @pytest.fixture(scope="module")
 def trio(wiretap, team):
     """A, who made the room, C, and B, who came last and shall be removed."""
-    a, c, b = team.node("A"), team.node("C"), team.node("B")
+    a, c, b = team.node("A"), team.node("C"), team.node("B", env=SLOW)
     a.dreamer("room", "create", ROOM, "--tracker", wiretap.url)
     for number, node in enumerate((c, b), start=1):
         until(lambda expected=number: len(wiretap.entered) == expected, "a login", WAIT_S)

@@ -350,6 +350,27 @@ async def test_links_outlive_the_process_they_were_forked_from() -> None:
         assert (await b.expect(ControlReceived)).link == first.b
 
 
+async def test_a_fork_server_that_dies_with_an_order_unread_ends_nothing_else() -> None:
+    a, b = End(processes=2), End()
+    async with running(a, b):
+        first = await link_again(a, b)
+        (server,) = (
+            child
+            for child in psutil.Process().children()
+            if a.transport.pid_of(first.a) in [each.pid for each in child.children()]
+        )
+        # What it has not read makes the kernel reset the connection instead of ending it.
+        server.suspend()
+        a.transport.send(Offer(a.transport.new_link(), [], False))
+        server.kill()
+        async with asyncio.timeout(20):
+            while a.transport.ready.is_set():
+                await asyncio.sleep(0)
+            await a.transport.ready.wait()
+        a.transport.send(SendControl(first.a, b"still here"))
+        assert (await b.expect(ControlReceived)).link == first.b
+
+
 async def test_no_process_is_left_when_the_daemon_stops() -> None:
     a, b = End(processes=2), End()
     async with running(a, b):

@@ -116,7 +116,7 @@ def test_pull_takes_from_the_origin_alone_when_nobody_is_there(team, watch):
 
 def test_origin_gives_what_no_peer_has(team, lab, large, watch):
     # Slow enough to be stopped half-way.
-    slow = {"DREAMER_SHARING_DOWN_MBIT": "80"}
+    slow = {"DREAMER_SHARING_DOWN_MBIT": "80", "DREAMER_SHARING_LAN_EXEMPT": "false"}
     half, rest = team.member("half", lab[0], room="depot", env=slow), team.node("rest")
     team.join(rest, lab[0], "depot")
     # The half that the peer will hold: what it had fetched when its pull was stopped.

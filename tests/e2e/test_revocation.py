@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 MIB = 2**20
 LARGE = 64 * MIB
 # Or the direct lane would have moved it before anybody is removed.
-SLOW = {"DREAMER_SHARING_DOWN_MBIT": "80"}
+SLOW = {"DREAMER_SHARING_DOWN_MBIT": "80", "DREAMER_SHARING_LAN_EXEMPT": "false"}
 STARTED = 2 * MIB
 # What the tracker promises of a removal.
 CUT_S = 5.0

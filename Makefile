@@ -40,7 +40,7 @@ outside:
 	$(PYTHON) tests/outside.py
 
 unit: install
-	$(BIN)/pytest -m 'not e2e and not interop and not model'
+	$(BIN)/pytest -n 2 -m 'not e2e and not interop and not model'
 
 # Two at a time: most of these wait for a timeout somewhere.
 e2e: install models

@@ -113,7 +113,7 @@ def move_a_model(root: Path) -> None:
         a.dreamer("push", str(source), "--room", "lab", "--alias", "fresh")
         receipt = b.dreamer("pull", "fresh", "--room", "lab")
     same = (Path(receipt["path"]) / "weights.bin").read_bytes() == content
-    if not same or receipt["bytes"]["webrtc"] != len(content):
+    if not same or receipt["bytes"]["direct"] != len(content):
         raise FreshCloneError(f"the pull did not bring the model from the peer: {receipt}")
     say(f"3 MiB from the peer in {receipt['seconds']:.2f} s")
 

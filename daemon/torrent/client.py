@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 
+from dreamer.daemon.child_messages import encode
 from dreamer.daemon.tasks import TaskSet
 from dreamer.daemon.torrent.vocabulary import (
     AddTorrent,
@@ -22,7 +23,6 @@ from dreamer.daemon.torrent.vocabulary import (
     TorrentFailed,
     TorrentRemoved,
     ToTorrent,
-    encode,
     read_event,
 )
 from dreamer.daemon.torrent.vocabulary import TorrentEvent as TorrentEvent

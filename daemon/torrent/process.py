@@ -15,6 +15,7 @@ from typing import Any
 
 import libtorrent as lt
 
+from dreamer.daemon.child_messages import encode
 from dreamer.daemon.torrent.settings import ALERTS, settings
 from dreamer.daemon.torrent.swarm import Swarm
 from dreamer.daemon.torrent.vocabulary import (
@@ -31,7 +32,6 @@ from dreamer.daemon.torrent.vocabulary import (
     TorrentRemoved,
     ToTorrent,
     WantPieces,
-    encode,
     read_command,
 )
 from dreamer.protocol.limits import (

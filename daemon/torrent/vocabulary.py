@@ -1,4 +1,4 @@
-"""What the daemon and its torrent process say to each other, framed as with the transport's.
+"""What the daemon and its torrent process say to each other.
 
 A torrent is named by a number that the daemon chooses; pieces are numbered as in its metadata.
 """
@@ -6,12 +6,11 @@ A torrent is named by a number that the daemon chooses; pieces are numbered as i
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, fields
-from typing import TypeVar, get_args
+from dataclasses import dataclass
+from typing import get_args
 
-import msgpack
-
-from dreamer.daemon.transport.vocabulary import FRAME_LENGTH, VerifiedSpan
+from dreamer.daemon.child_messages import read
+from dreamer.daemon.transport.vocabulary import VerifiedSpan
 
 WantedPiece = tuple[int, list[VerifiedSpan]]
 """A piece, and its blocks: where each is written, and the BLAKE3 it must have."""
@@ -169,30 +168,12 @@ TorrentEvent = PieceTaken | PiecesReleased | SwarmSeen | TorrentFailed | Torrent
 _COMMANDS: dict[str, type[ToTorrent]] = {cls.__name__: cls for cls in get_args(ToTorrent)}
 _EVENTS: dict[str, type[FromTorrent]] = {cls.__name__: cls for cls in get_args(FromTorrent)}
 
-Message = TypeVar("Message")
-
-
-def encode(message: ToTorrent | FromTorrent) -> bytes:
-    """Return a message with its length before it."""
-    values = [getattr(message, field.name) for field in fields(message)]
-    data: bytes = msgpack.packb([type(message).__name__, *values])
-    return FRAME_LENGTH.pack(len(data)) + data
-
 
 async def read_command(reader: asyncio.StreamReader) -> ToTorrent | None:
     """Return the daemon's next command, or None when the daemon has gone."""
-    return await _read(reader, _COMMANDS)
+    return await read(reader, _COMMANDS)
 
 
 async def read_event(reader: asyncio.StreamReader) -> FromTorrent | None:
     """Return the torrent process's next event, or None when the process has gone."""
-    return await _read(reader, _EVENTS)
-
-
-async def _read(reader: asyncio.StreamReader, kinds: dict[str, type[Message]]) -> Message | None:
-    try:
-        (length,) = FRAME_LENGTH.unpack(await reader.readexactly(FRAME_LENGTH.size))
-        name, *values = msgpack.unpackb(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-    return kinds[name](*values)
+    return await read(reader, _EVENTS)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
+from dreamer.daemon.child_messages import encode
 from dreamer.daemon.transport.connection import Connection, configuration
 from dreamer.daemon.transport.turn_servers import turn_servers
 from dreamer.daemon.transport.vocabulary import (
@@ -26,7 +27,6 @@ from dreamer.daemon.transport.vocabulary import (
     StopServing,
     TakeAnswer,
     ToTransport,
-    encode,
     read_command,
 )
 

@@ -9,7 +9,8 @@ import signal
 import socket
 from collections.abc import Callable
 
-from dreamer.daemon.transport.vocabulary import FromTransport, ToTransport, encode, read_event
+from dreamer.daemon.child_messages import encode
+from dreamer.daemon.transport.vocabulary import FromTransport, ToTransport, read_event
 
 STOP_TIMEOUT_S = 3.0
 

@@ -1,19 +1,15 @@
 """What the daemon and its transport process say to each other, over one Unix socket pair.
 
-Both ends are the same program, so these are plain msgpack arrays ``[name, field, …]`` with a
-4-byte length before each. A link is named by a number that the daemon chooses.
+A link is named by a number that the daemon chooses.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
-from dataclasses import dataclass, fields
-from typing import TypeVar, get_args
+from dataclasses import dataclass
+from typing import get_args
 
-import msgpack
-
-FRAME_LENGTH = struct.Struct(">I")
+from dreamer.daemon.child_messages import read
 
 Span = tuple[int, str, int, int]
 """A block, and where it lies: (block, path, offset, length)."""
@@ -262,33 +258,15 @@ FromTransport = (
 _COMMANDS: dict[str, type[ToTransport]] = {cls.__name__: cls for cls in get_args(ToTransport)}
 _EVENTS: dict[str, type[FromTransport]] = {cls.__name__: cls for cls in get_args(FromTransport)}
 
-Message = TypeVar("Message")
-
 VERIFIED = "verified"
 REJECTED = "rejected"
 
 
-def encode(message: ToTransport | FromTransport) -> bytes:
-    """Return the message with its length before it."""
-    values = [getattr(message, field.name) for field in fields(message)]
-    data: bytes = msgpack.packb([type(message).__name__, *values])
-    return FRAME_LENGTH.pack(len(data)) + data
-
-
 async def read_command(reader: asyncio.StreamReader) -> ToTransport | None:
     """Return the daemon's next command, or None when the daemon has gone."""
-    return await _read(reader, _COMMANDS)
+    return await read(reader, _COMMANDS)
 
 
 async def read_event(reader: asyncio.StreamReader) -> FromTransport | None:
     """Return the transport process's next event, or None when the process has gone."""
-    return await _read(reader, _EVENTS)
-
-
-async def _read(reader: asyncio.StreamReader, kinds: dict[str, type[Message]]) -> Message | None:
-    try:
-        (length,) = FRAME_LENGTH.unpack(await reader.readexactly(FRAME_LENGTH.size))
-        name, *values = msgpack.unpackb(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-    return kinds[name](*values)
+    return await read(reader, _EVENTS)

@@ -254,6 +254,9 @@ class TorrentLane:
         for block in good:
             self._feed(BlockVerified(TORRENT, self._request_of(block), block))
         self._settle(piece, good)
+        if not self._answered:
+            # The planner knows of this piece only: a seed that we want nothing of would hang up.
+            self._show_interest()
         for block in bad:
             log.warning("the torrent brought block %d with other bytes than the model's", block)
             self._feed(BlockRejected(TORRENT, self._request_of(block), block))

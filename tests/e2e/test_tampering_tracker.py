@@ -216,4 +216,4 @@ async def test_nodes_do_not_link_through_a_tracker_that_swaps_descriptions(
         assert linked(holder)
         assert watch.content(Path(receipt["path"])) == watch.content(source)
         if pull.returncode != 0:
-            assert receipt["bytes"]["webrtc"] == MIB
+            assert watch.moved(receipt) == MIB

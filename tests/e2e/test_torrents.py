@@ -22,6 +22,8 @@ SIZE = sum(SIZES)
 ENV = {"DREAMER_TORRENT_LISTEN": "127.0.0.1:0", "DREAMER_TORRENT_LOCAL_PEERS": "true"}
 
 STOCK = {
+    # Dialled before the other side has the torrent, it would wait a minute to try again.
+    "min_reconnect_time": 1,
     "listen_interfaces": "127.0.0.1:0",
     "enable_dht": False,
     "enable_lsd": False,

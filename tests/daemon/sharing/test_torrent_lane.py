@@ -188,6 +188,19 @@ async def test_something_is_wanted_from_the_beginning(start) -> None:
     assert not pull.lane.settled
 
 
+async def test_something_is_wanted_until_the_planner_has_heard_who_has_what(start) -> None:
+    """A seed hangs up on whoever wants nothing of it, and is not dialled again for a minute."""
+    pull = await start()
+    (first,) = pull.torrents.wanted()
+    pull.write(first)
+    pull.say(PieceTaken(5, first, [first], []))
+    _, second = pull.torrents.wanted()
+    pull.seen()
+    pull.write(second)
+    pull.say(PieceTaken(5, second, [second], []))
+    assert pull.torrents.wanted() == [first, second]
+
+
 async def test_block_of_another_lane_is_held_back_until_the_piece_is_closed(start) -> None:
     pull = await start()
     pull.seen()

@@ -18,7 +18,7 @@ from dreamer.daemon.store.places import Location
 from dreamer.daemon.store.reuse import Reuse
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
-from dreamer.protocol.errors import DiskError, ManifestError
+from dreamer.protocol.errors import DiskError, ManifestError, StoppedError
 from dreamer.protocol.ids import Digest
 
 _FETCHED_ANEW = ("pull again to fetch what is missing", "what is missing is fetched again")
@@ -225,12 +225,15 @@ class Download:
             ManifestError: every block is right and the file is not: its publisher erred.
             DiskError: a block on disk is not what was verified, or the disk failed; what is
                 good stays for the next attempt.
-            StoppedError: ``stop`` was set.
+            StoppedError: ``stop`` was set, or the download was closed.
         """
         entry = self.manifest.files[file_index]
         stop = stop or self._stop
         # Two lanes may bring the last two blocks at the same moment.
         with self._lock:
+            if self._closed:
+                # Its thread began late: the partial file may be the next download's by now.
+                raise StoppedError("the download was closed: run the same command again to go on")
             if self._files.trusted(entry):
                 return
             with (

@@ -441,3 +441,17 @@ def test_object_with_other_bytes_is_refused_and_a_damaged_one_dropped(
     assert store.get_object(model.manifest.id) is None
     assert not store.has_object(model.manifest.id)
     assert store.manifest(model.manifest.id) is None
+
+
+def test_closed_download_leaves_the_file_to_the_next_one(
+    store: Store, elsewhere: MakeElsewhere
+) -> None:
+    """The thread that was to finish it may begin only when the pull was cancelled already."""
+    model = elsewhere({"weights": noise(1, 2)})
+    with begin(store, model) as first:
+        model.fill(first)
+    with begin(store, model) as second:
+        with pytest.raises(StoppedError):
+            first.finish_file(0)
+        finish(second)
+    assert store.complete(model.manifest)

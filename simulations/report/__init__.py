@@ -1,0 +1,1 @@
+"""What a run has shown: one result, as tables, pictures, a page and files for notebooks."""

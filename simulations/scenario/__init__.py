@@ -1,0 +1,1 @@
+"""What is simulated, as a person writes it: a TOML file, read into values and checked."""

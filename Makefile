@@ -73,5 +73,16 @@ bench-webrtc: install
 bench-tracker: install outside
 	$(BIN)/python -m dreamer.simulations.bench.tracker --npm
 
+# The three figures that the simulator holds the protocol to, as reports with their seeds. Of each
+# the status counts, but only once all are written. They take the simulator's time, not the tests'.
+FIGURES := flash-crowd malicious-tenth churn
+REPORTS := build/reports
+.PHONY: sim-figures
+
+sim-figures: install
+	status=0; for name in $(FIGURES); do \
+	    $(BIN)/dreamer-sim run $$name --out $(REPORTS)/$$name || status=1; \
+	done; exit $$status
+
 clean:
 	rm -rf $(VENV) $(CACHE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -25,6 +25,7 @@ from dreamer.daemon.inference.pool import Pool, PoolSettings
 from dreamer.daemon.inference.requests import Event, GenerateRequest
 from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.links.lane_bytes import LaneBytes
+from dreamer.daemon.links.link_rates import LinkRates
 from dreamer.daemon.links.relays import Relays
 from dreamer.daemon.loop_lag import LoopLag
 from dreamer.daemon.node import DreamerNode
@@ -54,6 +55,7 @@ from dreamer.daemon.sharing.shelves import Shelves
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
 from dreamer.daemon.tasks import TaskSet
+from dreamer.daemon.topology import TopologyReader
 from dreamer.daemon.torrent.client import Torrents
 from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.daemon.torrent.seeding import Seeding, SeedingParts
@@ -110,6 +112,7 @@ class Assembly:
         self.pool = Pool(_pool_settings(config))
         self.relays = Relays.load(_relay_budgets(config), self.state, self.transport.send)
         self.lane_bytes = LaneBytes()
+        self.link_rates = LinkRates()
         self.numbers = itertools.count(1)
         self.rng = Random(secrets.randbits(64))  # noqa: S311 - it spreads choices, guards nothing
         self.shelves = Shelves(self.store, self.state, self.library)
@@ -136,6 +139,7 @@ class Assembly:
                 RoomId(from_hex(room, "a room's id")) for room in self.config.torrent.public_rooms
             ),
         )
+        node_puller = Puller(puller)
         return DreamerNode(
             name=self.name,
             identity=self.identity,
@@ -143,7 +147,7 @@ class Assembly:
             state=self.state,
             library=self.library,
             rooms_kept=self.keeper,
-            puller=Puller(puller),
+            puller=node_puller,
             pusher=Pusher(pusher),
             runs=self.runs,
             pool=self.pool,
@@ -153,6 +157,10 @@ class Assembly:
             loop_lag=self.loop_lag,
             seeding=self.seeding,
             torrent_writer=TorrentWriter(self.publicity, self.store, self.state, self.library),
+            topologies=TopologyReader(
+                *(self.identity.node_id, self.store, self.library, node_puller),
+                *(self.relays, self.link_rates, self.config.sharing.limits()),
+            ),
             started_at=time.time(),
             tracker_url=tracker_url,
         )
@@ -208,6 +216,7 @@ class Assembly:
         room = session.room_id
         session.fanout.add(self.relays.in_room(session.fanout, session.punish))
         session.fanout.add(self.lane_bytes)
+        session.fanout.add(self.link_rates)
         asking = self.runs.asking[room] = OffloadAsking(self.numbers)
         session.fanout.add(asking)
         session.fanout.add(
@@ -330,6 +339,7 @@ async def running_node(
         parts.keeper.start()
         parts.tasks.start(parts.pace.run())
         parts.tasks.start(parts.loop_lag.run())
+        parts.tasks.start(parts.link_rates.run())
         node = parts.node(tracker_url)
         listen = config.api.listen
         token = load_token(_token_file(config, places)) if listen else None

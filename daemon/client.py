@@ -136,6 +136,13 @@ class Dreamer:
         found = self._caller.request("GET", f"/peers{_query(room)}")["peers"]
         return [from_json(PeerInfo, peer) for peer in found]
 
+    def topology(self, room: str | None = None) -> Json:
+        """Return a room as this node knows it: what ``dreamer-sim whatif`` reads.
+
+        ``protocol.topology.from_json`` makes values of it.
+        """
+        return self._caller.request("GET", f"/rooms/{_part(room)}/topology")
+
     def set_alias(self, alias: str, ref: str, room: str | None = None) -> ModelInfo:
         """Make ``alias`` mean the model ``ref``."""
         path = f"/rooms/{_part(room)}/aliases/{_part(alias)}"

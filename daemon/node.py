@@ -39,10 +39,12 @@ from dreamer.daemon.sharing.puller import Puller
 from dreamer.daemon.sharing.pusher import Pusher, PushRequest
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
+from dreamer.daemon.topology import TopologyReader
 from dreamer.daemon.torrent.seeding import Seeding
 from dreamer.daemon.torrent.writing import TorrentWriter
 from dreamer.daemon.transport.client import Transport
 from dreamer.daemon.version import VERSION
+from dreamer.protocol import topology
 from dreamer.protocol.errors import AmbiguousError, DreamerError, LocalError
 from dreamer.protocol.ids import ManifestId, NodeId, short
 from dreamer.protocol.limits import REF_MIN_PREFIX_DIGITS
@@ -72,6 +74,7 @@ class DreamerNode:
     loop_lag: LoopLag
     seeding: Seeding
     torrent_writer: TorrentWriter
+    topologies: TopologyReader
     started_at: float
     tracker_url: str | None
 
@@ -216,6 +219,10 @@ class DreamerNode:
             )
             if node != self.identity.node_id
         ]
+
+    async def topology(self, room: str | None) -> dict[str, Any]:
+        """Return a room as this node knows it."""
+        return topology.to_json(await self.topologies.read(self.rooms_kept.get(room)))
 
     async def set_alias(self, room: str | None, alias: str, ref: str) -> ModelInfo:
         """Point an alias at a model."""

@@ -322,6 +322,10 @@ class Node(Protocol):
         """Return members present or linked."""
         ...
 
+    async def topology(self, room: str | None) -> dict[str, Any]:
+        """Return a room as this node knows it, for the simulator (``protocol.topology``)."""
+        ...
+
     async def set_alias(self, room: str | None, alias: str, ref: str) -> ModelInfo:
         """Point an alias at a model, moving it if it exists."""
         ...

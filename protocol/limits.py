@@ -239,6 +239,12 @@ REQUEST_TARGET_S = 1.0
 REQUEST_MAX_BLOCKS = 1024
 # Of the origin one GET brings a request, and what is under way can't be given to somebody else.
 REQUEST_ORIGIN_MAX_BLOCKS = 32
+# Of all sources together a pull asks for so much ahead; far more than small blocks ever come to.
+PULL_AHEAD_S = 3.0
+PULL_AHEAD_MIN_BYTES = 512 * MIB
+# What takes longer over a block than this does not count: others are asked meanwhile.
+PULL_SLOW_BYTES_S = 5 * MIB
+PULL_AHEAD_MIN_BLOCKS = 4
 # Two as long as each is a second's worth; more of them where single blocks are asked for.
 REQUESTS_IN_FLIGHT_MIN = 2
 REQUESTS_IN_FLIGHT_MAX = 12
@@ -273,15 +279,21 @@ SOURCE_MIN_BYTES_S = 2 * KIB
 BUSY_RETRY_S = 1.0
 PICK_ALIGN_BLOCKS = 16
 RATE_HALF_LIFE_S = 3.0
+# A change in more runs than this is told as a whole bitfield.
+GAINED_RUNS_MAX = 32
 HAVE_FLUSH_MIN_S = 0.05
 HAVE_FLUSH_MAX_S = 0.5
 HAVE_FLUSH_S_PER_BLOCK = 0.005
 # Rendezvous: so many runs that shares are about equal, so few that they are soon divided.
 RENDEZVOUS_RUNS = 1024
+# At most 8 KiB for each node, and 2 KiB for each node of a division.
+RENDEZVOUS_KEPT_NODES = 1024
+RENDEZVOUS_KEPT_DIVISIONS = 64
 # A node that fetches nothing of its share for so long has its share taken over.
 CROWD_PATIENCE_S = 15.0
 CROWD_PATIENCE_BLOCKS = 4
 CROWD_PATIENCE_MAX_S = 60.0
+CROWD_PATIENCE_MIN_S = 2.0
 # Who is through with its own share helps one that needs longer than this for what it has left.
 CROWD_HELP_OVER_S = 10.0
 CROWD_HELP_MIN_BLOCKS = 8
@@ -289,6 +301,13 @@ CROWD_HELP_MIN_BLOCKS = 8
 SEED_HELP_OVER_S = 3.0
 CROWD_HELP_INTERVAL_S = 0.5
 CROWD_QUIET_S = 5.0
+# Of a larger crowd so many, the same for all, fetch what only the origin or few members have.
+CROWD_COMMITTEE = 32
+# With more whole members than one for so many, each finds some of those among the names it hears.
+CROWD_FETCHING_PER_WHOLE = 4
+# Links of a pull in a crowd where not everybody can be linked to all; the second to whole members.
+PULL_LINKS_WANTED = 20
+PULL_WHOLE_LINKS_WANTED = 8
 # The origin waits so long for others that begin the same pull at about the same time.
 CROWD_GATHER_S = 2.0
 CROWD_GATHER_STEP_S = 0.4
@@ -349,6 +368,13 @@ SHUTDOWN_MAX_S = 9.0
 # How late the daemon's loop runs is sampled so often, and told for the last minute.
 LOOP_BEAT_S = 0.05
 LOOP_LAG_WINDOW_BEATS = 1200
+
+# What a node tells the simulator of its room
+TOPOLOGY_MAX_MEMBERS = 20_000
+TOPOLOGY_MAX_MODELS = 20_000
+# So long that what a buffer swallows at once is no rate, so short that small models show one.
+PEAK_RATE_WINDOW_S = 3.0
+PEAK_RATE_SAMPLE_S = 1.0
 
 # Inference
 INFERENCE_QUEUE_MAX = 200

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from dreamer.daemon.cli import connect, models, moving, rooms
+from dreamer.daemon.cli import connect, export, models, moving, rooms
 from dreamer.daemon.cli.command import group
 from dreamer.daemon.cli.session import INTERRUPTED, Session
 
@@ -20,6 +20,7 @@ def make_cli() -> typer.Typer:
     models.add_to(app)
     rooms.add_to(app)
     connect.add_to(app)
+    export.add_to(app)
     return app
 
 

@@ -34,6 +34,7 @@ class Session:
     argv: Sequence[str]
     home: str | None = None
     as_json: bool = False
+    program: str = "dreamer"
 
     @cached_property
     def client(self) -> Dreamer:
@@ -69,7 +70,7 @@ class Session:
         if self.as_json:
             self.write(json.dumps({"error": {"code": code, "message": message}}) + "\n")
         else:
-            self.say(f"dreamer: {message}")
+            self.say(f"{self.program}: {message}")
 
     def failed(self, error: DreamerError) -> None:
         """Report an error."""
@@ -77,5 +78,5 @@ class Session:
 
     def interrupted(self) -> None:
         """Report Ctrl-C and how to go on."""
-        again = shlex.join(["dreamer", *self.argv])
+        again = shlex.join([self.program, *self.argv])
         self.fail("interrupted", f"interrupted; to go on, run again: {again}")

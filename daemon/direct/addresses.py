@@ -72,7 +72,10 @@ def may_dial(ip: IPAddress, same_host: bool) -> bool:
     return not (ip.is_unspecified or ip.is_multicast or ip.is_reserved or ip.is_link_local)
 
 
-def is_lan(sock: socket.socket) -> bool:
-    """Return whether a connection ends within the local network."""
-    ip = ip_of(sock.getpeername()[0])
+def is_lan(sock: socket.socket) -> bool | None:
+    """Return whether a connection ends within the local network; None: it was reset meanwhile."""
+    try:
+        ip = ip_of(sock.getpeername()[0])
+    except OSError:
+        return None
     return ip is not None and (ip.is_private or ip.is_link_local or ip.is_loopback)

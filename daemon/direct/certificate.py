@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,6 +23,35 @@ from cryptography.x509.oid import NameOID
 
 CERTIFICATE_LIFE = datetime.timedelta(days=3650)
 """Its dates are checked by nobody, but OpenSSL wants some; a daemon may run for years."""
+
+
+class Connection(ssl.SSLSocket):
+    """What the contexts below wrap: closed also if the other end is gone before TLS begins.
+
+    ``wrap_socket`` takes the descriptor, then asks for the other end's address. On a reset it
+    raises and leaves the socket to the garbage collector (``SSLSocket._create``, seen in 3.11);
+    to look before does not help, for a reset comes when it likes.
+    """
+
+    _wrapped = False
+
+    def getpeername(self) -> Any:
+        """Return the other end's address.
+
+        Raises:
+            OSError: it is gone; while TLS is being put on, this is closed too.
+        """
+        try:
+            return super().getpeername()
+        except OSError:
+            if not self._wrapped:
+                self.close()
+            raise
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands; from now on somebody holds this, and closes it."""
+        self._wrapped = True
+        super().do_handshake(block)
 
 
 @dataclass(frozen=True)
@@ -69,6 +99,7 @@ def serving_context(certificate: Certificate) -> ssl.SSLContext:
     # A ticket would be read by the peer's thread for nothing, and let a session be resumed
     # without the certificate being shown.
     context.num_tickets = 0
+    context.sslsocket_class = Connection
     with _as_file(certificate.pem) as path:
         context.load_cert_chain(path)
     return context
@@ -83,6 +114,7 @@ def dialling_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    context.sslsocket_class = Connection
     return context
 
 

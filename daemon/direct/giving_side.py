@@ -123,7 +123,8 @@ class GivingSide:
         return False
 
     def _chosen(self, attempt: int, sock: ssl.SSLSocket) -> None:
-        if self._closed or attempt not in self._tokens:
+        lan = is_lan(sock)
+        if self._closed or attempt not in self._tokens or lan is None:
             sock.close()
             return
         self._forget(attempt)
@@ -131,7 +132,7 @@ class GivingSide:
             self._giving = Giving(self._link.number, self._reports)
             self._counted_bytes = 0
             self._link.direct_up = self._giving
-            self._link.lan = is_lan(sock)
+            self._link.lan = lan
         channel = Channel(sock, attempt)
         self._room.endpoint.opened(channel)
         self._giving.add(channel)

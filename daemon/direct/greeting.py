@@ -31,8 +31,6 @@ def shake_hands(
     """
     try:
         plain.settimeout(_left(deadline))
-        # Python's wrap_socket loses hold of one that was reset meanwhile (seen in 3.11).
-        plain.getpeername()
         sock = context.wrap_socket(plain, server_side=serves, do_handshake_on_connect=False)
     except BaseException:
         plain.close()

@@ -179,10 +179,11 @@ class TakingSide:
 
     def _won(self, attempt: Attempt, sock: ssl.SSLSocket) -> None:
         self._room.endpoint.tokens.forget(attempt.token)
-        if self._attempts.pop(attempt.number, None) is None:
+        lan = is_lan(sock)
+        # An attempt whose connection is gone already ends as one that got none: in its time.
+        if lan is None or self._attempts.pop(attempt.number, None) is None:
             sock.close()
             return
-        lan = is_lan(sock)
         channel = Channel(sock, attempt.number)
         self._room.endpoint.opened(channel)
         first = self._taking is None

@@ -173,6 +173,10 @@ class LinkListener:
         """Return whether this listener waits for something that the member was asked for."""
         return False
 
+    def uses(self, link: Link) -> bool:
+        """Return whether something is under way that would be cut off if the link were closed."""
+        return self.waits_on(link)
+
     def lane_changed(self, link: Link) -> None:
         """Blocks of this member come over another lane now, or over none (``Link.carrier``)."""
 
@@ -223,6 +227,10 @@ class Fanout(LinkListener):
     def waits_on(self, link: Link) -> bool:
         """Return whether anybody does."""
         return any(listener.waits_on(link) for listener in self._listeners)
+
+    def uses(self, link: Link) -> bool:
+        """Return whether anybody does."""
+        return any(listener.uses(link) for listener in self._listeners)
 
     def lane_changed(self, link: Link) -> None:
         """Pass it on."""

@@ -131,5 +131,5 @@ class Neighbours(LinkListener):
     def _take_signal(self, origin: NodeId, body: Json) -> None:
         # Anybody can be named as its origin, and each costs a connection that may never open: what
         # trackers pass on, who know their guests, must find room all the same.
-        if self._links.connecting(origin) or self._links.coming_up < GOSSIP_MAX_COMING_UP:
+        if self._links.connecting(origin) or len(self._links.coming_up) < GOSSIP_MAX_COMING_UP:
             self._deliver(origin, body)

@@ -67,7 +67,7 @@ class RoomLinks:
         self._send_signal = send_signal
         self._listener = listener
         self._ice = ice
-        self._rng = rng
+        self.rng = rng
         self._clock = clock
         self._negotiations: dict[NodeId, Negotiation] = {}
         self._attempts: dict[int, Attempt] = {}
@@ -97,9 +97,14 @@ class RoomLinks:
         return self._closed
 
     @property
-    def coming_up(self) -> int:
-        """How many links are coming up."""
-        return sum(self.connecting(peer) for peer in self._negotiations)
+    def own(self) -> NodeId:
+        """This node."""
+        return NodeId(self._party.key.public)
+
+    @property
+    def coming_up(self) -> list[NodeId]:
+        """To whom links are coming up."""
+        return [peer for peer in self._negotiations if self.connecting(peer)]
 
     def connecting(self, peer: NodeId) -> bool:
         """Return whether a link to this peer is coming up."""
@@ -326,7 +331,7 @@ class RoomLinks:
     def _negotiation(self, peer: NodeId) -> Negotiation:
         if peer not in self._negotiations:
             ours = NodeId(self._party.key.public)
-            first = self._rng.randrange(1 << 31)
+            first = self.rng.randrange(1 << 31)
             self._negotiations[peer] = Negotiation(ours, peer, first)
         return self._negotiations[peer]
 

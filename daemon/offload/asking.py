@@ -80,6 +80,10 @@ class OffloadAsking(LinkListener):
                 f"{GENERATE_FIRST_TOKEN_TIMEOUT_S:.0f} s: try another node"
             ) from None
 
+    def uses(self, link: Link) -> bool:
+        """Return whether the peer generates something for this node."""
+        return any(number == link.number for number, _ in self._waiting)
+
     def link_down(self, link: Link, reason: str) -> None:
         """Fail what the peer was asked for."""
         for (number, _), answers in self._waiting.items():

@@ -21,6 +21,7 @@ from dreamer.protocol.errors import DreamerError, InputError, NoMatchError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId, short
 from dreamer.protocol.offload import Runner, plan
 from dreamer.protocol.registry.view import Model
+from dreamer.protocol.swarm.holders import Found
 
 
 @dataclass
@@ -89,9 +90,9 @@ class Runs:
         if not needed:
             return {}
 
-        async def serving_holders() -> list[NodeId]:
+        async def serving_holders() -> Found:
             holders = await session.holders(model.manifest_id)
-            return [node for node in holders if serves(session.present.get(node, {}))]
+            return Found(tuple(one for one in holders if serves(session.present.get(one, {}))))
 
         links = await Discovery(session.links, serving_holders).meet()
         return {link.peer: link for link in links if serves(link.capabilities)}

@@ -39,6 +39,10 @@ class OffloadServing(LinkListener):
         self._tasks = tasks
         self._running: dict[tuple[int, int], asyncio.Task[None]] = {}
 
+    def uses(self, link: Link) -> bool:
+        """Return whether this node generates something for the peer."""
+        return any(number == link.number for number, _ in self._running)
+
     def link_down(self, link: Link, reason: str) -> None:
         """Stop generating for a peer that is gone."""
         for (number, _), task in list(self._running.items()):

@@ -21,11 +21,13 @@ from dreamer.protocol import canonical
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import InfoHash, NodeId, RoomId, from_hex
+from dreamer.protocol.limits import CROWD_COMMITTEE
 from dreamer.protocol.rooms import fields
 from dreamer.protocol.rooms.card import INFO_HASH_BYTES
 from dreamer.protocol.rooms.keys import Purpose, SigningKey
 from dreamer.protocol.rooms.membership import Chain, chain_to_json
 from dreamer.protocol.rooms.revocations import Revocation, parse_revocation
+from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.tracker_limits import (
     TRACKER_CAPABILITIES_MAX_BYTES,
     TRACKER_MESSAGE_MAX_BYTES,
@@ -66,7 +68,7 @@ class Holders:
     """Who is in a swarm."""
 
     swarm: InfoHash
-    nodes: tuple[NodeId, ...]
+    found: Found
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,17 @@ def _welcome(said: Json) -> Welcome:
 
 
 def _holders(said: Json) -> Holders:
-    nodes = fields.items(said.get("nodes"), "nodes", TRACKER_SEEK_MAX_NODES)
     swarm = InfoHash(from_hex(said.get("swarm"), "swarm", INFO_HASH_BYTES))
-    return Holders(swarm, tuple(map(_node, nodes)))
+    nodes = _nodes(said.get("nodes"), "nodes", TRACKER_SEEK_MAX_NODES)
+    # What older trackers don't say is as if there were none.
+    whole = fields.whole(said.get("whole", 0), "whole")
+    chosen = said.get("committee")
+    committee = None if chosen is None else _nodes(chosen, "committee", CROWD_COMMITTEE)
+    return Holders(swarm, Found(nodes, nodes[:whole], committee))
+
+
+def _nodes(value: object, what: str, limit: int) -> tuple[NodeId, ...]:
+    return tuple(map(_node, fields.items(value, what, limit)))
 
 
 def _present(value: object) -> MemberPresent:

@@ -37,6 +37,7 @@ from dreamer.protocol.rooms.card import RoomCard, tracker_base_url
 from dreamer.protocol.rooms.certificate import Certificate
 from dreamer.protocol.rooms.keys import SigningKey
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.tracker_limits import (
     TRACKER_BACKOFF_MAX_S,
     TRACKER_BAD_MESSAGES_PER_SOCKET,
@@ -97,7 +98,7 @@ class TrackerSession:
         self._changed = asyncio.Event()
         self._bearer: str | None = None
         self._members: dict[NodeId, None] = {}
-        self._seeks: dict[InfoHash, list[asyncio.Future[list[NodeId]]]] = {}
+        self._seeks: dict[InfoHash, list[asyncio.Future[Found]]] = {}
 
     @property
     def connected(self) -> bool:
@@ -165,13 +166,13 @@ class TrackerSession:
         self._standing.announce(have, want)
         self._restless.set()
 
-    async def seek(self, swarm: InfoHash) -> list[NodeId]:
+    async def seek(self, swarm: InfoHash) -> Found:
         """Return members, fifty at most, that have or fetch a model.
 
         Raises:
             RemoteError: not connected, or no answer in time.
         """
-        answer: asyncio.Future[list[NodeId]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         waiting = self._seeks.setdefault(swarm, [])
         waiting.append(answer)
         try:
@@ -328,10 +329,10 @@ class TrackerSession:
             case MemberGone(node):
                 self._members.pop(node, None)
                 self._tell(said)
-            case Holders(swarm, nodes):
+            case Holders(swarm, found):
                 for answer in self._seeks.get(swarm, ()):
                     if not answer.done():
-                        answer.set_result(list(nodes))
+                        answer.set_result(found)
             case Complaint(message):
                 log.warning("tracker %s complains: %s", self.url, message)
             case SignalReceived() | Unreachable() | RegistryChanged() | RevocationReceived():

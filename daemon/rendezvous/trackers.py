@@ -10,8 +10,9 @@ from typing import TypeVar
 from dreamer.daemon.ports import TrackerInfo
 from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.protocol.errors import DreamerError, ForbiddenError, RemoteError
-from dreamer.protocol.ids import InfoHash, NodeId
+from dreamer.protocol.ids import InfoHash
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.swarm.holders import Found, merged
 from dreamer.protocol.tracker_limits import TRACKER_CONNECT_TIMEOUT_S, TRACKER_SEEK_OTHERS_S
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ class Trackers:
             failed.sort(key=lambda error: not isinstance(error, ForbiddenError))
             raise (*failed, RemoteError(f"room {self._room} has no tracker"))[0]
 
-    async def seek(self, swarm: InfoHash) -> list[NodeId]:
-        """Return the members that have or fetch a model, by the word of every tracker.
+    async def seek(self, swarm: InfoHash) -> Found:
+        """Return who has or fetches a model, by the word of every tracker.
 
         Once one has answered, the others have ``TRACKER_SEEK_OTHERS_S`` left to.
         """
@@ -72,7 +73,7 @@ class Trackers:
         )
         for error in failed:
             log.info("can't ask %s who holds a model: %s", self._room, error)
-        return list(dict.fromkeys(node for nodes in done for node in nodes))
+        return merged(swarm, done)
 
     async def revoke(self, revocation: Revocation) -> None:
         """Have every tracker that is there end a membership.

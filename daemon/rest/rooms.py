@@ -35,6 +35,7 @@ class RoomHandlers:
             web.post("/rooms/join", self.join),
             web.delete("/rooms/{room}", self.leave),
             web.post("/rooms/{room}/invite", self.invite),
+            web.get("/rooms/{room}/topology", self.topology),
             web.delete("/rooms/{room}/members/{node}", self.remove_member),
             web.put("/rooms/{room}/aliases/{alias}", self.set_alias),
             web.delete("/rooms/{room}/aliases/{alias}", self.remove_alias),
@@ -115,6 +116,10 @@ class RoomHandlers:
         ref = request.match_info["ref"]
         freed = await self._node.remove(ref, _room_in_query(request))
         return web.json_response({"freed_bytes": freed})
+
+    async def topology(self, request: web.Request) -> web.Response:
+        """``GET rooms/{room}/topology``."""
+        return web.json_response(await self._node.topology(_room_in_path(request)))
 
     async def peers(self, request: web.Request) -> web.Response:
         """``GET peers?room=``."""

@@ -57,6 +57,7 @@ from dreamer.protocol.rooms.card import swarm_hash
 from dreamer.protocol.rooms.certificate import Role
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.swarm.holders import Found
 
 log = logging.getLogger(__name__)
 
@@ -152,12 +153,17 @@ class RoomSession:
 
     # Who is here
 
-    async def holders(self, manifest_id: ManifestId) -> list[NodeId]:
-        """Return the present members that hold or are fetching a model."""
+    async def seek(self, manifest_id: ManifestId) -> Found:
+        """Return the present members that hold or are fetching a model, this one perhaps, too."""
         found = await self.trackers.seek(swarm_hash(self.card.swarm_secret, manifest_id))
-        if not found and not (self.connected and self.trackers.all_connected):
-            found = await self.neighbours.seek(manifest_id)
-        return [node for node in found if node != self._parts.identity.node_id]
+        if not found.nodes and not (self.connected and self.trackers.all_connected):
+            found = Found(tuple(await self.neighbours.seek(manifest_id)))
+        return found
+
+    async def holders(self, manifest_id: ManifestId) -> list[NodeId]:
+        """Return the other members that hold or are fetching a model, some of them if many do."""
+        found = await self.seek(manifest_id)
+        return [node for node in found.nodes if node != self._parts.identity.node_id]
 
     def _others_present(self) -> list[NodeId]:
         ours = self._parts.identity.node_id
@@ -195,6 +201,12 @@ class RoomSession:
         log.warning("banning %s for %.0f s: it %s", short(node), BAN_S, reason)
         self._parts.state.put_ban(Ban(node, time.time() + BAN_S, reason))
         self.links.drop(node, f"it {reason}")
+
+    def part(self, node: NodeId) -> None:
+        """Give up the link to a member, unless something is under way on it."""
+        link = self.links.link(node)
+        if link is not None and not self.fanout.uses(link):
+            self.links.drop(node, "others need its links more")
 
     # The registry
 

@@ -53,7 +53,7 @@ class Description:
     def discovery(self) -> Discovery:
         """Return what finds the members that hold the model."""
         session, manifest_id = self._session, self._model.manifest_id
-        return Discovery(session.links, lambda: session.holders(manifest_id))
+        return Discovery(session.links, lambda: session.seek(manifest_id))
 
     async def manifest(self) -> Manifest:
         """Return the manifest.
@@ -108,9 +108,9 @@ class Description:
         return RemoteError(f"{self.lacks}: {advice}start a node that has it and pull again")
 
     async def _from_members(self, digest: Digest, max_bytes: int) -> bytes | None:
-        named: list[NodeId] = []
-        links = await self.discovery().meet(named=named.extend)
-        self._out_of_reach = {*named} - {link.peer for link in links} - self._liars
+        named: set[NodeId] = set()
+        links = await self.discovery().meet(lambda found: named.update(found.nodes))
+        self._out_of_reach = named - {link.peer for link in links} - self._liars
         for link in linked_first(links):
             try:
                 return await self._session.objects.fetch(link, digest, max_bytes)

@@ -59,6 +59,10 @@ class ObjectFetcher(LinkListener):
         finally:
             del self._waiting[key]
 
+    def uses(self, link: Link) -> bool:
+        """Return whether an object of the member is on its way."""
+        return any(number == link.number for number, _ in self._waiting)
+
     def link_down(self, link: Link, reason: str) -> None:
         """Fail what the member was asked for."""
         for (number, _), future in self._waiting.items():

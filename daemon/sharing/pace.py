@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from dreamer.protocol.limits import RATE_SCHEDULE_INTERVAL_S, UPLOAD_SLOTS
 from dreamer.protocol.shaping.meters import Shaping
 from dreamer.protocol.shaping.rates import Limits
-from dreamer.protocol.shaping.uploads import Key, Uploads
+from dreamer.protocol.shaping.uploads import Key, Slice, Uploads
 from dreamer.protocol.swarm.vocabulary import Lane
 
-SendSlice = Callable[[tuple[int, ...]], None]
-"""Sends these blocks of a request; ``Pace.sent`` is to be called once they have gone."""
+SendSlice = Callable[[Slice], None]
+"""Sends a slice whose turn it is; ``Pace.sent`` is to be called once it has gone."""
 
 
 def minute_of_day() -> int:
@@ -38,6 +38,7 @@ class Pace:
         self._minute = minute
         self._senders: dict[Key, SendSlice] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._stirred = False
         self.changed: list[Callable[[], None]] = []
         """Called when the limits may have become others; for lanes that keep them themselves."""
         self.look_at_clock()
@@ -76,7 +77,7 @@ class Pace:
         """Count bytes that were asked for, or that won't come after all."""
         self._shaping.down.take(lane, lan, size_bytes, self._clock())
 
-    # What this node sends
+    # What this node sends (``RoomUploads``); ``settle`` is to be called after these
 
     def admits(self, peer: Hashable, lane: Lane, *, lan: bool) -> bool:
         """Return whether a peer is to be served now; see ``Uploads.admits``."""
@@ -92,10 +93,10 @@ class Pace:
         *,
         lan: bool,
     ) -> None:
-        """Send blocks, when it is their turn."""
+        """Have blocks sent when it is their turn."""
+        self._stirred = True
         self._senders[key] = send
         self._uploads.ask(key, peer, lane, blocks, self._clock(), lan=lan)
-        self._pump()
 
     def stop(self, key: Key, block: int | None) -> bool:
         """Leave out a block that was not sent yet, or the rest; True if nothing is left."""
@@ -106,24 +107,28 @@ class Pace:
 
     def sent(self, key: Key) -> bool:
         """Note that a slice has gone; return True if it was the last of its request."""
+        self._stirred = True
         ended = self._uploads.sent(key)
         if ended:
             del self._senders[key]
-        self._pump()
         return ended
 
-    def forget(self, *keys: Key) -> None:
-        """Send nothing more of these requests."""
-        # All of them before the next one's turn: it may be the next of a link that is gone.
-        known = [key for key in keys if self._senders.pop(key, None) is not None]
-        for key in known:
+    def forget(self, key: Key) -> None:
+        """Send nothing more of a request."""
+        if self._senders.pop(key, None) is not None:
+            self._stirred = True
             self._uploads.forget(key)
-        if known:
+
+    def settle(self) -> None:
+        """Let those have their turn whose turn it is since something was asked for, or ended."""
+        # Once all that happened together is noted: the next in turn may be of a link that is gone.
+        if self._stirred:
             self._pump()
 
     def _pump(self) -> None:
         for due in self._uploads.next(self._clock()):
-            self._senders[due.key](due.blocks)
+            self._senders[due.key](due)
+        self._stirred = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -131,3 +136,51 @@ class Pace:
         if ready_at < float("inf"):
             delay = max(ready_at - self._clock(), 0.0)
             self._timer = asyncio.get_running_loop().call_later(delay, self._pump)
+
+
+class RoomUploads:
+    """One room's part of the queue, as ``Giving`` knows it: its slices come by ``send``.
+
+    Not by ``next``: whose turn it is, is decided among the peers of all rooms.
+    """
+
+    def __init__(self, pace: Pace, send: SendSlice) -> None:
+        self.pace = pace
+        self._send = send
+
+    def admits(self, peer: Hashable, lane: Lane, lan: bool, now: float) -> bool:
+        """Return whether a peer is to be served now."""
+        return self.pace.admits(peer, lane, lan=lan)
+
+    def ask(
+        self,
+        key: Key,
+        peer: Hashable,
+        lane: Lane,
+        blocks: Sequence[int],
+        now: float,
+        *,
+        lan: bool = False,
+    ) -> None:
+        """Have blocks sent when it is their turn."""
+        self.pace.ask(key, peer, lane, blocks, self._send, lan=lan)
+
+    def stop(self, key: Key, block: int | None) -> bool:
+        """Leave out a block that was not sent yet, or the rest; True if nothing is left."""
+        return self.pace.stop(key, block)
+
+    def sent(self, key: Key) -> bool:
+        """Note that a slice has gone; return True if it was the last of its request."""
+        return self.pace.sent(key)
+
+    def forget(self, key: Key) -> None:
+        """Send nothing more of a request."""
+        self.pace.forget(key)
+
+    def next(self, now: float) -> Iterable[Slice]:
+        """Return that nothing is to be sent: ``Pace.settle`` does that."""
+        return ()
+
+    def ready_at(self, now: float) -> float:
+        """Return that there is nothing to wait for: ``Pace`` has its own timer."""
+        return float("inf")

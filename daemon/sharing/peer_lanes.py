@@ -71,10 +71,20 @@ class PeerLanes(LinkListener):
         self._links: dict[SourceId, Link] = {}
         self._asked: dict[tuple[SourceId, int], tuple[Link, Taker]] = {}
         self._answered: set[int] = set()
+        self._idle: set[int] = set()
+        self._whole: dict[int, NodeId] = {}
 
     def answered(self, link: Link) -> bool:
         """Return whether a member has said what it holds."""
         return link.number in self._answered
+
+    def idle(self, link: Link) -> bool:
+        """Return whether a member has said that it neither holds nor fetches any of it."""
+        return link.number in self._idle
+
+    def whole(self) -> list[NodeId]:
+        """Return the linked members that have said that they hold everything."""
+        return list(self._whole.values())
 
     def fetch(self, command: Fetch) -> None:
         """Ask a member; one that is gone meanwhile has been reported as lost."""
@@ -102,9 +112,12 @@ class PeerLanes(LinkListener):
             return
         link, carrier = asked
         block = -1 if command.block is None else command.block
+        if not self._core.is_open(command.source, command.request):
+            # The planner has called off all that was left, of which this may be the first block.
+            block = -1
+            del self._asked[command.source, command.request]
         carrier.stop_expecting(command.request, block)
         link.send(CancelWant(command.request, block))
-        self._settle(command.source, command.request)
 
     def close(self) -> None:
         """Take back every request."""
@@ -125,6 +138,8 @@ class PeerLanes(LinkListener):
     def link_down(self, link: Link, reason: str) -> None:
         """Do without a member."""
         self._links.pop(source_of(link), None)
+        self._whole.pop(link.number, None)
+        self._idle.discard(link.number)
         self._feed(SourceLost(source_of(link)))
         self._asked = {key: asked for key, asked in self._asked.items() if asked[0] is not link}
 
@@ -158,8 +173,10 @@ class PeerLanes(LinkListener):
                 self._links[source] = link
                 if held:
                     link.want_direct()
+                everything = bitfield.full(self._layout.block_count)
                 # Only who pulls a model offers a part of it, be it none yet.
-                fetching = bool(blocks) and held != bitfield.full(self._layout.block_count)
+                fetching = bool(blocks) and held != everything
+                self._note(link, idle=not blocks, whole=held == everything)
                 self._feed(SourceJoined(source, link.asked_over, held, fetching, link.lan))
                 if link.carrier is None:
                     self._feed(SourceMoved(source, link.asked_over, False, link.lan))
@@ -170,6 +187,14 @@ class PeerLanes(LinkListener):
             case Refuse(request, busy, _) if asked := self._asked.pop((source, request), None):
                 asked[1].stop_expecting(request, -1)
                 self._feed(RequestRefused(source, request, busy))
+
+    def _note(self, link: Link, *, idle: bool, whole: bool) -> None:
+        self._idle.discard(link.number)
+        self._whole.pop(link.number, None)
+        if idle:
+            self._idle.add(link.number)
+        if whole:
+            self._whole[link.number] = link.peer
 
     def block_done(self, link: Link, request: int, block: int, verdict: str) -> None:
         """Take a block's verdict."""

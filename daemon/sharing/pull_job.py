@@ -17,7 +17,7 @@ from dreamer.daemon.sharing.lanes import BlockLane
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.listening_clock import ListeningClock
 from dreamer.daemon.sharing.origin_lane import ORIGIN, OriginLane
-from dreamer.daemon.sharing.peer_lanes import PeerLanes
+from dreamer.daemon.sharing.peer_lanes import PeerLanes, source_named
 from dreamer.daemon.sharing.torrent_lane import TORRENT, TorrentLane
 from dreamer.daemon.store.download import Download as StoredDownload
 from dreamer.daemon.tasks import TaskSet
@@ -28,6 +28,7 @@ from dreamer.protocol.link.messages import Message
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.asking import DownPace
 from dreamer.protocol.swarm.download import NAMELESS, Download
+from dreamer.protocol.swarm.gathering import Named
 from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
@@ -36,6 +37,7 @@ from dreamer.protocol.swarm.vocabulary import (
     Cancel,
     Command,
     Complete,
+    CrowdSeen,
     Drop,
     Event,
     Fetch,
@@ -212,6 +214,24 @@ class PullJob(LinkListener):
             return True
         waits = self._now() < self._swarm_until
         return waits and not (self._torrent is not None and self._torrent.settled)
+
+    def named(self, found: Named) -> None:
+        """Take the names of those that hold the model or fetch it."""
+        committee = found.committee
+        chosen = None if committee is None else tuple(map(source_named, committee))
+        self.feed(CrowdSeen(tuple(map(source_named, found.nodes)), chosen))
+
+    def concerns(self, link: Link) -> bool:
+        """Return whether a member holds or fetches the model, or has yet to say."""
+        return not self._peers.idle(link)
+
+    def whole(self) -> list[NodeId]:
+        """Return the linked members that hold everything."""
+        return self._peers.whole()
+
+    def deserted(self) -> bool:
+        """Return whether those who fetch for a large crowd have brought nothing for long."""
+        return self._core.deserted
 
     def join_swarm(self, lane: TorrentLane) -> None:
         """Ask the model's public swarm, too."""

@@ -1,57 +1,44 @@
-"""Answers what linked members ask for: what we have, blocks of it, manifests and outboards."""
+"""Answers what linked members ask for: what we have, blocks of it, manifests and outboards.
+
+What is said and who is given what is decided in ``protocol/swarm/giving.py``; here are the files.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from itertools import islice
 from typing import Protocol
 
 from dreamer.daemon.links.link import Link, LinkListener
-from dreamer.daemon.sharing.library import Library, Offering
-from dreamer.daemon.sharing.pace import Pace
+from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.pace import Pace, RoomUploads
 from dreamer.daemon.store.places import Location
 from dreamer.daemon.tasks import TaskSet
 from dreamer.daemon.transport.vocabulary import ServeFailed, Span
 from dreamer.protocol.content.manifest import Manifest
-from dreamer.protocol.errors import DreamerError, RemoteProtocolError
+from dreamer.protocol.errors import DreamerError
 from dreamer.protocol.ids import Digest, ManifestId, RoomId, short
 from dreamer.protocol.limits import (
-    FOLLOWS_MAX_PER_LINK,
     OBJECT_CACHE_S,
     OBJECT_PIECE_BYTES,
     OBJECT_REQUESTS_MAX_PER_LINK,
-    REQUEST_MAX_BLOCKS,
-    REQUESTS_QUEUED_PER_PEER,
 )
-from dreamer.protocol.link.messages import (
-    CancelWant,
-    Follow,
-    Gained,
-    GetObject,
-    Have,
-    Message,
-    ObjectPiece,
-    Refuse,
-    Unfollow,
-    Want,
-)
+from dreamer.protocol.link.messages import GetObject, Message, ObjectPiece, Refuse
+from dreamer.protocol.shaping.uploads import Slice
 from dreamer.protocol.swarm import bitfield
-from dreamer.protocol.swarm.tidings import flush_delay_s
+from dreamer.protocol.swarm.giving import Giving
+from dreamer.protocol.swarm.giving_vocabulary import (
+    Asked,
+    Command,
+    Failure,
+    Say,
+    SendBlocks,
+    StopSending,
+)
 
 log = logging.getLogger(__name__)
-
-
-GAINED_RUNS_MAX = 32
-"""A change in more runs than this is told as a whole bitfield."""
-
-NOT_HELD = "this node does not have these blocks"
-RELAY_SPENT = "the relay between us has used up its budget"
-
-REQUEST_NUMBERS = range(1 << 32)
-"""Request numbers fit the header of a bulk frame."""
 
 
 class BlockPlaces(Protocol):
@@ -90,38 +77,36 @@ class Serving(LinkListener):
         self._damaged = damaged
         self._tasks = tasks
         self._own_object = own_object
-        self._followers: dict[ManifestId, dict[int, Link]] = {}
-        self._followed: dict[int, dict[ManifestId, None]] = {}
-        self._requests: dict[int, dict[int, tuple[Offering, range]]] = {}
-        self._pace = pace or Pace()
-        self._unsaid: dict[ManifestId, int] = {}
-        self._said_blocks = 0
+        self.uploads = RoomUploads(pace or Pace(), self._give)
+        self.giving = Giving(self.uploads)
+        self._links: dict[int, Link] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._objects_asked: dict[int, int] = {}
         self._object: tuple[Digest, bytes] | None = None
-        library.listen(self._gained)
+        for found in library.in_room(room):
+            self._changed(room, found.manifest_id, found.blocks)
+        library.listen(self._changed)
 
     def close(self) -> None:
-        """Hear no more of what this node gains."""
-        self._library.stop_listening(self._gained)
+        """Hear no more of what this node gains, and say none of it."""
+        self._library.stop_listening(self._changed)
+        self._stop_timer()
 
-    # Links
+    # What is decided elsewhere
+
+    def uses(self, link: Link) -> bool:
+        """Return whether a member waits for blocks."""
+        return self.giving.open_requests(link.number) > 0
 
     def link_down(self, link: Link, reason: str) -> None:
         """Forget what a member followed and asked for."""
-        gone = self._requests.pop(link.number, {})
-        self._pace.forget(*((link.number, request) for request in gone))
-        for manifest_id in list(self._followed.get(link.number, {})):
-            self._unfollow(link, manifest_id)
-        self._followed.pop(link.number, None)
+        self.giving.link_down(link.number)
+        self._links.pop(link.number, None)
+        self._carry_out([])
 
     def lane_changed(self, link: Link) -> None:
         """Refuse what was to go over a relay that may carry no more."""
-        if link.bulk_spent and link.direct_up is None:
-            gone = self._requests.pop(link.number, {})
-            self._pace.forget(*((link.number, request) for request in gone))
-            for request in gone:
-                link.bulk.stop_serving(request, -1)
-                link.send(Refuse(request, True, RELAY_SPENT))
+        self._carry_out(self.giving.lane_changed(link, time.monotonic()))
 
     def message(self, link: Link, message: Message) -> None:
         """Answer a request.
@@ -129,167 +114,113 @@ class Serving(LinkListener):
         Raises:
             RemoteProtocolError: it asks for what can't exist.
         """
-        match message:
-            case Follow(manifest):
-                self._follow(link, ManifestId(manifest))
-            case Unfollow(manifest):
-                self._unfollow(link, ManifestId(manifest))
-            case Want():
-                self._want(link, message)
-            case CancelWant(request, block):
-                self._stop(link, request, block)
-            case GetObject():
-                self._get_object(link, message)
+        self._links[link.number] = link
+        if isinstance(message, GetObject):
+            self._get_object(link, message)
+            return
+        self._carry_out(self.giving.message(link, message, time.monotonic()))
 
     def serve_ended(self, link: Link, request: int, failed: ServeFailed | None) -> None:
         """Go on with the next part of it; tell the peer when we could not keep our word."""
-        key = (link.number, request)
-        asked = self._requests.get(link.number, {}).get(request)
-        if failed is None:
-            if self._pace.sent(key):
-                self._requests.get(link.number, {}).pop(request, None)
+        asked = self.giving.asked(link.number, request)
+        failure = self._look_into(asked, failed) if failed is not None else None
+        self._carry_out(self.giving.sent(link.number, request, time.monotonic(), failure))
+        if failed is not None and asked is not None and failure is Failure.DAMAGED:
+            log.error("can't serve %s: %s", short(asked.model), failed.reason)
+            self._damaged(asked.model)
+
+    def _changed(self, room: RoomId, manifest_id: ManifestId, gained: int) -> None:
+        if room != self._room:
             return
-        self._forget(link, request)
-        if asked is None:
-            return
-        offering, wanted = asked
-        if self._library.find(self._room, offering.manifest_id) is None:
-            # Withdrawn meanwhile: whoever looks after that model knows why.
-            link.send(Refuse(request, False, NOT_HELD))
-            return
-        spans = self._spans(offering, wanted)
-        if spans is not None and all(path != failed.path for _, path, _, _ in spans):
-            # The file was finished and moved into the store meanwhile.
-            link.send(Refuse(request, True, "ask again"))
-            return
-        log.error("can't serve %s: %s", short(offering.manifest_id), failed.reason)
-        link.send(Refuse(request, False, "the blocks are damaged here"))
-        self._damaged(offering.manifest_id)
-
-    # Saying what we have
-
-    def _follow(self, link: Link, manifest_id: ManifestId) -> None:
-        followed = self._followed.setdefault(link.number, {})
-        followed[manifest_id] = None
-        if len(followed) > FOLLOWS_MAX_PER_LINK:
-            raise RemoteProtocolError(f"it follows more than {FOLLOWS_MAX_PER_LINK} models")
-        self._followers.setdefault(manifest_id, {})[link.number] = link
-        self._say_have(link, manifest_id)
-
-    def _unfollow(self, link: Link, manifest_id: ManifestId) -> None:
-        self._followed.get(link.number, {}).pop(manifest_id, None)
-        followers = self._followers.get(manifest_id, {})
-        followers.pop(link.number, None)
-        if not followers:
-            self._followers.pop(manifest_id, None)
-
-    def _say_have(self, link: Link, manifest_id: ManifestId) -> None:
-        found = self._library.find(self._room, manifest_id)
-        blocks = b""
-        if found is not None:
-            blocks = bitfield.encode(found.blocks, found.manifest.block_count)
-        link.send(Have(manifest_id, blocks))
-
-    def _gained(self, room: RoomId, manifest_id: ManifestId, blocks: int) -> None:
-        if room != self._room or not self._followers.get(manifest_id):
-            return
-        if not blocks:
-            self._unsaid.pop(manifest_id, None)
-            for link in self._followers[manifest_id].values():
-                self._say_have(link, manifest_id)
-            return
-        if not self._unsaid:
-            asyncio.get_running_loop().call_later(flush_delay_s(self._said_blocks), self._flush)
-        self._unsaid[manifest_id] = self._unsaid.get(manifest_id, 0) | blocks
-
-    def _flush(self) -> None:
-        unsaid, self._unsaid = self._unsaid, {}
-        self._said_blocks = sum(blocks.bit_count() for blocks in unsaid.values())
-        for manifest_id, blocks in unsaid.items():
-            runs = list(islice(bitfield.runs(blocks, blocks.bit_length()), GAINED_RUNS_MAX + 1))
-            for link in self._followers.get(manifest_id, {}).values():
-                if len(runs) > GAINED_RUNS_MAX:
-                    self._say_have(link, manifest_id)
-                    continue
-                for first, count in runs:
-                    link.send(Gained(manifest_id, first, count))
-
-    # Giving it
-
-    def _want(self, link: Link, want: Want) -> None:
-        found = self._library.find(self._room, want.manifest)
+        found, now = self._library.find(room, manifest_id), time.monotonic()
         if found is None:
-            link.send(Refuse(want.request, False, "this node does not have the model"))
-            return
-        if not _well_formed(want, found.manifest.block_count):
-            raise RemoteProtocolError(f"a request for {want.count} blocks from {want.first}")
-        open_requests = self._requests.setdefault(link.number, {})
-        if want.request in open_requests:
-            raise RemoteProtocolError(f"a second request {want.request} beside the first")
-        if len(open_requests) >= REQUESTS_QUEUED_PER_PEER:
-            link.send(Refuse(want.request, True, "too many requests are open"))
-            return
-        if bitfield.span(want.first, want.count) & ~found.blocks:
-            link.send(Refuse(want.request, False, NOT_HELD))
-            return
-        if reason := self._busy(link, want.direct):
-            link.send(Refuse(want.request, True, reason))
-            return
-        wanted = range(want.first, want.first + want.count)
-        open_requests[want.request] = (found, wanted)
-        self._pace.ask(
-            (link.number, want.request),
-            link.peer,
-            link.lane_of(direct=want.direct),
-            wanted,
-            partial(self._send_slice, link, want),
-            lan=link.lan and want.direct,
-        )
+            said = self.giving.offer(manifest_id, None, 0, now)
+        elif self.giving.offers(manifest_id):
+            said = self.giving.gained(manifest_id, gained, now)
+        else:
+            count = found.manifest.block_count
+            said = self.giving.offer(manifest_id, found.blocks, count, now)
+        self._carry_out(said)
 
-    def _busy(self, link: Link, direct: bool) -> str:
-        """Return why a member can't be served at present; empty if it can."""
-        if direct and link.direct_up is None:
-            return "there is no direct connection any more"
-        if link.bulk_spent and not direct:
-            return RELAY_SPENT
-        if not self._pace.admits(link.peer, link.lane_of(direct=direct), lan=link.lan and direct):
-            return "all upload slots are taken"
-        return ""
+    def _tick(self) -> None:
+        self._timer = None
+        self._carry_out(self.giving.tick(time.monotonic()))
 
-    def _send_slice(self, link: Link, want: Want, blocks: tuple[int, ...]) -> None:
-        offering, _ = self._requests[link.number][want.request]
+    # Carrying it out
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            self._perform(command)
+        self.uploads.pace.settle()
+        self._wake_later()
+
+    def _perform(self, command: Command) -> None:
+        link = self._links.get(command.link)
+        if link is None:
+            return
+        match command:
+            case Say(_, message):
+                link.send(message)
+            case SendBlocks():
+                self._send_blocks(link, command)
+            case StopSending(_, request, block):
+                # Whichever of the two has the request; the other one does not know the number.
+                number = -1 if block is None else block
+                link.bulk.stop_serving(request, number)
+                if link.direct_up is not None:
+                    link.direct_up.stop_serving(request, number)
+
+    def _send_blocks(self, link: Link, send: SendBlocks) -> None:
         # Looked up now: a file may have been finished, and moved, since it was asked for.
-        spans = self._spans(offering, blocks)
-        carrier = link.direct_up if want.direct else link.bulk
-        if spans is None or carrier is None:
-            self._forget(link, want.request)
-            link.send(Refuse(want.request, carrier is None, NOT_HELD))
+        spans = self._spans(send.model, send.blocks)
+        carrier = link.direct_up if send.direct else link.bulk
+        if spans is not None and carrier is not None:
+            carrier.serve(send.request, spans)
             return
-        carrier.serve(want.request, spans)
+        now = time.monotonic()
+        for command in self.giving.sent(link.number, send.request, now, Failure.LOST):
+            self._perform(command)
 
-    def _forget(self, link: Link, request: int) -> None:
-        self._pace.forget((link.number, request))
-        self._requests.get(link.number, {}).pop(request, None)
+    def _give(self, due: Slice) -> None:
+        for command in self.giving.give(due):
+            self._perform(command)
 
-    def _stop(self, link: Link, request: int, block: int) -> None:
-        if self._pace.stop((link.number, request), None if block < 0 else block):
-            self._requests.get(link.number, {}).pop(request, None)
-        # Whichever of the two has the request; the other one does not know the number.
-        link.bulk.stop_serving(request, block)
-        if link.direct_up is not None:
-            link.direct_up.stop_serving(request, block)
+    def _wake_later(self) -> None:
+        now = time.monotonic()
+        wake = self.giving.next_wake(now)
+        if wake == float("inf"):
+            self._stop_timer()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(max(wake - now, 0.0), self._tick)
 
-    def _spans(self, asked: Offering, blocks: Sequence[int]) -> list[Span] | None:
-        # What was offered when it was asked for may be withdrawn by now, for the disk lost it.
-        held = self._library.find(self._room, asked.manifest_id)
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Files
+
+    def _look_into(self, asked: Asked | None, failed: ServeFailed) -> Failure:
+        """Return what has become of a file that could not be read."""
+        if asked is None or not self.giving.offers(asked.model):
+            return Failure.LOST
+        spans = self._spans(asked.model, asked.blocks)
+        if spans is not None and all(path != failed.path for _, path, _, _ in spans):
+            return Failure.MOVED
+        return Failure.DAMAGED
+
+    def _spans(self, model: ManifestId, blocks: Sequence[int]) -> list[Span] | None:
+        held = self._library.find(self._room, model)
         whole_run = bitfield.span(blocks[0], blocks[-1] + 1 - blocks[0])
         if held is None or whole_run & ~held.blocks:
             return None
-        places = self._places.locate_all(asked.manifest, blocks)
+        places = self._places.locate_all(held.manifest, blocks)
         if places is None:
             return None
         found = zip(blocks, places, strict=True)
         return [(block, str(place.path), place.offset, place.length) for block, place in found]
+
+    # Objects
 
     def _get_object(self, link: Link, asked: GetObject) -> None:
         waiting = self._objects_asked.get(link.number, 0)
@@ -333,11 +264,3 @@ class Serving(LinkListener):
     def _forget_object(self, digest: Digest) -> None:
         if self._object is not None and self._object[0] == digest:
             self._object = None
-
-
-def _well_formed(want: Want, block_count: int) -> bool:
-    return (
-        want.request in REQUEST_NUMBERS
-        and 0 < want.count <= REQUEST_MAX_BLOCKS
-        and 0 <= want.first <= block_count - want.count
-    )

@@ -25,9 +25,8 @@ from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import Lane, Progress, PullInfo
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.described import Description
-from dreamer.daemon.sharing.discovery import Gathering
+from dreamer.daemon.sharing.discovery import Onlooker
 from dreamer.daemon.sharing.library import Library
-from dreamer.daemon.sharing.peer_lanes import source_named
 from dreamer.daemon.sharing.public_swarms import PublicSwarms
 from dreamer.daemon.sharing.pull_job import Moved, PullContext, PullJob
 from dreamer.daemon.state import State
@@ -41,7 +40,7 @@ from dreamer.protocol.limits import CROWD_GATHER_S
 from dreamer.protocol.registry.view import Model
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.patience import Patience
-from dreamer.protocol.swarm.vocabulary import CrowdSeen, DiscoveryEnded
+from dreamer.protocol.swarm.vocabulary import DiscoveryEnded
 
 log = logging.getLogger(__name__)
 
@@ -287,7 +286,7 @@ class SharedPull:
         fanout.add(job)
         joining = asyncio.ensure_future(self._join_swarm(job, download))
         meeting = asyncio.ensure_future(
-            self._description.discovery().keep_meeting(self._gathering(job))
+            self._description.discovery().keep_meeting(self._onlooker(job))
         )
         try:
             await job.run()
@@ -297,14 +296,18 @@ class SharedPull:
                 task.cancel()
             await asyncio.gather(meeting, joining, return_exceptions=True)
 
-    def _gathering(self, job: PullJob) -> Gathering:
+    def _onlooker(self, job: PullJob) -> Onlooker:
         # With nobody around there is nobody to wait for.
         crowded = job.has_origin and bool(self._session.present)
-        return Gathering(
-            settled=lambda: not job.unanswered(),
-            named=lambda holders: job.feed(CrowdSeen(tuple(map(source_named, holders)))),
+        return Onlooker(
+            named=job.named,
             ended=lambda: job.feed(DiscoveryEnded()),
             least_s=CROWD_GATHER_S if crowded else 0.0,
+            concerns=job.concerns,
+            unanswered=job.unanswered,
+            whole=job.whole,
+            deserted=job.deserted,
+            part=self._session.part,
         )
 
     async def _join_swarm(self, job: PullJob, download: Download) -> None:

@@ -13,10 +13,10 @@ from itertools import accumulate
 from dreamer.protocol.limits import BLOCK_BYTES
 
 
-def blocks_in(size_bytes: int) -> int:
+def blocks_in(size_bytes: int, block_bytes: int = BLOCK_BYTES) -> int:
     """Return how many blocks a file of ``size_bytes`` has."""
     # Rounded up, in integers: sizes can be past what a float counts exactly.
-    return -(-size_bytes // BLOCK_BYTES)
+    return -(-size_bytes // block_bytes)
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,16 @@ class Span:
 
 
 class Layout:
-    """Finds blocks from file sizes (bytes, in manifest order) and the other way round."""
+    """Finds blocks from file sizes (bytes, in manifest order) and the other way round.
 
-    def __init__(self, sizes: Iterable[int]) -> None:
+    ``block_bytes`` is the format's, except where a simulation counts in coarser blocks.
+    """
+
+    def __init__(self, sizes: Iterable[int], block_bytes: int = BLOCK_BYTES) -> None:
         self._sizes = tuple(sizes)
+        self._block_bytes = block_bytes
         # _first[i] is the first block of file i; one more entry holds the total.
-        self._first = [0, *accumulate(blocks_in(size) for size in self._sizes)]
+        self._first = [0, *accumulate(blocks_in(size, block_bytes) for size in self._sizes)]
 
     @property
     def block_count(self) -> int:
@@ -45,6 +49,11 @@ class Layout:
     def file_count(self) -> int:
         """Number of files."""
         return len(self._sizes)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block that is not the last of its file."""
+        return self._block_bytes
 
     def blocks_of_file(self, file_index: int) -> range:
         """Return the blocks of a file; an empty range if it has no bytes."""
@@ -64,8 +73,8 @@ class Layout:
     def span(self, block: int) -> Span:
         """Return where ``block`` lies; raises IndexError if there is no such block."""
         file_index = self.file_of(block)
-        offset = (block - self._first[file_index]) * BLOCK_BYTES
-        return Span(file_index, offset, min(BLOCK_BYTES, self._sizes[file_index] - offset))
+        offset = (block - self._first[file_index]) * self._block_bytes
+        return Span(file_index, offset, min(self._block_bytes, self._sizes[file_index] - offset))
 
     def block_size(self, block: int) -> int:
         """Return the bytes of ``block``; raises IndexError if there is no such block."""
@@ -74,7 +83,8 @@ class Layout:
     def blocks_of_range(self, file_index: int, offset: int, length: int) -> range:
         """Return the blocks that ``length`` bytes at ``offset`` of a file touch."""
         first = self._first[file_index]
-        return range(first + offset // BLOCK_BYTES, first + blocks_in(offset + length))
+        end = first + blocks_in(offset + length, self._block_bytes)
+        return range(first + offset // self._block_bytes, end)
 
     def runs(self, blocks: range) -> list[range]:
         """Split consecutive blocks into the longest runs that lie within one file each."""

@@ -14,12 +14,15 @@ class Buckets:
         self._lan_exempt = lan_exempt
         self._total = ByteBucket()
         self._lanes = {lane: ByteBucket() for lane in Lane}
+        self._unlimited = True
 
     def set_rates(self, total: float | None, lanes: dict[Lane, float | None], now: float) -> None:
         """Go on with other limits, in bytes per second."""
         self._total.set_rate(total, now)
         for lane, bucket in self._lanes.items():
             bucket.set_rate(lanes.get(lane), now)
+        buckets = (self._total, *self._lanes.values())
+        self._unlimited = all(bucket.bytes_per_s is None for bucket in buckets)
 
     def rate(self, lane: Lane, lan: bool) -> float:
         """Return the bytes per second that a lane may have; infinity without a limit."""
@@ -28,10 +31,15 @@ class Buckets:
 
     def level(self, lane: Lane, lan: bool, now: float) -> float:
         """Return the bytes that may go now over a lane; infinity without a limit."""
+        if self._unlimited:
+            return float("inf")
         return min(bucket.level(now) for bucket in self._of(lane, lan))
 
     def take(self, lane: Lane, lan: bool, size_bytes: float, now: float) -> None:
         """Count bytes that go over a lane; less than 0: they did not go after all."""
+        if self._unlimited:
+            # Whoever sets a limit begins with a full bucket.
+            return
         for bucket in self._of(lane, lan):
             bucket.take(size_bytes, now)
 

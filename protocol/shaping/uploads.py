@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from operator import attrgetter
 
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
@@ -25,36 +27,48 @@ from dreamer.protocol.limits import (
     UPLOAD_WAIT_MAX_S,
 )
 from dreamer.protocol.shaping.meters import Buckets
+from dreamer.protocol.swarm.grain import blocks_for
 from dreamer.protocol.swarm.vocabulary import Lane
 
 Key = tuple[int, int]
 """A request: the number of its link, and its own."""
 
 
-@dataclass
+Way = tuple[Lane, bool]
+"""What limits look at: the lane, and whether it runs within the site."""
+
+
+@dataclass(slots=True)
 class Upload:
     """One request. ``left``: its blocks that were not handed out yet, in order."""
 
     key: Key
     peer: Hashable
-    lane: Lane
-    lan: bool
+    way: Way
     left: list[int]
     under_way: bool = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether a slice of it could be handed out."""
+        return bool(self.left) and not self.under_way
 
-@dataclass
+
+@dataclass(slots=True)
 class Asker:
-    """A peer that is served; ``deficit`` is how many blocks are due to it before a new slice."""
+    """A peer that is served; ``deficit`` is how many blocks are due to it before a new slice.
 
+    ``place``: its turn comes before those of higher ones. ``slices`` of it are under way, and
+    ``waiting`` of its requests could be handed another one.
+    """
+
+    peer: Hashable
     since: float
+    place: int
     uploads: dict[Key, Upload] = field(default_factory=dict)
     deficit: int = 0
-
-    @property
-    def slices(self) -> int:
-        """How many slices of it are under way."""
-        return sum(one.under_way for one in self.uploads.values())
+    slices: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,11 +82,17 @@ class Slice:
 class Uploads:
     """What all peers of a node have asked for. Times are steady seconds."""
 
-    def __init__(self, slots: int, buckets: Buckets) -> None:
+    def __init__(self, slots: int, buckets: Buckets, block_bytes: int = BLOCK_BYTES) -> None:
         self._slots = slots
         self._buckets = buckets
+        self._block_bytes = block_bytes
+        self._slice_blocks = blocks_for(UPLOAD_SLICE_BLOCKS, block_bytes)
         self._askers: dict[Hashable, Asker] = {}
         self._of_key: dict[Key, Upload] = {}
+        # Counted as things change: a busy node is asked for its next slice for every block.
+        self._due: dict[Hashable, Asker] = {}
+        self._waits: dict[Way, int] = {}
+        self._places = count()
         # When each that was told to come back was told so first, and last.
         self._waiting: dict[Hashable, tuple[float, float]] = {}
 
@@ -95,10 +115,12 @@ class Uploads:
         return False
 
     def _slots_at(self, bytes_s: float) -> int:
-        affordable = bytes_s * UPLOAD_WAIT_MAX_S / BLOCK_BYTES
+        affordable = bytes_s * UPLOAD_WAIT_MAX_S / self._block_bytes
         return self._slots if affordable >= self._slots else max(1, int(affordable))
 
     def _forget_gone(self, now: float) -> None:
+        if not self._waiting:
+            return
         kept = self._waiting.items()
         self._waiting = {one: at for one, at in kept if now < at[1] + UPLOAD_TURNED_AWAY_S}
 
@@ -113,8 +135,12 @@ class Uploads:
         lan: bool = False,
     ) -> None:
         """Queue a request of a peer that was admitted."""
-        upload = self._of_key[key] = Upload(key, peer, lane, lan, list(blocks))
-        self._askers.setdefault(peer, Asker(now)).uploads[key] = upload
+        upload = self._of_key[key] = Upload(key, peer, (lane, lan), [])
+        asker = self._askers.get(peer)
+        if asker is None:
+            asker = self._askers[peer] = Asker(peer, now, next(self._places))
+        asker.uploads[key] = upload
+        self._set(asker, upload, list(blocks), under_way=False)
 
     def stop(self, key: Key, block: int | None) -> bool:
         """Leave out a block of a request, or with None the rest; True if nothing is left of it.
@@ -124,7 +150,8 @@ class Uploads:
         upload = self._of_key.get(key)
         if upload is None:
             return False
-        upload.left = [one for one in upload.left if block is not None and one != block]
+        left = [one for one in upload.left if block is not None and one != block]
+        self._set(self._askers[upload.peer], upload, left, upload.under_way)
         return self._ended(upload)
 
     def sent(self, key: Key) -> bool:
@@ -132,59 +159,75 @@ class Uploads:
         upload = self._of_key.get(key)
         if upload is None:
             return False
-        upload.under_way = False
+        self._set(self._askers[upload.peer], upload, upload.left, under_way=False)
         return self._ended(upload)
 
     def forget(self, key: Key) -> None:
         """Drop a request, whatever is left of it."""
         if upload := self._of_key.get(key):
-            upload.left, upload.under_way = [], False
+            self._set(self._askers[upload.peer], upload, [], under_way=False)
             self._ended(upload)
 
     def next(self, now: float) -> Iterator[Slice]:
         """Yield what to send now; it counts as under way until ``sent``."""
+        # What a limit holds back stays so for this moment: it is not asked again for each peer.
+        held_back: set[Way] = set()
         given = True
-        while given:
+        while given and self._due:
             given = False
-            for peer, asker in list(self._askers.items()):
-                found = self._turn(asker, now) if peer in self._askers else None
+            for asker in sorted(self._due.values(), key=attrgetter("place")):
+                if self._waits.keys() <= held_back:
+                    return
+                # Whoever takes a slice may also stop what is asked for.
+                due = self._due.get(asker.peer) is asker
+                found = self._turn(asker, held_back, now) if due else None
                 if found is not None:
                     given = True
                     # Its turn is over: it goes to the end of the line.
-                    self._askers[peer] = self._askers.pop(peer)
+                    asker.place = next(self._places)
                     yield found
 
     def ready_at(self, now: float) -> float:
         """Return when a limit lets something go that waits only for it; infinity: nothing does."""
-        times = [
-            self._buckets.ready_at(one.lane, one.lan, now)
-            for one in self._of_key.values()
-            if one.left and not one.under_way
-        ]
-        return min((at for at in times if at > now), default=float("inf"))
+        ready = (self._buckets.ready_at(*way, now) for way in self._waits)
+        return min((at for at in ready if at > now), default=float("inf"))
 
-    def _turn(self, asker: Asker, now: float) -> Slice | None:
-        if asker.slices >= UPLOAD_SLICES_UNDER_WAY:
-            return None
+    def _turn(self, asker: Asker, held_back: set[Way], now: float) -> Slice | None:
         for upload in asker.uploads.values():
-            if upload.left and not upload.under_way:
-                room = self._buckets.level(upload.lane, upload.lan, now)
+            if upload.waits and upload.way not in held_back:
+                room = self._buckets.level(*upload.way, now)
                 if room > 0:
                     return self._cut(asker, upload, room, now)
+                held_back.add(upload.way)
         return None
 
     def _cut(self, asker: Asker, upload: Upload, room: float, now: float) -> Slice:
-        count = len(upload.left)
+        size = len(upload.left)
         if len(self._askers) > 1 or room < float("inf"):
-            asker.deficit = min(asker.deficit + UPLOAD_SLICE_BLOCKS, 2 * UPLOAD_SLICE_BLOCKS)
+            asker.deficit = min(asker.deficit + self._slice_blocks, 2 * self._slice_blocks)
             # What is granted may be overdrawn by less than a block, which is owed then.
-            granted = int(min(max(room / BLOCK_BYTES, 1), count))
-            count = min(granted, asker.deficit)
-            asker.deficit -= count
-        blocks, upload.left = tuple(upload.left[:count]), upload.left[count:]
-        upload.under_way = True
-        self._buckets.take(upload.lane, upload.lan, count * BLOCK_BYTES, now)
+            granted = int(min(max(room / self._block_bytes, 1), size))
+            size = min(granted, asker.deficit)
+            asker.deficit -= size
+        blocks = tuple(upload.left[:size])
+        self._set(asker, upload, upload.left[size:], under_way=True)
+        self._buckets.take(*upload.way, size * self._block_bytes, now)
         return Slice(upload.key, blocks)
+
+    def _set(self, asker: Asker, upload: Upload, left: list[int], under_way: bool) -> None:
+        """Note what is left of a request and whether some of it is under way."""
+        waited = upload.waits
+        asker.slices += under_way - upload.under_way
+        upload.left, upload.under_way = left, under_way
+        if change := upload.waits - waited:
+            asker.waiting += change
+            self._waits[upload.way] = self._waits.get(upload.way, 0) + change
+            if not self._waits[upload.way]:
+                del self._waits[upload.way]
+        if asker.waiting and asker.slices < UPLOAD_SLICES_UNDER_WAY:
+            self._due[asker.peer] = asker
+        else:
+            self._due.pop(asker.peer, None)
 
     def _ended(self, upload: Upload) -> bool:
         if upload.left or upload.under_way:

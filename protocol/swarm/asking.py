@@ -7,20 +7,30 @@ node's own share of what none of the other downloaders has (``crowd.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from dreamer.protocol.limits import BLOCK_BYTES, SEED_HELP_OVER_S, SWEEP_INTERVAL_S
+from dreamer.protocol.limits import (
+    BLOCK_BYTES,
+    PICK_ALIGN_BLOCKS,
+    SEED_HELP_OVER_S,
+)
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.availability import Availability
 from dreamer.protocol.swarm.crowd import Crowd
 from dreamer.protocol.swarm.endgame import Debts, debts, relief, takeover
+from dreamer.protocol.swarm.grain import blocks_for, sweep_s
+from dreamer.protocol.swarm.inflight import InFlight
 from dreamer.protocol.swarm.picker import pick_run
 from dreamer.protocol.swarm.source import Source
 from dreamer.protocol.swarm.vocabulary import Cancel, Command, Fetch, Lane, SourceId
 
 if TYPE_CHECKING:
     from random import Random
+
+
+AHEAD_AMPLE_BLOCKS = 64
+"""With room for so many blocks it does not matter who is asked first."""
 
 
 class DownPace(Protocol):
@@ -50,7 +60,13 @@ class Asking:
     """The sources of one download by name, and what each is asked for."""
 
     def __init__(
-        self, missing: int, everything: int, crowd: Crowd, numbers: Iterator[int], rng: Random
+        self,
+        missing: int,
+        everything: int,
+        crowd: Crowd,
+        numbers: Iterator[int],
+        rng: Random,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self.sources: dict[SourceId, Source] = {}
         self.unasked = missing
@@ -65,6 +81,12 @@ class Asking:
         self._crowd = crowd
         self._numbers = numbers
         self._rng = rng
+        self._block_bytes = block_bytes
+        self.in_flight = InFlight(block_bytes)
+        self.sweep_s = sweep_s(block_bytes)
+        self._align = blocks_for(PICK_ALIGN_BLOCKS, block_bytes)
+        self.full_until = float("-inf")
+        """Until when nothing is asked for, unless what was asked for comes or is called off."""
         self._copied = 0
         self._owed: Debts | None = None
         self._touched: dict[SourceId, None] = {}
@@ -82,6 +104,21 @@ class Asking:
         self.recount(source)
         self.touch(source)
 
+    def gain(self, source: Source, blocks: int) -> None:
+        """Take note of blocks that a source has now and had not before."""
+        source.blocks |= blocks
+        if source.strikes or not source.usable or source.lane is Lane.ORIGIN:
+            self.recount(source)
+        else:
+            self.availability.add(blocks)
+            source.counted |= blocks
+        if blocks & self.unasked or not self.unasked:
+            self._touched[source.id] = None
+
+    def heeds(self, blocks: int, now: float) -> bool:
+        """Return whether a source that gains ``blocks`` might be asked for something now."""
+        return now >= self.full_until and (bool(blocks & self.unasked) or not self.unasked)
+
     def recount(self, source: Source) -> None:
         """Count what a source holds as available, or not while it would not come.
 
@@ -90,7 +127,8 @@ class Asking:
         """
         gone = not source.usable or (source.hung and source.blocks != self._everything)
         counts = 0 if gone or source.lane is Lane.ORIGIN else source.blocks
-        self.availability.remove(source.counted & ~counts)
+        if lost := source.counted & ~counts:
+            self.availability.remove(lost)
         self.availability.add(counts & ~source.counted)
         source.counted = counts
 
@@ -115,7 +153,7 @@ class Asking:
         if not blocks:
             return
         for source in self.sources.values():
-            if source is not besides:
+            if source is not besides and source.requests:
                 blocks &= ~source.pending()
         self.unasked |= blocks
         self.touch_all()
@@ -180,39 +218,86 @@ class Asking:
     # Asking
 
     def schedule(self, now: float) -> list[Command]:
-        """Return what to ask for now, of the sources that something has happened to."""
-        if self._all_touched or now >= self._swept_at + SWEEP_INTERVAL_S:
-            self._swept_at, self._all_touched, self.waiting = now, False, False
-            among: Iterable[Source] = list(self.sources.values())
+        """Return what to ask for now, of the sources that something has happened to.
+
+        Now and again all are looked at, also those that have only what others were asked for.
+        """
+        swept = now >= self._swept_at + self.sweep_s
+        if not (swept or self._all_touched or self._touched):
+            return []
+        room = self.in_flight.room(now)
+        if room <= 0:
+            # Of any that something happens to until then, the best is asked when there is room.
+            self._all_touched, self.full_until = True, self.in_flight.frees_at
+            return []
+        self.full_until = float("-inf")
+        among = self._swept(now) if swept else self._useful()
+        self._owed = None
+        if room < AHEAD_AMPLE_BLOCKS:
+            # Not all of them may be asked for something.
+            among.sort(key=_best_first)
+        commands: list[Command] = []
+        for source in among:
+            if room <= 0:
+                self._all_touched, self.full_until = True, self.in_flight.frees_at
+                break
+            if asked := self._fill(source, room, now):
+                commands += asked
+                room = self.in_flight.room(now)
+        return commands
+
+    def _swept(self, now: float) -> list[Source]:
+        self._swept_at, self._all_touched, self.waiting = now, False, False
+        self._touched.clear()
+        return list(self.sources.values())
+
+    def _useful(self) -> list[Source]:
+        """Return those that something has happened to and that have something to give."""
+        if self._all_touched:
+            self._all_touched, among = False, list(self.sources.values())
         else:
             among = [self.sources[name] for name in self._touched if name in self.sources]
         self._touched.clear()
-        self._owed = None
-        return [command for source in among for command in self._fill(source, now)]
+        if not (wanted := self.unasked):
+            return among
+        return [source for source in among if source.blocks & wanted]
 
-    def _fill(self, source: Source, now: float) -> Iterator[Command]:
-        while limit := source.room_blocks(now, self._crowd.size):
+    def _fill(self, source: Source, room: int, now: float) -> list[Command]:
+        if not self.unasked & source.blocks and not self._may_take_over(source, now):
+            return []
+        commands: list[Command] = []
+        while room > 0 and (limit := source.room_blocks(now, self._crowd.size)):
             granted = self.pace.grant(source.lane, source.lan, now)
             if granted <= 0:
                 self.waiting = True
-                return
+                break
             # What is granted beyond a whole number of blocks is owed to the next time.
-            limit = int(min(limit, max(granted // BLOCK_BYTES, 1)))
+            limit = int(min(limit, room, max(granted // self._block_bytes, 1)))
             asked = list(self._ask(source, limit, now))
             if not asked:
-                return
-            yield from asked
+                break
+            commands += asked
+            room = self.in_flight.room(now)
+        return commands
+
+    def _may_take_over(self, source: Source, now: float) -> bool:
+        """Return whether an idle source might be asked for what another one owes."""
+        if source.requests:
+            return False
+        if self._owed is None:
+            self._owed = debts(self.in_flight.owing.values(), now)
+        return self._owed.relieve or not self.unasked
 
     def _ask(self, source: Source, limit: int, now: float) -> Iterator[Command]:
         held = self.unasked & source.blocks
         if held and (run := self._pick(source, held, limit, now)):
             yield self._fetch(source, *run, now)
             return
-        if source.requests:
+        if source.requests or self._spared(source):
             return
         allowed = self._allowed(source, now)
         if self._owed is None:
-            self._owed = debts(self.sources.values(), now)
+            self._owed = debts(self.in_flight.owing.values(), now)
         choose = relief if self.unasked else takeover
         tail = choose(source, self._owed, allowed)
         if tail is None:
@@ -231,13 +316,20 @@ class Asking:
             return source.blocks
         return 0 if self.discovering else source.blocks & ~self.availability.any()
 
+    def _spared(self, source: Source) -> bool:
+        """Return whether a source is to be left to what only it has, for a whole crowd's sake."""
+        whole = source.blocks == self._everything
+        return whole and self._crowd.delegates and bool(self.unasked & ~self._crowd.held)
+
     def _pick(self, source: Source, held: int, limit: int, now: float) -> tuple[int, int] | None:
         allowed = held & self._allowed(source, now)
         if source.lane is Lane.ORIGIN:
             due = allowed if now >= self.origin_open_at else self._crowd.due(allowed, now)
         elif self._crowd.alone or source.blocks != self._everything:
             # Those that only part of the sources have are the rarest of what it can give.
-            return pick_run(allowed, self.availability.rarest(allowed), limit, self._rng)
+            return pick_run(
+                allowed, self.availability.rarest(allowed), limit, self._rng, self._align
+            )
         else:
             due = self._due_of_whole(allowed, now)
         if not due:
@@ -256,7 +348,7 @@ class Asking:
         fresh = held & ~self._crowd.held
         if due := self._crowd.due(fresh, now, SEED_HELP_OVER_S):
             return due
-        if fresh and any(one.requests for one in self.sources.values()):
+        if fresh and (self._crowd.delegates or any(one.requests for one in self.sources.values())):
             return 0
         return self.availability.rarest(held & ~fresh) or fresh
 
@@ -274,9 +366,15 @@ class Asking:
         self._owed = None
         request = next(self._numbers)
         source.asked(request, blocks, now)
-        self.pace.take(source.lane, source.lan, count * BLOCK_BYTES, now)
+        self.in_flight.owing[source.id] = source
+        self.pace.take(source.lane, source.lan, count * self._block_bytes, now)
         return Fetch(source.id, request, first, count)
 
     def _give_back(self, source: Source, blocks: int, now: float) -> None:
         if blocks:
-            self.pace.take(source.lane, source.lan, -blocks * BLOCK_BYTES, now)
+            self.pace.take(source.lane, source.lan, -blocks * self._block_bytes, now)
+
+
+def _best_first(source: Source) -> tuple[int, float]:
+    """Those that owe least come first, and of those the fastest."""
+    return source.owed, -source.meter.bytes_per_s

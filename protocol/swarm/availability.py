@@ -13,10 +13,19 @@ class Availability:
 
     def __init__(self) -> None:
         self._planes: list[int] = []
+        # Added, but not counted yet: what many sources gain between two looks is mostly not the
+        # same, and is then counted in one go.
+        self._uncounted = 0
 
     def add(self, blocks: int) -> None:
         """Count one more source for each of ``blocks``."""
-        carry, level = blocks, 0
+        if self._uncounted & blocks:
+            self._count()
+        self._uncounted |= blocks
+
+    def _count(self) -> None:
+        carry, level = self._uncounted, 0
+        self._uncounted = 0
         while carry:
             if level == len(self._planes):
                 self._planes.append(0)
@@ -27,6 +36,7 @@ class Availability:
 
     def remove(self, blocks: int) -> None:
         """Count one source less for each of ``blocks``; each must have been added before."""
+        self._count()
         borrow = blocks
         for level, plane in enumerate(self._planes):
             if not borrow:
@@ -37,6 +47,7 @@ class Availability:
 
     def rarest(self, blocks: int) -> int:
         """Return those of ``blocks`` that the fewest sources hold."""
+        self._count()
         for plane in reversed(self._planes):
             rarer = blocks & ~plane
             if rarer:
@@ -45,7 +56,7 @@ class Availability:
 
     def any(self) -> int:
         """Return the blocks that at least one source holds."""
-        union = 0
+        union = self._uncounted
         for plane in self._planes:
             union |= plane
         return union

@@ -6,11 +6,14 @@ about one copy, and a single seed sends each block once before it sends any twic
 
 Nobody waits for ever: the share of a node that gets nothing done for ``CROWD_PATIENCE_S`` is
 divided among the others, and who is through with its own helps one that is slow.
+
+Of a large crowd nobody knows more than a part. There only those divide the blocks that a tracker
+has named to everybody (``committee.py``), and the others wait for them (``delegation.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dreamer.protocol.limits import (
@@ -24,6 +27,8 @@ from dreamer.protocol.limits import (
     CROWD_QUIET_S,
 )
 from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.delegation import Delegation
+from dreamer.protocol.swarm.grain import blocks_for
 from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.rendezvous import Shares
 from dreamer.protocol.swarm.vocabulary import SourceId
@@ -40,15 +45,15 @@ class Downloader:
     """What it has ever said to hold: a block that it says it has, and has not, counts once."""
     meter: RateMeter = field(default_factory=RateMeter)
 
-    def progressed(self, blocks: int, now: float) -> None:
+    def progressed(self, size_bytes: int, now: float) -> None:
         """Note that its share has grown."""
-        self.meter.add(blocks * BLOCK_BYTES, now)
+        self.meter.add(size_bytes, now)
         self.progress_at = now
 
-    def seconds_per_block(self, now: float) -> float:
+    def seconds_per_block(self, block_bytes: int, now: float) -> float:
         """Return how long a block of its share takes it, judging by what it has said."""
         rate = self.meter.bytes_per_s
-        usual = BLOCK_BYTES / rate if rate else 0.0
+        usual = block_bytes / rate if rate else 0.0
         # What it has not said yet may be on its way: a moment's silence says nothing.
         quiet = now - self.progress_at
         return max(usual, quiet if quiet > CROWD_QUIET_S else 0.0)
@@ -57,21 +62,35 @@ class Downloader:
 class Crowd:
     """The downloaders of one model as one of them, ``own``, knows them."""
 
-    def __init__(self, block_count: int, own: SourceId) -> None:
+    def __init__(self, block_count: int, own: SourceId, block_bytes: int = BLOCK_BYTES) -> None:
         self._own = own
+        self._block_bytes = block_bytes
+        self._help_min_blocks = blocks_for(CROWD_HELP_MIN_BLOCKS, block_bytes)
         self._me = Downloader(float("-inf"), linked=True)
         self._others: dict[SourceId, Downloader] = {}
         self._seen: dict[SourceId, float] = {}
         self._shares = Shares(block_count)
         self._shares.add(own)
+        self._delegation = Delegation(own)
         self._full = bitfield.full(block_count)
         self._held: int | None = 0
         self._no_help_until = float("-inf")
+        self._patient_until = float("-inf")
 
     @property
     def alone(self) -> bool:
         """Whether nobody else is known to pull the model."""
-        return not self._others
+        return not self._others and not self._delegation.stands
+
+    @property
+    def delegates(self) -> bool:
+        """Whether a committee fetches for all, be this node in it or not."""
+        return self._delegation.stands
+
+    @property
+    def deserted(self) -> bool:
+        """Whether this node waits for a committee no more that has brought nothing for long."""
+        return self._delegation.failing
 
     @property
     def size(self) -> int:
@@ -92,21 +111,41 @@ class Crowd:
                 self._held |= other.held
         return self._held
 
-    def seen(self, nodes: Iterable[SourceId], now: float) -> None:
-        """Take the names of all that hold the model or pull it, linked or not.
+    def seen(
+        self, nodes: Iterable[SourceId], now: float, committee: Sequence[SourceId] | None = None
+    ) -> None:
+        """Take the names of all that hold the model or pull it, and are not linked.
 
         What they hold is known only once they are linked; until then they count as downloaders,
-        so that two nodes whose link is still coming up don't fetch the same.
+        so that two nodes whose link is still coming up don't fetch the same. With a ``committee``
+        nobody else counts.
         """
+        if self._delegation.name(committee, now):
+            self._divide_anew(now)
+        divides = self._delegation.divides
+        named = (node for node in nodes if node != self._own and divides(node))
         # Named again and again, a node that can't be linked must not gain time by it.
-        self._seen = {node: self._seen.get(node, now) for node in nodes if node != self._own}
+        self._seen = {node: self._seen.get(node, now) for node in named}
         for node, since in self._seen.items():
             if node not in self._others and now < since + CROWD_PATIENCE_S:
                 self._others[node] = Downloader(since)
+                self._patient_until = min(self._patient_until, since + CROWD_PATIENCE_S)
                 self._shares.add(node)
         for node, other in list(self._others.items()):
             if not other.linked and node not in self._seen:
                 self._forget(node)
+
+    def _divide_anew(self, now: float) -> None:
+        """Have those divide the blocks that are to, now that others are."""
+        for node in self._shares.nodes:
+            if not self._delegation.divides(node):
+                self._shares.discard(node)
+        for node, other in self._others.items():
+            at_work = now < other.progress_at + CROWD_PATIENCE_S
+            if at_work and self._delegation.divides(node):
+                self._shares.add(node)
+        if self._delegation.divides(self._own):
+            self._shares.add(self._own)
 
     def holds(self, node: SourceId, blocks: int, fetching: bool, now: float) -> None:
         """Take a linked member's word on what it holds and whether it is after the rest."""
@@ -115,29 +154,55 @@ class Crowd:
             self._seen[node] = float("-inf")
             self._forget(node)
             return
-        other = self._others.setdefault(node, Downloader(now))
+        other = self._others.get(node)
+        if other is None:
+            other = self._others[node] = Downloader(now)
         if not other.linked:
             other.linked, other.progress_at = True, now
         gained, new = blocks & ~other.held, blocks & ~other.claimed
         other.claimed |= blocks
         if done := new & self._shares.of(node):
-            other.progressed(done.bit_count(), now)
-        elif now < other.progress_at + CROWD_PATIENCE_S:
-            self._shares.add(node)
+            other.progressed(done.bit_count() * self._block_bytes, now)
+        else:
+            self._take_back(node, other, now)
+        fresh = gained & ~self.held
         if other.held & ~blocks:
             self._held = None
-        elif gained:
-            self._noted(gained, now)
         other.held = blocks
+        if fresh:
+            self._noted(fresh, now)
 
-    def _noted(self, gained: int, now: float) -> None:
-        """Take note of blocks that some downloader has now."""
+    def gains(self, node: SourceId, blocks: int, now: float) -> None:
+        """Take a linked downloader's word on what it has now and had not before, and not all."""
+        other = self._others.get(node)
+        if other is None or not other.linked:
+            self.holds(node, blocks | (other.held if other is not None else 0), True, now)
+            return
+        new, fresh = blocks & ~other.claimed, blocks & ~self.held
+        other.held |= blocks
+        other.claimed |= blocks
+        if done := new & self._shares.of(node):
+            other.progressed(done.bit_count() * self._block_bytes, now)
+        elif node not in self._shares:
+            self._take_back(node, other, now)
+        if fresh:
+            self._noted(fresh, now)
+
+    def _take_back(self, node: SourceId, other: Downloader, now: float) -> None:
+        """Give one its share again that may have one and is at work."""
+        if now < other.progress_at + CROWD_PATIENCE_S and self._delegation.divides(node):
+            self._shares.add(node)
+
+    def _noted(self, fresh: int, now: float) -> None:
+        """Take note of blocks that some downloader has now, and none had before."""
         if self._held is not None:
-            self._held |= gained
+            self._held |= fresh
         for node, other in self._others.items():
             # What one that isn't linked has done shows in what others got from it.
-            if not other.linked and gained & self._shares.of(node):
+            if not other.linked and fresh & self._shares.of(node):
                 other.progress_at = now
+        if self._delegation.news(now):
+            self._divide_anew(now)
 
     def lost(self, node: SourceId) -> None:
         """Do without a member whose link is gone."""
@@ -150,20 +215,30 @@ class Crowd:
     def took(self, block: int, now: float) -> None:
         """Note that a block has come to this node."""
         if self._shares.of(self._own) >> block & 1:
-            self._me.progressed(1, now)
+            self._me.progressed(self._block_bytes, now)
 
     def tick(self, missing: int, now: float) -> None:
         """Divide the shares of those that have got nothing done for too long.
 
         Where a block takes this node long itself, the others get the time of some.
         """
+        if now >= self._patient_until:
+            self._lose_patience(missing, now)
+        if self._delegation.tick(bool(missing & ~self.held), now):
+            self._divide_anew(now)
+
+    def _lose_patience(self, missing: int, now: float) -> None:
         at_work = missing & self._shares.of(self._own)
-        own_s = self._me.seconds_per_block(now if at_work else self._me.progress_at)
+        asked_at = now if at_work else self._me.progress_at
+        own_s = self._me.seconds_per_block(self._block_bytes, asked_at)
         own_s = min(own_s, CROWD_PATIENCE_MAX_S)
         patience_s = max(CROWD_PATIENCE_S, CROWD_PATIENCE_BLOCKS * own_s)
         for node, other in self._others.items():
             if now >= other.progress_at + patience_s:
                 self._shares.discard(node)
+        # Progress only makes it later, so nobody need be looked at until then.
+        ends = [other.progress_at + CROWD_PATIENCE_S for other in self._others.values()]
+        self._patient_until = min([at for at in ends if at > now], default=now)
 
     def due(self, fresh: int, now: float, help_over_s: float = CROWD_HELP_OVER_S) -> int:
         """Return those of ``fresh`` that this node is to fetch next for all of them.
@@ -173,7 +248,7 @@ class Crowd:
         """
         if mine := fresh & self.share:
             return mine
-        if not fresh or now < self._no_help_until:
+        if not fresh or now < self._no_help_until or self._own not in self._shares:
             return 0
         helped = self._help(fresh, now, help_over_s)
         if not helped:
@@ -184,8 +259,8 @@ class Crowd:
         slowest: tuple[float, SourceId, int] = (over_s, self._own, 0)
         for node, other in self._others.items():
             left = fresh & self._shares.of(node)
-            if other.linked and left.bit_count() >= CROWD_HELP_MIN_BLOCKS:
-                wait = left.bit_count() * other.seconds_per_block(now)
+            if other.linked and left.bit_count() >= self._help_min_blocks:
+                wait = left.bit_count() * other.seconds_per_block(self._block_bytes, now)
                 slowest = max(slowest, (wait, node, left))
         _, slow, left = slowest
         # Each of those that may help has a part of its own, or all would fetch the same.

@@ -24,7 +24,6 @@ from dreamer.protocol.limits import (
     PULL_STALL_TIMEOUT_S,
     SNUB_S,
     SOURCE_MAX_STRIKES,
-    SWEEP_INTERVAL_S,
 )
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.asking import Asking, DownPace
@@ -62,6 +61,8 @@ from dreamer.protocol.swarm.vocabulary import (
 if TYPE_CHECKING:
     from random import Random
 
+NEVER = float("inf")
+
 NAMELESS = SourceId("")
 """A node that pulls with nobody else around."""
 
@@ -87,17 +88,21 @@ class Download:
         self.present = present
         self._remaining = Remaining(geometry, present)
         self._everything = bitfield.full(geometry.block_count)
-        self._crowd = Crowd(geometry.block_count, own)
+        self._crowd = Crowd(geometry.block_count, own, geometry.block_bytes)
         missing = self._remaining.blocks
-        self._asking = Asking(missing, self._everything, self._crowd, numbers, rng)
+        self._asking = Asking(
+            missing, self._everything, self._crowd, numbers, rng, geometry.block_bytes
+        )
         if pace is not None:
             self._asking.pace = pace
         self._sources = self._asking.sources
         self._lanes: dict[SourceId, Lane] = {}
         self._fetching: dict[SourceId, bool] = {}
+        self._unread: dict[SourceId, int] = {}
         self._unfinished = dict.fromkeys(range(geometry.file_count))
         self._started_at = now
         self._progress_at = now
+        self._unverified_bytes = 0
         self._useful_at = now
         self._over = False
         self._peers_progressed(now)
@@ -129,6 +134,11 @@ class Download:
         """Bytes not yet verified."""
         return self._remaining.size_bytes
 
+    @property
+    def deserted(self) -> bool:
+        """Whether those who fetch for a large crowd have brought nothing for long."""
+        return self._crowd.deserted
+
     def busy_lanes(self) -> list[Lane]:
         """Return the lanes on which something is being waited for."""
         return list(dict.fromkeys(s.lane for s in self._sources.values() if s.requests))
@@ -147,9 +157,14 @@ class Download:
         if self._over:
             return []
         if isinstance(event, BytesArrived):
-            # By far the most frequent event, and none that gives anything to ask for.
+            # None that gives anything to ask for.
             self._on_bytes(event, now)
             return []
+        if isinstance(event, SourceGained) and not self._asking.heeds(event.blocks, now):
+            # By far the most frequent event: what the others gain is read once it is of use.
+            self._unread[event.source] = self._unread.get(event.source, 0) | event.blocks
+            return []
+        self._read(now)
         handler = self._handlers.get(type(event))
         if handler is None:
             raise LocalProtocolError(f"no such event: {event!r}")
@@ -165,19 +180,20 @@ class Download:
 
     def next_wake(self, now: float) -> float:
         """Return when the next Tick is due."""
-        times = [self._progress_at + PULL_STALL_TIMEOUT_S]
+        times = [self._stalled_at()]
         if self._asking.discovering:
             times.append(self._started_at + DISCOVERY_MAX_S)
         else:
             times.append(self._useful_at + PULL_NO_SOURCE_TIMEOUT_S)
         if self._asking.waiting:
-            times.append(now + SWEEP_INTERVAL_S)
-        times.append(self._asking.origin_open_at)
+            times.append(now + self._asking.sweep_s)
+        times += [self._asking.origin_open_at, self._asking.in_flight.frees_at]
         for source in self._sources.values():
-            times.append(source.resting_until)
+            if source.resting_until > now:
+                times.append(source.resting_until)
             if source.requests:
                 times += [source.stale_at(), source.hung_at()]
-        return min((at for at in times if at > now), default=now + 1.0)
+        return min([at for at in times if now < at < NEVER], default=now + 1.0)
 
     # Sources come and go
 
@@ -185,7 +201,8 @@ class Download:
         source = self._sources.get(event.source)
         if source is None or source.lane is not event.lane:
             self._on_lost(SourceLost(event.source), now)
-            source = self._sources[event.source] = Source(event.source, event.lane, 0)
+            source = Source(event.source, event.lane, 0, self._geometry.block_bytes)
+            self._sources[event.source] = source
             self._lanes[event.source] = event.lane
         source.lan = event.lan
         self._fetching[event.source] = event.fetching
@@ -194,10 +211,26 @@ class Download:
         return []
 
     def _on_gained(self, event: SourceGained, now: float) -> list[Command]:
-        source = self._sources.get(event.source)
-        if source is not None:
-            self._holds(source, source.blocks | event.blocks, now)
+        self._gain(event.source, event.blocks, now)
         return []
+
+    def _read(self, now: float) -> None:
+        unread, self._unread = self._unread, {}
+        for name, blocks in unread.items():
+            self._gain(name, blocks, now)
+
+    def _gain(self, name: SourceId, blocks: int, now: float) -> None:
+        source = self._sources.get(name)
+        if source is None or not (fresh := blocks & ~source.blocks):
+            return
+        if source.counted != source.blocks or not self._fetching.get(name):
+            self._holds(source, source.blocks | fresh, now)
+            return
+        self._asking.gain(source, fresh)
+        if source.blocks == self._everything:
+            self._crowd.holds(name, source.counted, False, now)
+        else:
+            self._crowd.gains(name, fresh, now)
 
     def _holds(self, source: Source, blocks: int, now: float) -> None:
         self._asking.hold(source, blocks)
@@ -231,9 +264,12 @@ class Download:
         return []
 
     def _on_crowd_seen(self, event: CrowdSeen, now: float) -> list[Command]:
-        self._crowd.seen((one for one in event.sources if one not in self._sources), now)
+        before = self._crowd.share
+        named = dict.fromkeys((*event.sources, *(event.committee or ())))
+        unlinked = [one for one in named if one not in self._sources]
+        self._crowd.seen(unlinked, now, event.committee)
         self._asking.touch_all()
-        return []
+        return self._asking.leave_to_others(now) if before & ~self._crowd.share else []
 
     def _on_discovery_ended(self, event: DiscoveryEnded, now: float) -> list[Command]:
         if self._asking.discovering:
@@ -248,6 +284,7 @@ class Download:
     def _on_bytes(self, event: BytesArrived, now: float) -> list[Command]:
         if source := self._sources.get(event.source):
             source.alive(event.size_bytes, now)
+            self._unverified_bytes += event.size_bytes
         return []
 
     def _on_verified(self, event: BlockVerified, now: float) -> list[Command]:
@@ -264,6 +301,7 @@ class Download:
         if self.present >> event.block & 1:
             return []
         self._progress_at = now
+        self._asking.in_flight.meter.add(size, now)
         # It may have been lost since, but its bytes are here.
         lane = self._lanes.get(event.source)
         if lane is not None:
@@ -335,7 +373,7 @@ class Download:
         self._asking.touch_all()
         commands: list[Command] = []
         for source in list(self._sources.values()):
-            if now >= source.hung_at():
+            if source.requests and now >= source.hung_at():
                 commands += self._strike(source, now)
         return commands + self._give_up(now)
 
@@ -377,12 +415,25 @@ class Download:
         reason = ""
         if now >= self._useful_at + PULL_NO_SOURCE_TIMEOUT_S:
             reason = "nobody who is online has the missing blocks and the room's origin can't help"
-        elif now >= self._progress_at + PULL_STALL_TIMEOUT_S:
+        elif now >= self._stalled_at():
             reason = f"no block has come for {PULL_STALL_TIMEOUT_S:.0f} s"
         if not reason:
             return []
         self._over = True
         return [GiveUp(reason)]
+
+    def _stalled_at(self) -> float:
+        """Return when it will have stood still for too long.
+
+        On a slow line one block may take longer than that: while bytes come, and fewer than the
+        blocks have that are under way at least, the pull gets on. Who sends more than that and
+        never a right block is no help.
+        """
+        asked = [source for source in self._sources.values() if source.requests]
+        at = self._progress_at
+        if self._unverified_bytes < len(asked) * self._geometry.block_bytes:
+            at = max(at, *(source.quiet_since for source in asked), self._started_at)
+        return at + PULL_STALL_TIMEOUT_S
 
     def _helped(self, event: Event) -> bool:
         """Return whether somebody could bring what is missing until this event."""
@@ -390,7 +441,7 @@ class Download:
             return True
         if isinstance(event, BlockVerified) and self.is_open(event.source, event.request):
             return True
-        sources = self._sources.values()
-        if any(source.requests for source in sources):
+        if any(source.requests for source in self._asking.in_flight.owing.values()):
             return True
+        sources = self._sources.values()
         return any(source.usable and source.blocks & self.missing for source in sources)

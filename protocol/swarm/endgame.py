@@ -34,6 +34,12 @@ class Debts:
 
     each: tuple[Debt, ...]
     copied: int
+    longest_s: float = 0.0
+
+    @property
+    def relieve(self) -> bool:
+        """Whether there is one so slow that others may be given what it owes."""
+        return self.longest_s > RELIEVE_OVER_S
 
 
 def debts(sources: Iterable[Source], now: float) -> Debts:
@@ -45,7 +51,7 @@ def debts(sources: Iterable[Source], now: float) -> Debts:
         blocks = debt.blocks
         for level in range(ENDGAME_MAX_COPIES):
             counted[level], blocks = counted[level] | blocks, counted[level] & blocks
-    return Debts(each, counted[-1])
+    return Debts(each, counted[-1], max([debt.wait_s for debt in each], default=0.0))
 
 
 def takeover(idle: Source, owed: Debts, allowed: int) -> tuple[int, int] | None:

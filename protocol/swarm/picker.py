@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from random import Random
 
 
-def pick_run(fresh: int, rarest: int, limit: int, rng: Random) -> tuple[int, int]:
+def pick_run(
+    fresh: int, rarest: int, limit: int, rng: Random, align: int = PICK_ALIGN_BLOCKS
+) -> tuple[int, int]:
     """Return (first, count) of a run inside ``fresh`` that starts in ``rarest``.
 
     Nodes that begin at the same time must not all ask for the same blocks, so the start is
@@ -22,8 +24,9 @@ def pick_run(fresh: int, rarest: int, limit: int, rng: Random) -> tuple[int, int
         rarest: the subset of ``fresh`` that the fewest peers hold; not empty.
         limit: the most blocks to ask for at once.
         rng: the node's seeded random source.
+        align: starts are multiples of so many blocks.
     """
     position = rng.randrange(rarest.bit_length())
-    position -= position % PICK_ALIGN_BLOCKS
+    position -= position % align
     first = bitfield.first_at_or_after(rarest, position)
     return first, bitfield.run_length(fresh, first, limit)

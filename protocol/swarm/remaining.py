@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from dreamer.protocol.limits import BLOCK_BYTES
 from dreamer.protocol.swarm import bitfield
 
 
@@ -25,8 +24,13 @@ class Geometry(Protocol):
         """Number of files."""
         ...
 
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block that is not the last of its file."""
+        ...
+
     def block_size(self, block: int) -> int:
-        """Return the bytes of a block: ``BLOCK_BYTES``, or fewer for the last of a file."""
+        """Return the bytes of a block: ``block_bytes``, or fewer for the last of a file."""
         ...
 
     def blocks_of_file(self, file_index: int) -> range:
@@ -50,9 +54,9 @@ class Remaining:
     def _count_file(self, file_index: int) -> int:
         span = self._geometry.blocks_of_file(file_index)
         left = self.blocks >> span.start & bitfield.full(len(span))
-        self.size_bytes += left.bit_count() * BLOCK_BYTES
+        self.size_bytes += left.bit_count() * self._geometry.block_bytes
         if span and left >> (len(span) - 1):
-            self.size_bytes -= BLOCK_BYTES - self._geometry.block_size(span[-1])
+            self.size_bytes -= self._geometry.block_bytes - self._geometry.block_size(span[-1])
         return left.bit_count()
 
     def whole_files(self) -> list[int]:

@@ -8,16 +8,21 @@ agree without a word said, and one that comes or goes moves only the runs that a
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
+from functools import lru_cache
 
 from blake3 import blake3
 
-from dreamer.protocol.limits import RENDEZVOUS_RUNS
+from dreamer.protocol.limits import (
+    RENDEZVOUS_KEPT_DIVISIONS,
+    RENDEZVOUS_KEPT_NODES,
+    RENDEZVOUS_RUNS,
+)
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.vocabulary import SourceId
 
 _WORD = (1 << 64) - 1
-_NOBODY = (-1, SourceId(""))
 
 
 def run_blocks(block_count: int) -> int:
@@ -38,65 +43,78 @@ def weight(seed: int, run: int) -> int:
     return mixed ^ (mixed >> 31)
 
 
-class Shares:
-    """The runs of one model, divided among nodes.
+@lru_cache(maxsize=RENDEZVOUS_KEPT_NODES)
+def weights(node: SourceId, runs: int) -> array[int]:
+    """Return a node's weight for each of ``runs`` runs; kept, since every change needs them all."""
+    seed = seed_of(node)
+    return array("Q", [weight(seed, run) for run in range(runs)])
 
-    Kept as nodes come and go: dividing all anew among 64 of them takes 14 ms.
+
+@lru_cache(maxsize=RENDEZVOUS_KEPT_DIVISIONS)
+def division(nodes: tuple[SourceId, ...], block_count: int) -> dict[SourceId, int]:
+    """Return the set of blocks that is each node's share; not to be written to.
+
+    ``nodes`` are sorted. Kept: downloads of one process that know of the same nodes share it.
+    """
+    run = run_blocks(block_count)
+    runs = -(-block_count // run)
+    # Equal weights are as good as impossible; the later name wins then, on every node alike.
+    names = nodes[::-1]
+    won: list[list[int]] = [[] for _ in names]
+    for number, column in enumerate(zip(*(weights(name, runs) for name in names), strict=True)):
+        won[column.index(max(column))].append(number)
+    everything = bitfield.full(block_count)
+    return {
+        name: sum(bitfield.span(number * run, run) for number in mine) & everything
+        for name, mine in zip(names, won, strict=True)
+    }
+
+
+class Shares:
+    """The runs of one model, divided among nodes that come and go.
+
+    Divided anew when somebody asks: of fifty that are heard of at once, none costs anything alone.
     """
 
     def __init__(self, block_count: int) -> None:
+        self._block_count = block_count
         self._run = run_blocks(block_count)
         self._runs = -(-block_count // self._run)
-        self._all = bitfield.full(block_count)
-        self._weights: dict[SourceId, list[int]] = {}
-        # Equal weights are as good as impossible; the later name wins then, on every node alike.
-        self._best: list[tuple[int, SourceId]] = [_NOBODY] * self._runs
-        self._masks: dict[SourceId, int] = {}
+        self._nodes: dict[SourceId, None] = {}
+        self._masks: dict[SourceId, int] | None = {}
 
     @property
     def nodes(self) -> list[SourceId]:
         """Those among whom the runs are divided."""
-        return list(self._weights)
+        return list(self._nodes)
+
+    def __contains__(self, node: SourceId) -> bool:
+        return node in self._nodes
 
     def add(self, node: SourceId) -> None:
         """Give a node its share; one that has it keeps it."""
-        if node in self._weights:
-            return
-        seed, won = seed_of(node), 0
-        weights = self._weights[node] = [weight(seed, run) for run in range(self._runs)]
-        for run, own in enumerate(weights):
-            if (own, node) > self._best[run]:
-                _, loser = self._best[run]
-                self._best[run] = (own, node)
-                won |= self._blocks_of(run)
-                if loser in self._masks:
-                    self._masks[loser] &= ~self._blocks_of(run)
-        self._masks[node] = won
+        if node not in self._nodes:
+            self._nodes[node] = None
+            self._masks = None
 
     def discard(self, node: SourceId) -> None:
         """Divide a node's share among the others; one that has none is no error."""
-        if self._weights.pop(node, None) is None:
-            return
-        del self._masks[node]
-        for run, (_, owner) in enumerate(self._best):
-            if owner == node:
-                rivals = ((row[run], name) for name, row in self._weights.items())
-                _, heir = self._best[run] = max(rivals, default=_NOBODY)
-                if heir in self._masks:
-                    self._masks[heir] |= self._blocks_of(run)
+        if node in self._nodes:
+            del self._nodes[node]
+            self._masks = None
 
     def of(self, node: SourceId) -> int:
         """Return the set of blocks that are a node's share."""
+        if self._masks is None:
+            self._masks = division(tuple(sorted(self._nodes)), self._block_count)
         return self._masks.get(node, 0)
 
     def best_for(self, node: SourceId, among: Iterable[SourceId], blocks: int) -> int:
         """Return those of ``blocks`` that would be the node's if only ``among`` shared them."""
-        rivals = [self._weights[one] for one in among if one != node and one in self._weights]
-        mine, found = self._weights[node], 0
+        others = [one for one in among if one != node and one in self._nodes]
+        rivals = [weights(one, self._runs) for one in others]
+        mine, found = weights(node, self._runs), 0
         for run in dict.fromkeys(block // self._run for block in bitfield.members(blocks)):
             if all(mine[run] > other[run] for other in rivals):
                 found |= bitfield.span(run * self._run, self._run)
         return found & blocks
-
-    def _blocks_of(self, run: int) -> int:
-        return bitfield.span(run * self._run, self._run) & self._all

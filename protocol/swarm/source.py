@@ -20,6 +20,7 @@ from dreamer.protocol.limits import (
     SOURCE_MIN_BYTES_S,
 )
 from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.grain import blocks_for
 from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.vocabulary import Lane, SourceId
 
@@ -31,6 +32,7 @@ class Source:
     id: SourceId
     lane: Lane
     blocks: int
+    block_bytes: int = BLOCK_BYTES
     meter: RateMeter = field(default_factory=RateMeter)
     requests: dict[int, int] = field(default_factory=dict)
     quiet_since: float = 0.0
@@ -58,9 +60,9 @@ class Source:
         """
         most = REQUEST_ORIGIN_MAX_BLOCKS if self.lane is Lane.ORIGIN else REQUEST_MAX_BLOCKS
         if not self.meter.bytes_per_s:
-            return max(REQUEST_FIRST_BLOCKS // sharers, 1)
-        blocks = int(self.meter.bytes_per_s * REQUEST_TARGET_S / BLOCK_BYTES)
-        return min(max(blocks, 1), most)
+            return max(blocks_for(REQUEST_FIRST_BLOCKS, self.block_bytes) // sharers, 1)
+        blocks = int(self.meter.bytes_per_s * REQUEST_TARGET_S / self.block_bytes)
+        return min(max(blocks, 1), blocks_for(most, self.block_bytes))
 
     def room_blocks(self, now: float, sharers: int = 1) -> int:
         """Return how many blocks it may be asked for now; 0 while its pipe is full.
@@ -79,7 +81,7 @@ class Source:
     def _pipe_blocks(self) -> int:
         # A request of the origin's is bounded, so a fast one is asked for many at once.
         seconds = REQUESTS_IN_FLIGHT_MIN * REQUEST_TARGET_S
-        return int(self.meter.bytes_per_s * seconds / BLOCK_BYTES)
+        return int(self.meter.bytes_per_s * seconds / self.block_bytes)
 
     def move(self, lane: Lane, usable: bool, lan: bool) -> None:
         """Go on over another lane, of whose rate nothing is known.
@@ -151,7 +153,7 @@ class Source:
     def seconds_for(self, block_count: int) -> float:
         """Return how long it should take for ``block_count`` blocks; infinity while unmeasured."""
         rate = self.meter.bytes_per_s
-        return block_count * BLOCK_BYTES / rate if rate else float("inf")
+        return block_count * self.block_bytes / rate if rate else float("inf")
 
     def _usual_s(self) -> float:
         return self.seconds_for(1) if self.meter.bytes_per_s else 0.0

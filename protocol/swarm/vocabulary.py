@@ -73,9 +73,13 @@ class SourceMoved:
 
 @dataclass(frozen=True)
 class CrowdSeen:
-    """These hold the model or pull it, as a tracker says; ``sources`` replaces what it said."""
+    """These hold the model or pull it, as a tracker says; ``sources`` replaces what it said.
+
+    ``committee``: those of a large crowd that fetch for all what few have; None: everybody does.
+    """
 
     sources: tuple[SourceId, ...]
+    committee: tuple[SourceId, ...] | None = None
 
 
 @dataclass(frozen=True)

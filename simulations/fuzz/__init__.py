@@ -1,1 +1,1 @@
-"""The simulator's fuzz."""
+"""The search for scenarios in which the core breaks: by chance, then smaller and smaller."""

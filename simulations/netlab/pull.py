@@ -13,7 +13,11 @@ from dreamer.simulations.loopback import LoopbackError, until
 
 
 class Pull:
-    """One pull in a thread of its own, as an application does it."""
+    """One pull in a thread of its own, as an application does it.
+
+    ``seen`` holds the seconds after which each phase was first told; ``first_s``, ``all_s``: when
+    the first block, and every block, had come. Progress is told every 0.2 s. ``began_at``: epoch.
+    """
 
     def __init__(self, home: Path, ref: str, output: Path) -> None:
         self.fetched = 0
@@ -21,7 +25,11 @@ class Pull:
         self._receipt: PullReceipt | None = None
         self._error: DreamerError | None = None
         self._came_at = self._started_at = time.monotonic()
+        self.began_at = time.time()
         self.seconds = 0.0
+        self.seen: dict[str, float] = {}
+        self.first_s: float | None = None
+        self.all_s: float | None = None
         work = (Dreamer(home), ref, output)
         self._thread = threading.Thread(target=self._run, args=work, daemon=True)
         self._thread.start()
@@ -66,6 +74,12 @@ class Pull:
     def _count(self, progress: Progress) -> None:
         fetched = sum(progress.by_lane.values())
         now = time.monotonic()
+        passed = now - self._started_at
+        self.seen.setdefault(progress.phase, passed)
+        if self.first_s is None and fetched:
+            self.first_s = passed
+        if self.all_s is None and fetched and progress.done == progress.total:
+            self.all_s = passed
         if fetched > self.fetched:
             # What comes before the first byte is linking, not a pause.
             if self.fetched:

@@ -93,3 +93,7 @@ class RunResult:
     missed: list[str]
     """Expected figures that were not reached, in words."""
     engine: Engine
+    checks: int = 0
+    """How often invariants were checked. 0: never, and no violations say nothing."""
+    expected: int = 0
+    """How many figures were expected of the run; 0: none were, and none can be missed."""

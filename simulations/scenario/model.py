@@ -80,6 +80,8 @@ class Group:
     uses_origin: bool = True
     uses_peers: bool = True
     """False: as with S3 alone, it neither asks members nor gives them anything."""
+    scales: bool = True
+    """Whether ``--nodes`` changes ``count``, if they pull; false for a cache or a server."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Network:
-    """What is between the machines. ``lines`` name pairs of regions; all others have the default."""
+    """What is between machines. ``lines`` name pairs of regions; all others have the default."""
 
     latency_ms: float = 20.0
     jitter_ms: float = 0.0
     loss: float = 0.0
+    link_setup_s: float = 0.3
+    """What it takes until a link stands, besides six round trips: certificates, processes."""
     lines: tuple[Line, ...] = ()
 
 

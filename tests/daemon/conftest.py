@@ -186,6 +186,10 @@ class MemoryNode:
         self.calls.append(("peers", room))
         return [PeerInfo("ef" * 32, "other[red]", "lab", True, True, "webrtc", 1, 2, (), 1.5)]
 
+    async def topology(self, room):
+        self.calls.append(("topology", room))
+        return {"kind": "dreamer.topology", "version": 1, "members": [1, 2], "models": [3]}
+
     async def set_alias(self, room, alias, ref):
         self._check(ref)
         self.calls.append(("set_alias", room, alias, ref))

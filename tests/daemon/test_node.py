@@ -81,6 +81,7 @@ class Parts:
             loop_lag=None,
             seeding=None,
             torrent_writer=None,
+            topologies=None,
             started_at=0.0,
             tracker_url=None,
         )

@@ -14,6 +14,7 @@ import pytest
 
 from dreamer.daemon.client import Dreamer
 from dreamer.daemon.ports import PullReceipt
+from dreamer.protocol.topology import from_json, to_json
 from dreamer.simulations.loopback import program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -98,6 +99,19 @@ def test_pull_takes_every_byte_from_the_peer(lab, pushed, pulled, watch):
     assert pulled["lane_seconds"]["direct"] > 0
     assert pulled["blamed"] == []
     assert watch.content(Path(pulled["path"])) == watch.content(pushed[0])
+
+
+def test_topology_knows_the_link_and_who_shares_the_model(lab, pulled):
+    a, b, _ = lab
+    found = b.dreamer("export", "topology", "--room", "lab")
+    assert json.loads(json.dumps(to_json(from_json(found)))) == found
+    ours, theirs = (one.dreamer("status")["node_id"][:8] for one in (b, a))
+    assert found["node"]["id"] == ours
+    (link,) = [one["link"] for one in found["members"] if one["id"] == theirs]
+    assert link["lane"] in ("direct", "webrtc")
+    (model,) = [one for one in found["models"] if one["id"] == pulled["short_id"]]
+    assert (model["here_bytes"], model["size_bytes"]) == (SIZE, SIZE)
+    assert theirs in model["sharers"]
 
 
 @pytest.mark.parametrize("ref", ["production", "tag:validated", "PREFIX"])

@@ -179,7 +179,7 @@ async def test_session_ends_with_its_membership_though_its_socket_is_gone(runnin
 
 
 async def test_seek_names_so_many_and_no_more(running, insiders, monkeypatch):
-    monkeypatch.setattr("dreamer.tracker.room.rooms.TRACKER_SEEK_MAX_NODES", 2)
+    monkeypatch.setattr("dreamer.protocol.swarm.holders.TRACKER_SEEK_MAX_NODES", 2)
     talkers = [(await insider.enter(running))[0] for insider in insiders[:4]]
     for talker in talkers:
         await talker.say(type="announce", have=[SWARM])

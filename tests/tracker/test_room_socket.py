@@ -9,6 +9,7 @@ from dreamer.protocol.ids import NodeId
 from dreamer.protocol.rooms.keys import Purpose
 from dreamer.protocol.rooms.membership import chain_to_json, verify_chain
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.swarm.committee import rank
 
 SWARM = "ab" * 20
 
@@ -50,6 +51,26 @@ async def test_seek_finds_those_who_have_or_want_but_not_the_asker(running, insi
     await talkers[0].hear_type("left")
     await talkers[0].say(type="seek", swarm=SWARM)
     assert (await talkers[0].hear_type("holders"))["nodes"] == [insiders[2].hex]
+
+
+async def test_answer_says_who_is_whole_and_in_a_large_crowd_who_fetches_for_all(
+    running, insiders, monkeypatch
+):
+    for module in ("holders", "committee"):
+        monkeypatch.setattr(f"dreamer.protocol.swarm.{module}.CROWD_COMMITTEE", 2)
+    monkeypatch.setattr("dreamer.protocol.swarm.holders.CROWD_FETCHING_PER_WHOLE", 3)
+    talkers = [(await insider.enter(running))[0] for insider in insiders[:5]]
+    told = []
+    for talker, said in zip(talkers, ("have", "want", "want", "want", "want"), strict=True):
+        await talker.say(type="announce", **{said: [SWARM]})
+        await talker.say(type="seek", swarm=SWARM)
+        told.append(await talker.hear_type("holders"))
+    first, last = told[1], told[4]
+    assert (first["nodes"], first["whole"]) == ([insiders[0].hex], 1)
+    assert "committee" not in first
+    fetching = [bytes.fromhex(one.hex) for one in insiders[1:5]]
+    chosen = sorted(fetching, key=lambda node: rank(bytes.fromhex(SWARM), node))[:2]
+    assert last["committee"] == [node.hex() for node in chosen]
 
 
 async def test_rooms_know_nothing_of_each_other_nor_does_the_public(running, insider_of):

@@ -9,10 +9,10 @@ from random import Random
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import InfoHash, NodeId, RoomId
 from dreamer.protocol.rooms.membership import Member
+from dreamer.protocol.swarm.holders import Found, Swarm
 from dreamer.protocol.tracker_limits import (
     TRACKER_MAX_SWARMS_PER_MEMBER,
     TRACKER_ROOM_MAX_MEMBERS,
-    TRACKER_SEEK_MAX_NODES,
 )
 from dreamer.tracker.room.refusal import Reason, RefusedError
 
@@ -43,14 +43,14 @@ class Room:
 
     def __init__(self) -> None:
         self.guests: dict[NodeId, Guest] = {}
-        self._swarms: dict[InfoHash, dict[NodeId, None]] = {}
+        self._swarms: dict[InfoHash, Swarm] = {}
 
     def others(self, than: NodeId) -> Iterator[Guest]:
         """Yield everyone present but one."""
         return (guest for node, guest in self.guests.items() if node != than)
 
-    def claim(self, guest: Guest, swarms: Iterable[InfoHash]) -> None:
-        """Enter a member in swarms.
+    def claim(self, guest: Guest, swarms: Iterable[InfoHash], *, whole: bool) -> None:
+        """Enter a member in swarms of which it has, or else fetches, the model.
 
         Raises:
             ForbiddenError: it would be in too many.
@@ -59,7 +59,10 @@ class Room:
             if len(guest.swarms) >= TRACKER_MAX_SWARMS_PER_MEMBER:
                 raise ForbiddenError(f"a node may be in {TRACKER_MAX_SWARMS_PER_MEMBER} swarms")
             guest.swarms[swarm] = None
-            self._swarms.setdefault(swarm, {})[guest.node_id] = None
+            found = self._swarms.get(swarm)
+            if found is None:
+                found = self._swarms[swarm] = Swarm(swarm)
+            found.claim(guest.node_id, whole=whole)
 
     def disclaim(self, guest: Guest, swarms: Iterable[InfoHash]) -> None:
         """Take a member out of swarms."""
@@ -67,15 +70,15 @@ class Room:
             # None is what the dict holds, so something else must stand for absence.
             if guest.swarms.pop(swarm, self) is self:
                 continue
-            nodes = self._swarms[swarm]
-            del nodes[guest.node_id]
-            if not nodes:
+            left = self._swarms[swarm]
+            left.disclaim(guest.node_id)
+            if not left:
                 del self._swarms[swarm]
 
-    def holders(self, swarm: InfoHash, asker: NodeId, rng: Random) -> list[NodeId]:
+    def holders(self, swarm: InfoHash, asker: NodeId, rng: Random) -> Found:
         """Return members that hold or fetch a model, by chance when there are many."""
-        nodes = [node for node in self._swarms.get(swarm, ()) if node != asker]
-        return rng.sample(nodes, min(len(nodes), TRACKER_SEEK_MAX_NODES))
+        found = self._swarms.get(swarm)
+        return Found() if found is None else found.found(asker, rng)
 
 
 class Rooms:

@@ -229,11 +229,11 @@ class RoomHandler:
                 self._presence.changed(guest)
             case Claim():
                 room.disclaim(guest, said.gone)
-                room.claim(guest, said.want)
-                room.claim(guest, said.have)
+                room.claim(guest, said.want, whole=False)
+                room.claim(guest, said.have, whole=True)
             case Seek():
-                nodes = room.holders(said.swarm, guest.node_id, self._rng)
-                guest.post(room_wire.holders(said.swarm, nodes))
+                found = room.holders(said.swarm, guest.node_id, self._rng)
+                guest.post(room_wire.holders(said.swarm, found))
             case Signal():
                 self._signal(guest, said)
             case Revoke():

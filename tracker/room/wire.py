@@ -24,6 +24,7 @@ from dreamer.protocol.rooms.card import INFO_HASH_BYTES
 from dreamer.protocol.rooms.keys import SIGNATURE_BYTES
 from dreamer.protocol.rooms.membership import Chain, parse_chain
 from dreamer.protocol.rooms.revocations import Revocation, parse_revocation
+from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.tracker_limits import (
     TRACKER_CAPABILITIES_MAX_BYTES,
     TRACKER_HASHES_PER_MESSAGE,
@@ -185,10 +186,18 @@ def left(node: NodeId) -> str:
     return _dump({"type": "left", "node": node.hex()})
 
 
-def holders(swarm: InfoHash, nodes: Iterable[NodeId]) -> str:
-    """Return the answer to a seek."""
-    hexes = [node.hex() for node in nodes]
-    return _dump({"type": "holders", "swarm": swarm.hex(), "nodes": hexes})
+def holders(swarm: InfoHash, found: Found) -> str:
+    """Return the answer to a seek.
+
+    ``whole`` says how many of ``nodes``, the first of them, have it all; ``committee`` is there
+    only where a large crowd has one. Nodes of older versions look at ``nodes`` alone.
+    """
+    said: Json = {"type": "holders", "swarm": swarm.hex(), "nodes": _hexes(found.nodes)}
+    if found.whole:
+        said["whole"] = len(found.whole)
+    if found.committee is not None:
+        said["committee"] = _hexes(found.committee)
+    return _dump(said)
 
 
 def signal(sender: NodeId, body: str) -> str:
@@ -218,6 +227,10 @@ def error(problem: DreamerError) -> str:
 
 def _present(guest: Guest) -> str:
     return f'"node":"{guest.node_id.hex()}","capabilities":{guest.capabilities}'
+
+
+def _hexes(nodes: Iterable[NodeId]) -> list[str]:
+    return [node.hex() for node in nodes]
 
 
 def _dump(value: Json) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 from dreamer.simulations.bench.fanout_clients.star import Star
 from dreamer.simulations.netlab.pair import HostNode, Place
@@ -12,12 +13,9 @@ from dreamer.simulations.netlab.pull import Pull
 ROOM = "fanout"
 
 
-def daemons(star: Star) -> list[float]:
-    """Return each node's seconds from its command to its receipt.
-
-    Raises:
-        LoopbackError: a pull failed or got stuck.
-    """
+@contextmanager
+def room(star: Star) -> Iterator[tuple[list[HostNode], str]]:
+    """Run a daemon on every host of one room; yields the seed first, and the id of its model."""
     with ExitStack() as stack:
         places = [Place(host) for host in (star.seed, *star.nodes)]
         nodes = [HostNode(star.scratch / f"d{n}", place) for n, place in enumerate(places)]
@@ -29,8 +27,26 @@ def daemons(star: Star) -> list[float]:
         seed.client.create_room(ROOM, [star.tracker.url])
         for node in others:
             node.client.join_room(seed.client.invite(ROOM))
-        model = seed.client.push(star.source, ROOM).manifest_id
-        pulls = [Pull(node.home, model, star.scratch / f"got-{node.home.name}") for node in others]
-        for pull in pulls:
-            pull.receipt(star.timeout_s)
-        return [pull.seconds for pull in pulls]
+        yield nodes, seed.client.push(star.source, ROOM).manifest_id
+
+
+def pull_at_once(star: Star, others: list[HostNode], model: str) -> list[Pull]:
+    """Have every node pull; return once all have the model.
+
+    Raises:
+        LoopbackError: a pull failed or got stuck.
+    """
+    pulls = [Pull(node.home, model, star.scratch / f"got-{node.home.name}") for node in others]
+    for pull in pulls:
+        pull.receipt(star.timeout_s)
+    return pulls
+
+
+def daemons(star: Star) -> list[float]:
+    """Return each node's seconds from its command to its receipt.
+
+    Raises:
+        LoopbackError: a pull failed or got stuck.
+    """
+    with room(star) as ((_, *others), model):
+        return [pull.seconds for pull in pull_at_once(star, others, model)]

@@ -329,3 +329,18 @@ def test_import_shows_progress_and_what_was_made(capsys, tmp_path, monkeypatch):
     assert captured.err == "import: weights 1.0 MiB of 2.0 MiB\n"
     assert run(["import", "bad.gguf", "--output", str(tmp_path / "out")]) == 1
     assert "dreamer: bad.gguf is of architecture 'mamba'" in capsys.readouterr().err
+
+
+def test_topology_goes_to_stdout_as_the_document_alone(dreamer, served):
+    status, out, err = dreamer("export", "topology", "--room", "lab")
+    assert (status, json.loads(out)["version"], err) == (0, 1, "")
+    assert served.node.calls == [("topology", "lab")]
+
+
+def test_topology_goes_to_a_file_that_is_named(dreamer, tmp_path):
+    file = tmp_path / "room.json"
+    status, out, _ = dreamer("export", "topology", "--output", str(file))
+    assert (status, json.loads(file.read_text())["kind"]) == (0, "dreamer.topology")
+    assert "2 members, 1 models" in " ".join(out.split())
+    status, _, err = dreamer("export", "topology", "--output", str(tmp_path / "no" / "x.json"))
+    assert (status, "choose another FILE" in err) == (1, True)

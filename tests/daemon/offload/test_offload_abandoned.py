@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -58,7 +59,12 @@ class Session:
         link = Link(1, ROOM, PEER, Lane.WEBRTC, {"name": "p", "serves": True}, print, 0.0)
         self.present = {PEER: link.capabilities}
         self.links = SimpleNamespace(
-            connect=lambda peer: None, connecting=lambda peer: False, link={PEER: link}.get
+            own=US,
+            rng=Random(1),
+            links=[link],
+            coming_up=[],
+            connect=lambda peer: None,
+            link={PEER: link}.get,
         )
 
     async def holders(self, manifest_id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -56,7 +57,12 @@ class Session:
         self._links = {link.peer: link for link in links}
         self.present = {link.peer: link.capabilities for link in links}
         self.links = SimpleNamespace(
-            connect=lambda peer: None, connecting=lambda peer: False, link=self._links.get
+            own=US,
+            rng=Random(1),
+            links=links,
+            coming_up=[],
+            connect=lambda peer: None,
+            link=self._links.get,
         )
 
     async def holders(self, manifest_id):

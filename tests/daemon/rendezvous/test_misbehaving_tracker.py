@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
 
+from dreamer.daemon.rendezvous import messages
 from dreamer.daemon.rendezvous.events import MemberPresent, SignalReceived, TrackerDown, TrackerUp
+from dreamer.daemon.rendezvous.messages import Holders
 from dreamer.protocol.errors import ForbiddenError, RemoteError
-from dreamer.protocol.ids import InfoHash
+from dreamer.protocol.ids import InfoHash, NodeId
+from dreamer.protocol.limits import CROWD_COMMITTEE
+from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.tracker_limits import (
     TRACKER_BACKOFF_MAX_S,
     TRACKER_RETURN_S,
     TRACKER_ROOM_MAX_MEMBERS,
+    TRACKER_SEEK_MAX_NODES,
 )
 
 SWARM = InfoHash(b"s" * 20)
@@ -262,3 +268,26 @@ async def test_pauses_grow_to_their_ceiling(node_at):
 async def test_events_begin_with_tracker_up(make_node):
     async with make_node(1).running() as node:
         assert node.events.get_nowait() == TrackerUp()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"nodes": ["aa" * 32] * (TRACKER_SEEK_MAX_NODES + 1)},
+        {"nodes": [], "committee": ["aa" * 32] * (CROWD_COMMITTEE + 1)},
+        {"nodes": [], "committee": "aa" * 32},
+        {"nodes": [], "committee": ["aa"]},
+        {"nodes": [], "whole": -1},
+        {"nodes": [], "whole": True},
+    ],
+)
+def test_answers_out_of_bounds_are_junk(said):
+    assert messages.parse(json.dumps({"type": "holders", "swarm": "00" * 20, **said})) is None
+
+
+def test_what_an_older_tracker_does_not_say_is_as_if_there_were_none():
+    said = {"type": "holders", "swarm": "00" * 20, "nodes": ["aa" * 32]}
+    node = NodeId(b"\xaa" * 32)
+    assert messages.parse(json.dumps(said)) == Holders(InfoHash(bytes(20)), Found((node,)))
+    newer = messages.parse(json.dumps({**said, "whole": 9, "committee": ["aa" * 32], "more": 1}))
+    assert newer == Holders(InfoHash(bytes(20)), Found((node,), (node,), (node,)))

@@ -23,6 +23,7 @@ from dreamer.daemon.rendezvous.events import (
 from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, RemoteError
 from dreamer.protocol.ids import InfoHash
 from dreamer.protocol.rooms.revocations import Revocation
+from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.tracker_limits import (
     TRACKER_CAPABILITIES_MAX_BYTES,
     TRACKER_REGISTRY_MAX_BYTES,
@@ -35,9 +36,9 @@ SWARM, OTHER = InfoHash(b"s" * 20), InfoHash(b"o" * 20)
 async def found(node, swarm, count: int) -> list:
     """Seek until so many are found: what others announced is on its way."""
     async with asyncio.timeout(10):
-        while len(nodes := await node.session.seek(swarm)) != count:
+        while len(nodes := (await node.session.seek(swarm)).nodes) != count:
             pass
-    return nodes
+    return list(nodes)
 
 
 async def test_two_nodes_meet_and_signal(make_node):
@@ -76,7 +77,21 @@ async def test_announced_swarms_are_found_and_left(make_node):
 async def test_seeks_at_the_same_time_are_all_answered(make_node):
     async with make_node(1).running() as one:
         seeks = [one.session.seek(swarm) for swarm in (SWARM, OTHER, SWARM)]
-        assert await asyncio.gather(*seeks) == [[], [], []]
+        assert await asyncio.gather(*seeks) == [Found()] * 3
+
+
+async def test_who_has_all_of_a_model_is_told_from_those_that_fetch_it(make_node):
+    one, two, three = (make_node(number) for number in (1, 2, 3))
+    one.session.announce(have=[SWARM], want=[])
+    two.session.announce(have=[], want=[SWARM])
+    async with one.running(), two.running(), three.running():
+        assert len(await found(three, SWARM, 2)) == 2
+        said = await three.session.seek(SWARM)
+        assert said == Found((one.node_id, two.node_id), (one.node_id,))
+        two.session.announce(have=[SWARM], want=[])
+        async with asyncio.timeout(10):
+            while len(said.whole) < 2:
+                said = await three.session.seek(SWARM)
 
 
 async def test_registry_is_written_read_and_defended(make_node):

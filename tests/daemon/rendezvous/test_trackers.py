@@ -13,7 +13,9 @@ from dreamer.daemon.room.presence import Presence
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import ForbiddenError, RemoteError
 from dreamer.protocol.ids import InfoHash, NodeId
-from dreamer.protocol.limits import SIGNALS_REMEMBERED
+from dreamer.protocol.limits import CROWD_COMMITTEE, SIGNALS_REMEMBERED
+from dreamer.protocol.swarm.committee import committee
+from dreamer.protocol.swarm.holders import Found
 
 DEADLINE_S = 10.0
 ANN, BOB, EVE = (NodeId(letter * 32) for letter in (b"a", b"b", b"e"))
@@ -29,6 +31,8 @@ class PlayedTracker:
         self.connected = True
         self.last_error = None
         self.nodes: list[NodeId] | Exception | None = []
+        self.whole: list[NodeId] = []
+        self.committee: tuple[NodeId, ...] | None = None
         self.login: Exception | str | None = None
         self.signals: list[tuple[NodeId, dict]] = []
         self.signal_fails: Exception | None = None
@@ -40,12 +44,12 @@ class PlayedTracker:
         if isinstance(self.login, Exception):
             raise self.login
 
-    async def seek(self, swarm) -> list[NodeId]:
+    async def seek(self, swarm) -> Found:
         if self.nodes is None:
             await self._nothing()
         if isinstance(self.nodes, Exception):
             raise self.nodes
-        return self.nodes
+        return Found(tuple(self.nodes), tuple(self.whole), self.committee)
 
     async def signal(self, peer, body) -> None:
         if self.signal_fails:
@@ -93,7 +97,7 @@ async def test_refusal_is_told_rather_than_that_another_is_away(played, trackers
 async def test_room_without_trackers_says_so():
     with pytest.raises(RemoteError, match="no tracker"):
         await Trackers("team", []).wait_connected()
-    assert await Trackers("team", []).seek(SWARM) == []
+    assert await Trackers("team", []).seek(SWARM) == Found()
     assert not Trackers("team", []).all_connected
 
 
@@ -101,7 +105,21 @@ async def test_holders_are_those_that_any_tracker_names(played, trackers):
     played[0].nodes = [ANN, BOB]
     played[1].nodes = RemoteError("it doesn't answer")
     played[2].nodes = [BOB, EVE]
-    assert sorted(await trackers.seek(SWARM)) == [ANN, BOB, EVE]
+    assert sorted((await trackers.seek(SWARM)).nodes) == [ANN, BOB, EVE]
+
+
+async def test_committees_of_several_trackers_make_the_one_that_all_would_name(played, trackers):
+    many = [NodeId(bytes([number]) * 32) for number in range(3 * CROWD_COMMITTEE)]
+    for one, its in zip(played, (many[::3], many[1::3], many[2::3]), strict=True):
+        one.nodes, one.committee = its[:2], tuple(committee(SWARM, its))
+    found = await trackers.seek(SWARM)
+    assert found.committee == tuple(committee(SWARM, many))
+
+
+async def test_one_that_any_tracker_says_has_it_all_is_named_as_such(played, trackers):
+    played[0].nodes, played[1].nodes, played[1].whole = [ANN, BOB], [EVE, ANN], [EVE]
+    found = await trackers.seek(SWARM)
+    assert found == Found((EVE, ANN, BOB), (EVE,))
 
 
 async def test_tracker_that_hangs_delays_the_answer_of_another_only_a_little(
@@ -109,14 +127,14 @@ async def test_tracker_that_hangs_delays_the_answer_of_another_only_a_little(
 ):
     monkeypatch.setattr(module, "TRACKER_SEEK_OTHERS_S", 0.01)
     played[0].nodes, played[1].nodes, played[2].nodes = None, RemoteError("away"), [ANN]
-    assert await trackers.seek(SWARM) == [ANN]
+    assert (await trackers.seek(SWARM)).nodes == (ANN,)
     assert played[0].cancelled.is_set()
 
 
 async def test_nobody_asks_a_tracker_that_is_away(played, trackers):
     played[0].nodes, played[0].connected = None, False
     played[1].nodes = [ANN]
-    assert await trackers.seek(SWARM) == [ANN]
+    assert (await trackers.seek(SWARM)).nodes == (ANN,)
     assert not trackers.all_connected
     assert [one.connected for one in trackers.infos()] == [False, True, True]
 

@@ -162,3 +162,9 @@ def _matches(route, method, path):
     info = route.resource.get_info()
     pattern = info.get("pattern") or re.compile(re.escape(info.get("path", "")))
     return route.method == method and pattern.fullmatch(path) is not None
+
+
+def test_topology_of_a_room_or_of_the_only_one(served):
+    assert served.json("GET", "/rooms/lab/topology")[1]["kind"] == "dreamer.topology"
+    assert served.json("GET", "/rooms/-/topology")[0] == 200
+    assert served.node.calls == [("topology", "lab"), ("topology", None)]

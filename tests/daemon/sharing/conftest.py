@@ -40,6 +40,7 @@ from dreamer.protocol.ids import Digest, ManifestId, NodeId, RoomId
 from dreamer.protocol.limits import MIB
 from dreamer.protocol.link.messages import Message, decode, encode
 from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.swarm.vocabulary import DiscoveryEnded
 
 ROOM = RoomId(b"r" * 32)
@@ -56,7 +57,10 @@ async def until(happened: Callable[[], bool]) -> None:
 class Links:
     """What sharing asks of ``RoomLinks``."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: NodeId) -> None:
+        self.own = own
+        self.rng = random.Random(1)
+        self.coming_up: list[NodeId] = []
         self._ends: dict[NodeId, End] = {}
         self.dropped: list[tuple[NodeId, str]] = []
         self.closed = False
@@ -71,9 +75,6 @@ class Links:
 
     def connect(self, peer: NodeId) -> None:
         """Cables are laid by the tests."""
-
-    def connecting(self, peer: NodeId) -> bool:
-        return False
 
     def drop(self, peer: NodeId, reason: str) -> None:
         self.dropped.append((peer, reason))
@@ -101,7 +102,7 @@ class Node:
         self.library = Library()
         self.tasks = TaskSet()
         self.fanout = Fanout()
-        self.links = Links()
+        self.links = Links(self.id)
         self.numbers = itertools.count(1)
         self.objects = ObjectFetcher(self.numbers)
         self.heard = Heard()
@@ -324,8 +325,8 @@ def model_of(manifest: Manifest, name: str = "tiny") -> SimpleNamespace:
 def session_of(node: Node, holders: list[Node] = ()) -> SimpleNamespace:  # type: ignore[assignment]
     """Return a room session, as far as pulls look at it."""
 
-    async def found(manifest_id: ManifestId) -> list[NodeId]:
-        return [holder.id for holder in holders]
+    async def found(manifest_id: ManifestId) -> Found:
+        return Found(tuple(holder.id for holder in holders))
 
     async def connected() -> None:
         """The tracker is there."""
@@ -337,9 +338,10 @@ def session_of(node: Node, holders: list[Node] = ()) -> SimpleNamespace:  # type
         present={},
         links=node.links,
         objects=node.objects,
-        holders=found,
+        seek=found,
         wait_connected=connected,
         punish=node.punish,
+        part=lambda peer: node.links.drop(peer, "others need it more"),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from dreamer.daemon.sharing import serving
 from dreamer.daemon.sharing.pace import Pace
 from dreamer.daemon.transport.vocabulary import Serve
 from dreamer.protocol.content.manifest import Manifest
@@ -27,7 +26,7 @@ from dreamer.protocol.link.messages import (
     Want,
 )
 from dreamer.protocol.shaping.rates import Limits, Rates
-from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm import bitfield, followers
 
 UNKNOWN = b"?" * 32
 OTHER_ROOM = RoomId(b"o" * 32)
@@ -84,11 +83,11 @@ async def test_followers_hear_of_gained_blocks_together_and_others_do_not(two, k
     await ask(two, kit, Follow(UNKNOWN))
     two.giver.offer(two.manifest, 1 << 6)
     await ask(two, kit, Follow(UNKNOWN))
-    assert two.giver.serving._unsaid == {}, "there is nobody to tell"
+    assert two.giver.serving.giving.next_wake(0.0) == float("inf"), "there is nobody to tell"
 
 
 async def test_scattered_gains_are_told_as_one_bitfield(two, kit, monkeypatch) -> None:
-    monkeypatch.setattr(serving, "GAINED_RUNS_MAX", 3)
+    monkeypatch.setattr(followers, "GAINED_RUNS_MAX", 3)
     two.giver.library.withdraw_everywhere(two.manifest.id)
     two.giver.offer(two.manifest, 0)
     await ask(two, kit, Follow(two.manifest.id))
@@ -114,7 +113,7 @@ async def test_a_withdrawn_model_is_taken_back_and_nothing_of_it_is_promised_aft
     two.giver.offer(two.manifest, 2)
     (have,) = await ask(two, kit, *_withdrawn(two))
     assert have == Have(two.manifest.id, b"")
-    two.giver.serving._flush()
+    assert two.giver.serving.giving.tick(float("inf")) == []
     await ask(two, kit, Follow(UNKNOWN))
     assert heard(two, Gained) == []
 
@@ -127,7 +126,7 @@ def _withdrawn(two):
 async def test_what_a_lost_member_followed_is_forgotten(two, kit) -> None:
     await ask(two, kit, Follow(two.manifest.id), Follow(UNKNOWN), answers=2)
     two.taker_end.cut("gone")
-    assert two.giver.serving._followers == {}
+    assert two.giver.serving.giving.followed() == []
     two.taker.library.withdraw_everywhere(two.manifest.id)
 
 
@@ -135,7 +134,7 @@ async def test_a_member_that_follows_more_than_there_can_be_is_dropped(two, kit)
     for number in range(FOLLOWS_MAX_PER_LINK + 1):
         two.taker_end.say(Follow(number.to_bytes(32, "big")))
     await kit.until(lambda: two.taker_end.far is None)
-    assert two.giver.serving._followers == {}
+    assert two.giver.serving.giving.followed() == []
 
 
 # Giving it
@@ -144,7 +143,7 @@ async def test_a_member_that_follows_more_than_there_can_be_is_dropped(two, kit)
 async def test_wanted_blocks_are_sent(two, kit) -> None:
     two.taker_end.say(Want(7, two.manifest.id, 1, 3, False))
     await kit.until(lambda: two.giver.sent_blocks == 3)
-    await kit.until(lambda: not two.giver.serving._requests[two.giver_end.number])
+    await kit.until(lambda: not two.giver.serving.giving.open_requests(two.giver_end.number))
 
 
 async def test_blocks_not_held_are_refused(two, kit) -> None:
@@ -230,7 +229,7 @@ async def test_a_file_moved_into_the_store_meanwhile_is_asked_for_again(two, kit
 
 
 async def test_what_was_withdrawn_after_it_was_asked_for_is_not_sent(two, kit) -> None:
-    two.giver.serving._pace = Pace(Limits(Rates(up=20e6)))
+    two.giver.serving.uploads.pace = Pace(Limits(Rates(up=20e6)))
     two.taker_end.say(Want(1, two.manifest.id, 0, 9, False))
     await kit.until(lambda: two.giver.sent_blocks > 0)
     two.giver.library.withdraw_everywhere(two.manifest.id)
@@ -300,7 +299,7 @@ async def test_a_link_that_goes_in_the_midst_of_several_requests_holds_nobody_up
 
 async def test_a_member_beyond_the_upload_slots_is_told_to_come_back(two, world, kit) -> None:
     two.giver.stuck = True
-    two.giver.serving._pace = Pace(slots=1)
+    two.giver.serving.uploads.pace = Pace(slots=1)
     two.taker_end.say(Want(1, two.manifest.id, 0, 2, False))
     await kit.until(lambda: two.giver_end.queue)
     third = world.node()
@@ -311,7 +310,7 @@ async def test_a_member_beyond_the_upload_slots_is_told_to_come_back(two, world,
     assert refused == Refuse(1, True, "all upload slots are taken")
     two.taker_end.cut("gone")
     third_end.say(Want(2, two.manifest.id, 0, 2, False))
-    await kit.until(lambda: two.giver.serving._requests.get(_far(third_end).number))
+    await kit.until(lambda: two.giver.serving.giving.open_requests(_far(third_end).number))
 
 
 def _far(end):
@@ -319,7 +318,7 @@ def _far(end):
 
 
 async def test_a_limited_request_goes_out_block_by_block_and_to_its_end(two, kit) -> None:
-    two.giver.serving._pace = Pace(Limits(Rates(up=30e6)))
+    two.giver.serving.uploads.pace = Pace(Limits(Rates(up=30e6)))
     served = []
     take = two.giver_end.take
 
@@ -334,14 +333,14 @@ async def test_a_limited_request_goes_out_block_by_block_and_to_its_end(two, kit
     await kit.until(lambda: two.giver.sent_blocks == 9)
     assert sum(served) == 9
     assert len(served) > 2, "a slice at a time"
-    await kit.until(lambda: not two.giver.serving._requests[two.giver_end.number])
+    await kit.until(lambda: not two.giver.serving.giving.open_requests(two.giver_end.number))
 
 
 async def test_what_is_cancelled_while_it_waits_for_its_turn_is_not_sent(two, kit) -> None:
-    two.giver.serving._pace = Pace(Limits(Rates(up=20e6)))
+    two.giver.serving.uploads.pace = Pace(Limits(Rates(up=20e6)))
     two.taker_end.say(Want(1, two.manifest.id, 0, 9, False))
     for block in range(5, 9):
         two.taker_end.say(CancelWant(1, block))
     await kit.until(lambda: two.giver.sent_blocks == 5)
-    await kit.until(lambda: not two.giver.serving._requests[two.giver_end.number])
+    await kit.until(lambda: not two.giver.serving.giving.open_requests(two.giver_end.number))
     assert two.giver.sent_blocks == 5

@@ -149,6 +149,20 @@ def test_a_source_that_has_the_rest_but_never_sends_ends_the_pull_in_the_end(pla
     assert "180 s" in given_up.reason
 
 
+def test_a_block_may_take_longer_than_a_pull_may_stand_still(play) -> None:
+    plan = play(MIB)
+    plan.join(A)
+    fetch = asked(plan.said, A)
+    slow_bytes_s = 0.9 * MIB / PULL_STALL_TIMEOUT_S / 1.5
+    while plan.now < 1.5 * PULL_STALL_TIMEOUT_S:
+        plan.after(2) >> BytesArrived(A, int(2 * slow_bytes_s))
+        assert not of(plan >> Tick(), GiveUp)
+    assert fetch == [0]
+    while plan.now < 3 * PULL_STALL_TIMEOUT_S and not of(plan.said, GiveUp):
+        plan.after(2) >> Tick()
+    assert of(plan.said, GiveUp), "nothing more came"
+
+
 def test_checking_a_huge_file_for_minutes_is_no_reason_to_give_up(play) -> None:
     plan = play(MIB)
     plan.deliver(*of(plan.join(A), Fetch))

@@ -1,0 +1,49 @@
+"""How much a pull asks for ahead, of all its sources together.
+
+Each source is asked for two requests of its own at least, which are little as long as blocks are
+small beside what a line carries in a second. Where they are not (a slow line, or a simulation whose
+blocks stand for many), twenty sources would owe a pull what it can take in within minutes: whatever
+is rare by then was asked for long before, and the last blocks wait in the longest queues.
+"""
+
+from __future__ import annotations
+
+from dreamer.protocol.limits import (
+    PULL_AHEAD_MIN_BLOCKS,
+    PULL_AHEAD_MIN_BYTES,
+    PULL_AHEAD_S,
+    PULL_SLOW_BYTES_S,
+)
+from dreamer.protocol.swarm.rate import RateMeter
+from dreamer.protocol.swarm.source import Source
+from dreamer.protocol.swarm.vocabulary import SourceId
+
+
+class InFlight:
+    """The bound for one pull. ``meter`` counts all that it takes in."""
+
+    def __init__(self, block_bytes: int) -> None:
+        self.meter = RateMeter()
+        self.owing: dict[SourceId, Source] = {}
+        """All that owe something; those that owe nothing any more are left out when counting."""
+        self.frees_at = float("inf")
+        """When a source stops counting by the passing of time, as of the last count."""
+        self._block_bytes = block_bytes
+        self._slow_s = max(PULL_AHEAD_S, block_bytes / PULL_SLOW_BYTES_S)
+        self._least = max(PULL_AHEAD_MIN_BYTES // block_bytes, PULL_AHEAD_MIN_BLOCKS)
+
+    def room(self, now: float) -> int:
+        """Return how many blocks more may be asked for now; 0 or less: none.
+
+        A source that has brought no block for some seconds doesn't count: its queue is long, or it
+        is slow, and others are asked meanwhile.
+        """
+        most = max(int(self.meter.bytes_per_s * PULL_AHEAD_S / self._block_bytes), self._least)
+        self.frees_at = float("inf")
+        for name, source in list(self.owing.items()):
+            if not source.owed:
+                del self.owing[name]
+            elif now < (slow_at := source.waiting_since + self._slow_s):
+                self.frees_at = min(self.frees_at, slow_at)
+                most -= source.owed
+        return most

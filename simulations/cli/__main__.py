@@ -1,0 +1,5 @@
+"""``python -m dreamer.simulations.cli``."""
+
+from dreamer.simulations.cli import main
+
+main()

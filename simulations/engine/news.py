@@ -1,0 +1,38 @@
+"""What a machine says to all that follow a model: one event of the heap, however many they are.
+
+By far the most messages of a swarm are of this kind: each block is told to every neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dreamer.protocol.ids import ManifestId
+from dreamer.protocol.link.messages import Gained
+from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.vocabulary import SourceGained
+
+if TYPE_CHECKING:
+    from dreamer.simulations.engine.links import End
+    from dreamer.simulations.engine.node import Node
+
+
+def tell(teller: Node, ends: Iterable[End], message: Gained) -> None:
+    """Say the same over several links; it arrives after the delay of each."""
+    by_delay: dict[float, list[End]] = {}
+    for end in ends:
+        by_delay.setdefault(end.latency_s, []).append(end)
+    for delay_s, told in by_delay.items():
+        teller.world.clock.after(delay_s, partial(_hear, teller, told, message))
+
+
+def _hear(teller: Node, ends: Sequence[End], message: Gained) -> None:
+    name = teller.world.models_by_id[ManifestId(message.manifest)].name
+    source = teller.world.source_of(teller.id)
+    event = SourceGained(source, bitfield.span(message.first, message.count))
+    for end in ends:
+        far = end.far
+        if far.up and (pull := far.node.pulls.get(name)) is not None:
+            pull.feed(event)

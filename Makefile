@@ -7,7 +7,7 @@ GGUF := $(CACHE)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .PHONY: install demo test lint types outside unit e2e netns interop fresh models clean
 .PHONY: bench bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner
-.PHONY: bench-fanout bench-tracker
+.PHONY: bench-fanout bench-tracker bench-simulator
 
 install: $(VENV)/.installed
 
@@ -63,7 +63,7 @@ bench: bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-p
 bench-direct bench-fanout: install outside
 	$(BIN)/python -m dreamer.simulations.bench.$(@:bench-%=%)
 
-bench-origin bench-latency bench-memory bench-planner: install
+bench-origin bench-latency bench-memory bench-planner bench-simulator: install
 	$(BIN)/python -m dreamer.simulations.bench.$(@:bench-%=%)
 
 bench-webrtc: install

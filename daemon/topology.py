@@ -23,6 +23,7 @@ from dreamer.protocol.ids import NodeId, short
 from dreamer.protocol.registry.view import Model
 from dreamer.protocol.shaping.rates import Limits
 from dreamer.protocol.swarm import bitfield
+from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.topology import (
     Budget,
     LinkSeen,
@@ -59,10 +60,10 @@ class TopologyReader:
         """
         registry = await session.read_registry()
         models = sorted(registry.models.values(), key=lambda one: (-one.at, one.manifest_id))
-        sharers = await asyncio.gather(*(session.holders(one.manifest_id) for one in models))
+        answers = await asyncio.gather(*(session.seek(one.manifest_id) for one in models))
         links = {link.peer: link for link in session.links.links}
         known = dict.fromkeys(
-            [*links, *session.present, *(node for nodes in sharers for node in nodes)]
+            [*links, *session.present, *(node for found in answers for node in found.nodes)]
         )
         names = _pseudonyms(self.us, known)
         return Topology(
@@ -77,8 +78,8 @@ class TopologyReader:
                 if node != self.us
             ),
             models=tuple(
-                self._model(session, model, tuple(names[node] for node in nodes))
-                for model, nodes in zip(models, sharers, strict=True)
+                self._model(session, model, found, names)
+                for model, found in zip(models, answers, strict=True)
             ),
         )
 
@@ -118,7 +119,10 @@ class TopologyReader:
             lan=link.lan,
         )
 
-    def _model(self, session: RoomSession, model: Model, sharers: tuple[str, ...]) -> ModelSeen:
+    def _model(
+        self, session: RoomSession, model: Model, found: Found, names: Mapping[NodeId, str]
+    ) -> ModelSeen:
+        others = [node for node in found.nodes if node != self.us]
         offered = self.library.find(session.room_id, model.manifest_id)
         here = 0
         if offered is not None:
@@ -132,7 +136,8 @@ class TopologyReader:
             files=model.files,
             here_bytes=here,
             pulling=self.puller.is_pulling(model.manifest_id),
-            sharers=sharers,
+            sharers=tuple(names[node] for node in others),
+            whole=tuple(names[node] for node in others if node in found.whole),
         )
 
 

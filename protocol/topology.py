@@ -73,8 +73,9 @@ class MemberSeen:
 
 @dataclass(frozen=True)
 class ModelSeen:
-    """A model of the room. ``sharers`` are other members that hold or fetch it: trackers do not
-    tell which. ``here_bytes`` are verified here; ``pulling``: this node fetches the rest."""
+    """A model of the room. ``sharers`` are other members that hold or fetch it, ``whole`` those of
+    them of whom a tracker says that they hold all; none, where no tracker was asked.
+    ``here_bytes`` are verified here; ``pulling``: this node fetches the rest."""
 
     id: str
     name: str
@@ -83,6 +84,7 @@ class ModelSeen:
     here_bytes: int
     pulling: bool
     sharers: tuple[str, ...]
+    whole: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,8 @@ def _check_ids(topology: Topology) -> None:
         raise InputError("the topology names a model twice")
     known = frozenset(members)
     for model in topology.models:
+        if set(model.whole) - set(model.sharers):
+            raise InputError(f"model {model.id:.16} is held by a member that does not share it")
         if strangers := [one for one in model.sharers if one not in known]:
             raise InputError(
                 f"model {model.id:.16} is shared by {strangers[0]:.16}, who is no member"
@@ -224,6 +228,7 @@ def _model(value: object, what: str) -> ModelSeen:
         "here_bytes": json_fields.whole,
         "pulling": _flag,
         "sharers": _list(json_fields.text, TOPOLOGY_MAX_MEMBERS),
+        "whole": _list(json_fields.text, TOPOLOGY_MAX_MEMBERS),
     })  # fmt: skip
 
 

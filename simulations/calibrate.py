@@ -1,6 +1,6 @@
 """How far the simulator is from real daemons: the fan-out of one seed to some nodes, both ways.
 
-Usage: python -m dreamer.simulations.calibrate [--size-mib 128] [--nodes 8] [--mbit 100]
+Usage: python -m dreamer.simulations.calibrate [--size-mib 256] [--nodes 8] [--mbit 100]
        [--rounds 3] [--json]
 
 As root: every machine is a network namespace whose link is shaped in both directions. Real daemons
@@ -149,7 +149,7 @@ def table(found: Calibration) -> str:
 def main() -> None:
     """Calibrate, print how far off it is, and fail if that is too far."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size-mib", type=int, default=128)
+    parser.add_argument("--size-mib", type=int, default=256)
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--mbit", type=float, default=100.0)
     parser.add_argument("--rounds", type=int, default=3)

@@ -115,10 +115,6 @@ class Asking:
         if blocks & self.unasked or not self.unasked:
             self._touched[source.id] = None
 
-    def heeds(self, blocks: int, now: float) -> bool:
-        """Return whether a source that gains ``blocks`` might be asked for something now."""
-        return now >= self.full_until and (bool(blocks & self.unasked) or not self.unasked)
-
     def recount(self, source: Source) -> None:
         """Count what a source holds as available, or not while it would not come.
 
@@ -245,6 +241,15 @@ class Asking:
                 commands += asked
                 room = self.in_flight.room(now)
         return commands
+
+    def turns(self, now: float) -> Iterator[float]:
+        """Yield when sources may be asked again, or be done without, by the passing of time."""
+        for source in self.sources.values():
+            if source.resting_until > now:
+                yield source.resting_until
+            if source.requests:
+                yield source.stale_at()
+                yield source.hung_at()
 
     def _swept(self, now: float) -> list[Source]:
         self._swept_at, self._all_touched, self.waiting = now, False, False

@@ -28,6 +28,7 @@ from dreamer.protocol.limits import (
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.asking import Asking, DownPace
 from dreamer.protocol.swarm.crowd import Crowd
+from dreamer.protocol.swarm.holdings import Holdings
 from dreamer.protocol.swarm.remaining import Geometry, Remaining
 from dreamer.protocol.swarm.source import Source
 from dreamer.protocol.swarm.vocabulary import (
@@ -97,8 +98,7 @@ class Download:
             self._asking.pace = pace
         self._sources = self._asking.sources
         self._lanes: dict[SourceId, Lane] = {}
-        self._fetching: dict[SourceId, bool] = {}
-        self._unread: dict[SourceId, int] = {}
+        self._holdings = Holdings(self._asking, self._crowd, self._everything)
         self._unfinished = dict.fromkeys(range(geometry.file_count))
         self._started_at = now
         self._progress_at = now
@@ -160,11 +160,9 @@ class Download:
             # None that gives anything to ask for.
             self._on_bytes(event, now)
             return []
-        if isinstance(event, SourceGained) and not self._asking.heeds(event.blocks, now):
-            # By far the most frequent event: what the others gain is read once it is of use.
-            self._unread[event.source] = self._unread.get(event.source, 0) | event.blocks
+        if isinstance(event, SourceGained) and self._holdings.put_off(event, now):
             return []
-        self._read(now)
+        self._holdings.read(now)
         handler = self._handlers.get(type(event))
         if handler is None:
             raise LocalProtocolError(f"no such event: {event!r}")
@@ -188,11 +186,7 @@ class Download:
         if self._asking.waiting:
             times.append(now + self._asking.sweep_s)
         times += [self._asking.origin_open_at, self._asking.in_flight.frees_at]
-        for source in self._sources.values():
-            if source.resting_until > now:
-                times.append(source.resting_until)
-            if source.requests:
-                times += [source.stale_at(), source.hung_at()]
+        times += self._asking.turns(now)
         return min([at for at in times if now < at < NEVER], default=now + 1.0)
 
     # Sources come and go
@@ -205,53 +199,29 @@ class Download:
             self._sources[event.source] = source
             self._lanes[event.source] = event.lane
         source.lan = event.lan
-        self._fetching[event.source] = event.fetching
+        self._holdings.fetching[event.source] = event.fetching
         # One that says anew what it holds keeps its requests, its rate and its strikes.
-        self._holds(source, event.blocks, now)
+        self._holdings.set(source, event.blocks, now)
         return []
 
     def _on_gained(self, event: SourceGained, now: float) -> list[Command]:
-        self._gain(event.source, event.blocks, now)
+        self._holdings.gain(event.source, event.blocks, now)
         return []
-
-    def _read(self, now: float) -> None:
-        unread, self._unread = self._unread, {}
-        for name, blocks in unread.items():
-            self._gain(name, blocks, now)
-
-    def _gain(self, name: SourceId, blocks: int, now: float) -> None:
-        source = self._sources.get(name)
-        if source is None or not (fresh := blocks & ~source.blocks):
-            return
-        if source.counted != source.blocks or not self._fetching.get(name):
-            self._holds(source, source.blocks | fresh, now)
-            return
-        self._asking.gain(source, fresh)
-        if source.blocks == self._everything:
-            self._crowd.holds(name, source.counted, False, now)
-        else:
-            self._crowd.gains(name, fresh, now)
-
-    def _holds(self, source: Source, blocks: int, now: float) -> None:
-        self._asking.hold(source, blocks)
-        if source.lane is not Lane.ORIGIN:
-            fetching = self._fetching.get(source.id, False) and blocks != self._everything
-            self._crowd.holds(source.id, source.counted, fetching, now)
 
     def _on_moved(self, event: SourceMoved, now: float) -> list[Command]:
         source = self._sources.get(event.source)
         if source is not None:
             self._asking.set_usable(source, event.lane, event.usable, event.lan, now)
             self._lanes[event.source] = event.lane
-            self._holds(source, source.blocks, now)
-            self._rest_less(now)
+            self._holdings.set(source, source.blocks, now)
+            self._holdings.rest_less(self.missing, now)
         return []
 
     def _on_lacks(self, event: SourceLacks, now: float) -> list[Command]:
         source = self._sources.get(event.source)
         if source is not None:
             self._asking.void(source, event.blocks, now)
-            self._holds(source, source.blocks & ~event.blocks, now)
+            self._holdings.set(source, source.blocks & ~event.blocks, now)
         return []
 
     def _on_lost(self, event: SourceLost, now: float) -> list[Command]:
@@ -260,7 +230,7 @@ class Download:
             self._asking.hold(source, 0)
             self._asking.drop_requests(source, now)
             self._crowd.lost(event.source)
-            self._rest_less(now)
+            self._holdings.rest_less(self.missing, now)
         return []
 
     def _on_crowd_seen(self, event: CrowdSeen, now: float) -> list[Command]:
@@ -297,7 +267,7 @@ class Download:
             source.progressed(size, now)
             self._asking.touch(source)
             if had_hung:
-                self._holds(source, source.blocks, now)
+                self._holdings.set(source, source.blocks, now)
         if self.present >> event.block & 1:
             return []
         self._progress_at = now
@@ -351,7 +321,7 @@ class Download:
             return self._strike(source, now, refused=True)
         else:
             # It said it had them and has not: believe the newer word.
-            self._holds(source, source.blocks & ~blocks, now)
+            self._holdings.set(source, source.blocks & ~blocks, now)
         return []
 
     # Files
@@ -379,35 +349,16 @@ class Download:
 
     def _strike(self, source: Source, now: float, *, refused: bool = False) -> list[Command]:
         commands = self._asking.drop_requests(source, now)
-        source.strike(now, SNUB_S if refused or self._others_have(source) else BUSY_RETRY_S)
+        replaced = refused or self._holdings.others_have(source, self.missing)
+        source.strike(now, SNUB_S if replaced else BUSY_RETRY_S)
         self._asking.recount(source)
-        if source.hung and self._fetching.get(source.id):
+        if source.hung and self._holdings.fetching.get(source.id):
             # What it fetched for the others can't be had of it: they fetch it themselves.
             self._crowd.lost(source.id)
         if source.strikes >= SOURCE_MAX_STRIKES and source.lane is not Lane.ORIGIN:
             self._on_lost(SourceLost(source.id), now)
             commands.append(Drop(source.id))
         return commands
-
-    def _rest_less(self, now: float) -> None:
-        """Have those that hung asked again soon, if nobody is left who has what they have."""
-        for source in self._sources.values():
-            rests = source.hung and now + BUSY_RETRY_S < source.resting_until
-            if rests and source.lane is not Lane.ORIGIN and not self._others_have(source):
-                source.resting_until = now + BUSY_RETRY_S
-
-    def _others_have(self, source: Source) -> bool:
-        """Return whether others may bring all that is missing of what a source holds.
-
-        The origin counts only where it gives at once: what a member that is whole has it leaves
-        to that one for longer than a source rests.
-        """
-        wanted, whole = source.blocks & self.missing, source.blocks == self._everything
-        for other in self._sources.values():
-            waits = whole and other.lane is Lane.ORIGIN
-            if other is not source and other.usable and not other.hung and not waits:
-                wanted &= ~other.blocks
-        return not wanted
 
     def _give_up(self, now: float) -> list[Command]:
         if not self.missing:
@@ -430,8 +381,9 @@ class Download:
         never a right block is no help.
         """
         asked = [source for source in self._sources.values() if source.requests]
+        under_way = sum(len(source.requests) for source in asked)
         at = self._progress_at
-        if self._unverified_bytes < len(asked) * self._geometry.block_bytes:
+        if self._unverified_bytes < under_way * self._geometry.block_bytes:
             at = max(at, *(source.quiet_since for source in asked), self._started_at)
         return at + PULL_STALL_TIMEOUT_S
 
@@ -441,7 +393,4 @@ class Download:
             return True
         if isinstance(event, BlockVerified) and self.is_open(event.source, event.request):
             return True
-        if any(source.requests for source in self._asking.in_flight.owing.values()):
-            return True
-        sources = self._sources.values()
-        return any(source.usable and source.blocks & self.missing for source in sources)
+        return self._asking.in_flight.waits or self._holdings.any_of(self.missing)

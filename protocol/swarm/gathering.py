@@ -218,7 +218,7 @@ class Gathering:
         known = {*view.linked(), *view.coming_up()}
         if not self._crowd:
             return _but(self._nodes, known)
-        others = _but((*self._nodes, *(self._committee or ())), {*known, self._own})
+        others = _but(self._nodes, {*known, self._own})
         first: list[NodeId] = []
         if self._leaves_whole_alone(view):
             peers = _but(others, self._whole)

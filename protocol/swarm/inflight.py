@@ -32,6 +32,11 @@ class InFlight:
         self._slow_s = max(PULL_AHEAD_S, block_bytes / PULL_SLOW_BYTES_S)
         self._least = max(PULL_AHEAD_MIN_BYTES // block_bytes, PULL_AHEAD_MIN_BLOCKS)
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything is still to come."""
+        return any(source.requests for source in self.owing.values())
+
     def room(self, now: float) -> int:
         """Return how many blocks more may be asked for now; 0 or less: none.
 

@@ -97,11 +97,9 @@ def usable_links(log: Path, zero: float) -> dict[str, float]:
     text = log.read_text("utf-8", "replace")
     linked = dict(_moments(_LINKED, text, zero))
     direct = dict(_moments(_DIRECT, text, zero))
-    # Blocks wait a moment for a direct connection, and then go over the link's own channel.
-    return {
-        peer: min(direct.get(peer, at + DIRECT_HOLD_S), at + DIRECT_HOLD_S)
-        for peer, at in linked.items()
-    }
+    # Blocks wait a moment for a direct connection, and then go over the link's own channel; but
+    # once there is one after all, what is under way on that channel is void and asked for again.
+    return {peer: direct.get(peer, at + DIRECT_HOLD_S) for peer, at in linked.items()}
 
 
 def _moments(pattern: re.Pattern[str], text: str, zero: float) -> Iterator[tuple[str, float]]:

@@ -30,7 +30,7 @@ def capacity(
         int, typer.Option(min=1, max=1000, metavar="N", help="Nodes of a queue each.")
     ] = 1,
     users: Annotated[str, typer.Option(metavar="A,B,…", help="Numbers of users, rising.")] = "",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each.")] = 20,
     seconds: Annotated[float, typer.Option(min=1, help="Virtual seconds of a run.")] = 200,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write JSON and pictures there.")

@@ -118,7 +118,10 @@ def simulate(
 def _result(
     world: World, recorder: Recorder, replay: str, violations: list[str], wall_s: float
 ) -> RunResult:
-    each = [_node(node, recorder) for node in world.nodes]
+    began: dict[int, dict[str, float]] = {}
+    for (index, name), at in recorder.began_s.items():
+        began.setdefault(index, {})[name] = at
+    each = [_node(node, began.get(node.index, {}), recorder) for node in world.nodes]
     durations = _durations_of_those_who_stayed(world, each)
     traffic = recorder.traffic()
     return RunResult(
@@ -144,8 +147,7 @@ def _result(
     )
 
 
-def _node(node: Node, recorder: Recorder) -> NodeResult:
-    began = {name: at for (index, name), at in recorder.began_s.items() if index == node.index}
+def _node(node: Node, began: dict[str, float], recorder: Recorder) -> NodeResult:
     finished = {name: recorder.finished_s.get((node.index, name)) for name in began}
     done = {name: at for name, at in finished.items() if at is not None}
     return NodeResult(

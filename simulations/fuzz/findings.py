@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten, wrap
 
 from dreamer.simulations import regressions
 from dreamer.simulations.fuzz.trial import Failure
@@ -30,8 +31,8 @@ def write(scenario: Scenario, failure: Failure, found_by: str, folder: Path | No
     folder = folder or _folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = _free(folder, _slug(failure.kind))
-    scenario = replace(scenario, name=path.stem, about=failure.words[:WIDTH])
-    said = [*_wrapped(failure.words), f"Found by: {found_by}"]
+    scenario = replace(scenario, name=path.stem, about=shorten(failure.words, WIDTH))
+    said = [*wrap(failure.words, WIDTH), f"Found by: {found_by}"]
     comments = "".join(f"# {line}\n" for line in said)
     path.write_text(f"{comments}\n{dump(scenario)}", encoding="utf-8")
     return path
@@ -50,8 +51,3 @@ def _free(folder: Path, slug: str) -> Path:
     while (path := folder / f"{slug}-{number}{SUFFIX}").exists():
         number += 1
     return path
-
-
-def _wrapped(words: str) -> list[str]:
-    plain = " ".join(words.split())
-    return [plain[at : at + WIDTH] for at in range(0, len(plain), WIDTH)]

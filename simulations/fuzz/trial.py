@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreamer.simulations.engine.observer import Observer
+from dreamer.simulations.engine.pull import Pull
 from dreamer.simulations.engine.world import World
 from dreamer.simulations.invariants import BrokenError, Watch
 from dreamer.simulations.scenario.model import Scenario
@@ -28,10 +29,15 @@ class TooLongError(Exception):
 
 
 class _Bounded(Observer):
-    """Ends a run after so many events."""
+    """Ends a run after so many events, and counts the pulls that end well."""
 
     def __init__(self, events_max: int) -> None:
+        self.finished = 0
         self._left = events_max
+
+    def pull_ended(self, pull: Pull, now: float) -> None:
+        """Count one that was to be, and is whole."""
+        self.finished += pull.finished_at is not None and pull.node.group.misdeed is None
 
     def happened(self, world: World) -> None:
         """Count one."""
@@ -42,17 +48,20 @@ class _Bounded(Observer):
 
 @dataclass(frozen=True)
 class Tried:
-    """How a trial went. ``over``: it came to its end by itself."""
+    """How a trial went. ``over``: it came to its end by itself. ``unfinished``: so many pulls of
+    those that were to be have not brought a whole model."""
 
     failure: Failure | None
     over: bool
+    unfinished: int
     trace_hash: str
 
 
 def try_out(scenario: Scenario, events_max: int = EVENTS_MAX) -> Tried:
     """Run a scenario with its own seed until its end, its first violation, or ``events_max``."""
     watch = Watch(strict=True)
-    world = World(scenario, None, [*watch.observers, _Bounded(events_max)])
+    bounded = _Bounded(events_max)
+    world = World(scenario, None, [*watch.observers, bounded])
     failure, over = None, True
     try:
         world.run()
@@ -62,7 +71,7 @@ def try_out(scenario: Scenario, events_max: int = EVENTS_MAX) -> Tried:
         over = False
     except Exception as error:
         failure = Failure(*_in_words(error))
-    return Tried(failure, over, world.trace.hash)
+    return Tried(failure, over, world.pulls_total - bounded.finished, world.trace.hash)
 
 
 def _in_words(error: Exception) -> tuple[str, str]:

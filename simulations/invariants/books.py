@@ -284,22 +284,22 @@ class Books:
     """The accounts of all pulls that have a planner at the time, the ledgers of all machines."""
 
     def __init__(self) -> None:
-        self._accounts: dict[Pull, Account] = {}
+        self.accounts: dict[Pull, Account] = {}
         self._ledgers: dict[int, Ledger] = {}
 
     def open(self, pull: Pull, now: float) -> Account:
         """Begin an account for a pull's new planner."""
         self.close(pull, now)
-        account = self._accounts[pull] = Account(pull, self._ledger(pull.node), now)
+        account = self.accounts[pull] = Account(pull, self._ledger(pull.node), now)
         return account
 
     def of(self, pull: Pull) -> Account | None:
         """Return the account of a pull, if its planner has begun."""
-        return self._accounts.get(pull)
+        return self.accounts.get(pull)
 
     def accounts_at(self, node: Node) -> list[Account]:
         """Return the accounts of all pulls of a machine."""
-        found = (self._accounts.get(pull) for pull in node.pulls.values())
+        found = (self.accounts.get(pull) for pull in node.pulls.values())
         return [account for account in found if account is not None]
 
     def request(self, node: Node, number: int) -> Request | None:
@@ -308,7 +308,7 @@ class Books:
 
     def close(self, pull: Pull, now: float) -> None:
         """Forget a pull that is over, or whose planner is."""
-        if (account := self._accounts.pop(pull, None)) is not None:
+        if (account := self.accounts.pop(pull, None)) is not None:
             account.close(now)
 
     def _ledger(self, node: Node) -> Ledger:

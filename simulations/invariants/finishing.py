@@ -11,7 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dreamer.protocol.limits import MIB, PULL_NO_SOURCE_TIMEOUT_S
+from dreamer.protocol.limits import (
+    MIB,
+    PULL_NO_SOURCE_TIMEOUT_S,
+    PULL_STALL_TIMEOUT_S,
+    REQUESTS_IN_FLIGHT_MAX,
+)
 from dreamer.protocol.swarm.vocabulary import BlockVerified
 from dreamer.simulations.invariants.books import Account, Books
 from dreamer.simulations.invariants.invariant import Check, Complain, Invariant, naming
@@ -65,10 +70,13 @@ class Finishes(Invariant):
 
     def pull_ended(self, pull: Pull, now: float) -> None:
         """Look at a pull that has given up."""
-        self._got_on_at.pop(pull, None)
-        if pull.finished_at is None and pull.node.online and not _no_room(pull):
-            during = Stretch(now - PULL_NO_SOURCE_TIMEOUT_S, now)
-            self._look(pull, during, f"gives up ({pull.gave_up})")
+        waited_s = now - self._got_on_at.pop(pull, now)
+        if pull.finished_at is not None or not pull.node.online or _no_room(pull):
+            return
+        if waited_s >= PULL_STALL_TIMEOUT_S and _round_s(pull) > PULL_STALL_TIMEOUT_S / 2:
+            return
+        during = Stretch(now - PULL_NO_SOURCE_TIMEOUT_S, now)
+        self._look(pull, during, f"gives up ({pull.gave_up})")
 
     def ended(self, world: World) -> None:
         """Look at the pulls that are under way when the time is up."""
@@ -123,3 +131,21 @@ def _rates(group: Group) -> list[float]:
     share = 0.1 if group.slow_share else 1.0
     limits = (group.up_limit_mbit, group.down_limit_mbit, 8 * group.disk_mb_s, 8 * group.hash_mb_s)
     return [group.up_mbit * share, group.down_mbit * share, *(one for one in limits if one)]
+
+
+def _round_s(pull: Pull) -> float:
+    """Return how long one block for each pull of a run takes, by the rates of this one's sources.
+
+    Where that comes near ``PULL_STALL_TIMEOUT_S`` a pull may rightly give up: its blocks stand for
+    so many that they are not to be had in time. With blocks of a MiB it takes hundreds of pulls.
+    """
+    scenario, node, name = pull.world.scenario, pull.node, pull.model.name
+    giving = sum(
+        min(_rates(group)) * group.count for group in scenario.groups if name in group.holds
+    )
+    if scenario.origin is not None and name in scenario.origin.holds:
+        giving += scenario.origin.up_mbit
+    pulls = sum(group.count * len(group.pulls) for group in scenario.groups)
+    own = REQUESTS_IN_FLIGHT_MAX * len(node.group.pulls) / min(_rates(node.group))
+    per_megabit = max(pulls / giving if giving else own, own)
+    return per_megabit * pull.model.layout.block_bytes / BYTES_PER_MBIT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dreamer.protocol.swarm.vocabulary import Command, Event
 from dreamer.simulations.engine.observer import Observer
-from dreamer.simulations.invariants.books import Books
+from dreamer.simulations.invariants.books import Account, Books
 from dreamer.simulations.invariants.every import EVERY
 from dreamer.simulations.invariants.invariant import Check, Invariant
 from dreamer.simulations.invariants.violation import BrokenError, Violation
@@ -28,6 +28,8 @@ class Planners(Observer):
 
     def __init__(self, books: Books, invariants: Sequence[Invariant]) -> None:
         self._books = books
+        # Looked up without a call: this is done for every event of a run.
+        self._accounts = books.accounts
         self.checks = 0
         self._events: dict[type, list[Check]] = {}
         self._commands: dict[type, list[Check]] = {}
@@ -41,21 +43,33 @@ class Planners(Observer):
         self, pull: Pull, event: Event | None, commands: Sequence[Command], now: float
     ) -> None:
         """Show what a planner heard and said."""
-        account = self._books.of(pull)
+        account = self._accounts.get(pull)
         if event is None or account is None:
             account = self._books.open(pull, now)
         if event is not None:
             account.heard(event, now)
+        if commands:
+            self._said(pull, account, event, commands, now)
+        checks = self._events.get(type(event))
+        if checks is not None:
+            for check in checks:
+                check(pull, account, event, now)
+            self.checks += len(checks)
+
+    def _said(
+        self,
+        pull: Pull,
+        account: Account,
+        event: Event | None,
+        commands: Sequence[Command],
+        now: float,
+    ) -> None:
         for command in commands:
             checks = self._commands.get(type(command), ())
             for check in checks:
                 check(pull, account, command, now)
             self.checks += len(checks)
             account.said(command, event, now)
-        checks = self._events.get(type(event), ())
-        for check in checks:
-            check(pull, account, event, now)
-        self.checks += len(checks)
 
     def pull_ended(self, pull: Pull, now: float) -> None:
         """Close its account."""

@@ -140,7 +140,6 @@ class Network:
     """What is between machines. ``lines`` name pairs of regions; all others have the default."""
 
     latency_ms: float = 20.0
-    jitter_ms: float = 0.0
     loss: float = 0.0
     link_setup_s: float = 0.3
     """What it takes until a link stands, besides six round trips: certificates, processes."""

@@ -101,7 +101,9 @@ def _groups(seen: Seen, model: ModelSeen, changes: Changes, notes: Notes) -> tup
     topology, room = seen.topology, seen.room
     disk_gb = changes.cache_gb or 0.0
     groups = [_group(room.us, model, holds=_we_hold(topology, model, changes), disk_gb=disk_gb)]
-    groups += [_group(one, model, holds=one.name in model.sharers) for one in room.others]
+    # Who is fetching it begins anew here; where nobody knows who that is, it is nobody.
+    holders = model.whole or model.sharers
+    groups += [_group(one, model, holds=one.name in holders) for one in room.others]
     if changes.more_seeders:
         groups.append(_more("seeder", room.typical, model, changes.more_seeders, holds=True))
     newcomers = changes.newcomers
@@ -110,7 +112,7 @@ def _groups(seen: Seen, model: ModelSeen, changes: Changes, notes: Notes) -> tup
         newcomers = 1
     if newcomers:
         groups.append(_more("newcomer", room.typical, model, newcomers, holds=False))
-    if model.sharers:
+    if model.sharers and not model.whole:
         notes.add("members that share the model are taken to have all of it")
     budget = _budget_mib(topology, changes)
     return tuple(_with_budget(group, budget) for group in groups)

@@ -18,6 +18,7 @@ from dreamer.protocol.limits import PEAK_RATE_WINDOW_S
 from dreamer.protocol.registry.view import Model, Registry
 from dreamer.protocol.relay_budget import Budgets, RelayBudget, Usage, day_of
 from dreamer.protocol.shaping.rates import Limits, Rates
+from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.topology import Measured, RelayUse, StoreSeen, from_json, to_json
 
 NOON = 1_795_000_000.0
@@ -47,8 +48,9 @@ class Room:
             raise self.failure
         return Registry({TINY: Model(TINY, "tiny", sum(SIZES), 2, "files", US, 1.0)})
 
-    async def holders(self, manifest_id) -> list[NodeId]:
-        return self.sharers
+    async def seek(self, manifest_id) -> Found:
+        # A tracker names whoever asks, too, if it shares.
+        return Found((US, *self.sharers), whole=tuple(self.sharers[:1]))
 
 
 def link(peer: NodeId, relayed: bool = False) -> Link:
@@ -93,6 +95,7 @@ def test_everybody_known_is_a_member_once(house) -> None:
     assert [member.id for member in found.members] == ["0b0b0b0b", "0c0c0c0c"]
     assert [member.link is not None for member in found.members] == [True, False]
     assert found.models[0].sharers == ("0c0c0c0c",)
+    assert found.models[0].whole == ("0c0c0c0c",)
     assert (found.origin, found.trackers) == (True, 1)
 
 

@@ -112,6 +112,7 @@ def test_topology_knows_the_link_and_who_shares_the_model(lab, pulled):
     (model,) = [one for one in found["models"] if one["id"] == pulled["short_id"]]
     assert (model["here_bytes"], model["size_bytes"]) == (SIZE, SIZE)
     assert theirs in model["sharers"]
+    assert theirs in model["whole"]
 
 
 @pytest.mark.parametrize("ref", ["production", "tag:validated", "PREFIX"])

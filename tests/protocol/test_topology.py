@@ -39,7 +39,7 @@ ROOM = Topology(
         ),
         MemberSeen("cccccccc", "symmetric", None),
     ),
-    models=(ModelSeen("abababab", "tiny", 12, 2, 6, True, ("bbbbbbbb",)),),
+    models=(ModelSeen("abababab", "tiny", 12, 2, 6, True, ("bbbbbbbb",), ("bbbbbbbb",)),),
 )
 
 
@@ -92,7 +92,8 @@ def test_other_versions_are_refused_with_what_to_do(version):
         ("members.0.link.rtt_s", "soon", "must be a number"),
         ("members.1.id", "bbbbbbbb", "names a node twice"),
         ("members.1.id", "aaaaaaaa", "names a node twice"),
-        ("models.0.sharers", ["dddddddd"], "dddddddd, who is no member"),
+        ("models.0.sharers", ["dddddddd", "bbbbbbbb"], "dddddddd, who is no member"),
+        ("models.0.whole", ["cccccccc"], "held by a member that does not share it"),
         ("models.0.size_bytes", 1.5, "whole number"),
         ("models.0.extra", 1, "unknown fields: extra"),
     ],

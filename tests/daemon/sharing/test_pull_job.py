@@ -145,6 +145,23 @@ async def test_a_cancelled_pull_lets_go_and_keeps_what_it_has(two, kit) -> None:
     assert again.whole
 
 
+async def test_member_hears_that_all_of_a_request_is_called_off(two, kit) -> None:
+    pulling = kit.pulling(two.taker, two.manifest, two.giver)
+    two.giver.stuck = True
+    running = asyncio.ensure_future(pulling.run())
+    await kit.until(lambda: two.taker_end.expected)
+    expected = list(two.taker_end.expected)
+    request = expected[0][0]
+    blocks = [block for asked, block in expected if asked == request]
+    assert len(blocks) > 1
+    # The planner then says of each block by itself that it is not to come.
+    pulling.job.feed(BlocksFound(sum(1 << block for block in blocks)))
+    assert not any(asked == request for asked, _ in two.taker_end.expected)
+    await kit.until(lambda: any(isinstance(m, CancelWant) for m in two.giver.heard.messages))
+    await kit.until(lambda: not any(asked == request for asked, _ in two.giver_end.queue))
+    await _cancelled(running)
+
+
 async def _cancelled(running) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

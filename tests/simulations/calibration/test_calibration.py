@@ -19,6 +19,7 @@ LOG = """dreamerd is ready: /x/run/dreamerd.sock
 2026-11-21 20:22:07,212 INFO dreamer.daemon.main node aaaaaaaa (d8)
 2026-11-21 20:22:09,415 INFO dreamer.daemon.links.room_links linked to bbbbbbbb d3 (webrtc)
 2026-11-21 20:22:09,593 INFO dreamer.daemon.links.room_links linked to cccccccc d0 (webrtc)
+2026-11-21 20:22:09,700 INFO dreamer.daemon.links.room_links linked to dddddddd d1 (webrtc)
 2026-11-21 20:22:09,600 INFO dreamer.daemon.direct.taking_side direct connection to bbbbbbbb is up
 2026-11-21 20:22:11,920 INFO dreamer.daemon.direct.taking_side direct connection to cccccccc is up
 2026-11-21 20:22:19,415 INFO dreamer.daemon.links.room_links linked to bbbbbbbb d3 (webrtc)
@@ -35,12 +36,13 @@ def overheads(share: float = 1.0, finish: float = 0.05, latency_ms: float = 1.0)
     return Overheads(BusyLines(share, latency_ms), finish)
 
 
-def test_link_carries_blocks_from_its_direct_connection_or_after_the_wait_for_one(tmp_path):
+def test_link_is_of_use_from_its_direct_connection_on_or_after_the_wait_for_one(tmp_path):
     log = tmp_path / "d8.log"
     log.write_text(LOG)
     found = usable_links(log, ZERO)
     assert found["bbbbbbbb"] == pytest.approx(2.6, abs=1e-3)
-    assert found["cccccccc"] == pytest.approx(2.593 + DIRECT_HOLD_S, abs=1e-3)
+    assert found["cccccccc"] == pytest.approx(4.92, abs=1e-3)
+    assert found["dddddddd"] == pytest.approx(2.7 + DIRECT_HOLD_S, abs=1e-3)
 
 
 def test_completions_are_counted_from_each_ones_command():

@@ -45,8 +45,8 @@ ROOM = Topology(
         member("away"),
     ),
     models=(
-        ModelSeen("abab0001", "tiny", 40 * MB, 2, 0, False, ("seed",)),
-        ModelSeen("abab0002", "older", 30 * MB, 1, 30 * MB, False, ("seed", "laptop", "away")),
+        ModelSeen("abab0001", "tiny", 40 * MB, 2, 0, False, ("seed",), ("seed",)),
+        ModelSeen("abab0002", "older", 30 * MB, 1, 30 * MB, False, ("seed", "laptop", "away"), ()),
     ),
 )  # fmt: skip
 

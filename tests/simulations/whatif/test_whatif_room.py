@@ -37,6 +37,15 @@ def test_who_shares_the_model_holds_it_and_all_others_pull_it(room):
     assert (scenario.origin, scenario.relays) == (None, ())
 
 
+def test_who_is_known_to_be_fetching_pulls_and_else_all_sharers_hold_it(room):
+    first, *rest = room().models
+    for whole, laptop_holds in ((("seed",), False), ((), True)):
+        shared = type(first)(**{**vars(first), "sharers": ("seed", "laptop"), "whole": whole})
+        scenario, assumed = made(room(models=(shared, *rest)))
+        assert bool(group(scenario, "laptop").holds) is laptop_holds
+        assert any("taken to have all" in line for line in assumed) is laptop_holds
+
+
 def test_rates_are_those_measured_and_else_the_median_of_the_room(room):
     scenario, assumed = made(room())
     laptop, away, us = (group(scenario, name) for name in ("laptop", "away", "us"))
@@ -140,8 +149,11 @@ def test_model_that_is_none_or_several_is_said_so(room):
 
 def test_empty_room_and_model_that_nobody_has_say_what_to_do(room):
     with pytest.raises(InputError, match="--newcomers"):
-        made(room(members=(), models=(type(room().models[0])("a", "b", 5, 1, 5, False, ()),)))
-    lost = [type(one)(**{**vars(one), "sharers": (), "here_bytes": 0}) for one in room().models]
+        made(room(members=(), models=(type(room().models[0])("a", "b", 5, 1, 5, False, (), ()),)))
+    lost = [
+        type(one)(**{**vars(one), "sharers": (), "whole": (), "here_bytes": 0})
+        for one in room().models
+    ]
     with pytest.raises(InputError, match="--more-seeders 1"):
         made(room(models=tuple(lost)))
     assert made(room(models=tuple(lost), origin=True))[0].origin.holds == ("tiny",)

@@ -18,11 +18,15 @@ from dreamer.simulations.whatif.run import Changes, answer_document, answer_tabl
 from dreamer.simulations.whatif.source import read_topology
 
 
-def test_one_more_seeder_makes_it_faster_and_the_answer_says_so(room, written):
+def test_more_seeders_beside_a_slow_one_make_it_faster_and_the_answer_says_so(
+    room, written, make_member
+):
+    slow = make_member("seed", "direct", down=0.5)
     said = []
-    answer = whatif(written(room()), Changes(more_seeders=4), report=said.append)
+    seen = written(room(members=(slow, *room().members[1:])))
+    answer = whatif(seen, Changes(more_seeders=4), report=said.append)
     base, changed = answer.runs
-    assert changed.result.last_s < base.result.last_s
+    assert changed.result.last_s < base.result.last_s / 2
     assert {len(one.pulled_s) for one in base.result.each if one.group != "seed"} == {1}
     assert said == ["running: as it is", "running: 4 more seeders"]
     document = answer_document(answer)

@@ -25,9 +25,11 @@ from dreamer.daemon.setting_checks import (
     with_schemes,
 )
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import (
+from dreamer.protocol.inference_limits import (
     INFERENCE_IDLE_TIMEOUT_S,
     INFERENCE_MAX_MODELS,
+)
+from dreamer.protocol.limits import (
     LINKS_MAX_PER_NODE,
     LINKS_MESH_MIN,
     RELAY_BUDGET_MAX_MIB,

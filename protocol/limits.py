@@ -241,7 +241,7 @@ REQUEST_MAX_BLOCKS = 1024
 REQUEST_ORIGIN_MAX_BLOCKS = 32
 # Of all sources together a pull asks for so much ahead; far more than small blocks ever come to.
 PULL_AHEAD_S = 3.0
-PULL_AHEAD_MIN_BYTES = 512 * MIB
+PULL_AHEAD_MIN_BYTES = 1024 * MIB
 # What takes longer over a block than this does not count: others are asked meanwhile.
 PULL_SLOW_BYTES_S = 5 * MIB
 PULL_AHEAD_MIN_BLOCKS = 4
@@ -306,7 +306,7 @@ CROWD_COMMITTEE = 32
 # With more whole members than one for so many, each finds some of those among the names it hears.
 CROWD_FETCHING_PER_WHOLE = 4
 # Links of a pull in a crowd where not everybody can be linked to all; the second to whole members.
-PULL_LINKS_WANTED = 20
+PULL_LINKS_WANTED = 16
 PULL_WHOLE_LINKS_WANTED = 8
 # The origin waits so long for others that begin the same pull at about the same time.
 CROWD_GATHER_S = 2.0
@@ -322,6 +322,10 @@ RATE_SCHEDULE_INTERVAL_S = 5.0
 # What one peer is sent before it is another's turn, and how much of it waits at the wire.
 UPLOAD_SLICE_BLOCKS = 8
 UPLOAD_SLICES_UNDER_WAY = 2
+# Of all peers together so many slices share the line, so that each is whole soon and can be passed
+# on; one slower than this does not count: it must be its taker's line that is full.
+UPLOAD_SLICES_AT_ONCE = 4
+UPLOAD_SLOW_BYTES_S = 32 * MIB
 UPLOAD_SLOTS = 16
 UPLOAD_SLOTS_MAX = 1024
 UPLOAD_TURN_S = 20.0
@@ -376,30 +380,9 @@ TOPOLOGY_MAX_MODELS = 20_000
 PEAK_RATE_WINDOW_S = 3.0
 PEAK_RATE_SAMPLE_S = 1.0
 
-# Inference
-INFERENCE_QUEUE_MAX = 200
-INFERENCE_MAX_MODELS = 2
-INFERENCE_IDLE_TIMEOUT_S = 300.0
-INFERENCE_LOAD_TIMEOUT_S = 120.0
-PROMPT_MAX_BYTES = 192 * KIB
-GENERATE_MAX_TOKENS = 4096
-GENERATIONS_MAX_PER_LINK = 8
-GENERATE_FIRST_TOKEN_TIMEOUT_S = 60.0
-GENERATE_WORKING_INTERVAL_S = 10.0
-GGUF_METADATA_MAX_BYTES = 256 * MIB
-GGUF_MAX_TENSORS = 65_536
-GGUF_MAX_CONTEXT_TOKENS = 1_048_576
-
 # Store
 STATE_BUSY_TIMEOUT_S = 5.0
 STORE_RESERVE_BYTES = 16 * MIB
 STORE_READ_BYTES = MIB
 STORE_OBJECT_MAX_BYTES = OUTBOARD_MAX_BYTES
 MODEL_DIRECTORY_NAME_MAX_CHARS = 100
-INFERENCE_MESSAGE_MAX_BYTES = 4 * MIB
-INFERENCE_PREFILL_CHUNK_TOKENS = 256
-INFERENCE_WORKER_LOG_MAX_LINES = 20
-INFERENCE_REAP_MIN_S = 0.05
-ONNX_GRAPH_MAX_BYTES = 2 * GIB
-MODEL_JSON_MAX_BYTES = 64 * MIB
-DETOKENIZER_MAX_HELD_TOKENS = 4

@@ -19,7 +19,9 @@ from dreamer.daemon.cli.session import Session
 from dreamer.daemon.ports import Progress, RunEnded, RunEvent, RunStarted, RunText, Where
 from dreamer.daemon.rest.json_form import run_json, to_json
 from dreamer.protocol.errors import LocalProtocolError
-from dreamer.protocol.limits import GENERATE_MAX_TOKENS
+from dreamer.protocol.inference_limits import (
+    GENERATE_MAX_TOKENS,
+)
 
 R = TypeVar("R")
 

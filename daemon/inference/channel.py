@@ -17,7 +17,9 @@ import msgpack
 
 from dreamer.daemon.inference.requests import FinishReason, GenerateRequest, Message
 from dreamer.protocol.errors import LocalProtocolError
-from dreamer.protocol.limits import INFERENCE_MESSAGE_MAX_BYTES
+from dreamer.protocol.inference_limits import (
+    INFERENCE_MESSAGE_MAX_BYTES,
+)
 
 HEADER = struct.Struct(">I")
 

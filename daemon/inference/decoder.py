@@ -32,7 +32,9 @@ from dreamer.daemon.inference.formats import PAST_PREFIX, inspect_decoder
 from dreamer.daemon.inference.requests import FinishReason, GenerateRequest, Message, Text
 from dreamer.daemon.inference.session import RUNTIME_ERRORS, open_session
 from dreamer.protocol.errors import InputError, LocalError
-from dreamer.protocol.limits import INFERENCE_PREFILL_CHUNK_TOKENS
+from dreamer.protocol.inference_limits import (
+    INFERENCE_PREFILL_CHUNK_TOKENS,
+)
 
 _ELEMENTS: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,

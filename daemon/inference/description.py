@@ -11,7 +11,9 @@ from tokenizers import Tokenizer
 
 from dreamer.daemon.inference.chat import ChatTemplate
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import MODEL_JSON_MAX_BYTES
+from dreamer.protocol.inference_limits import (
+    MODEL_JSON_MAX_BYTES,
+)
 
 DEFAULT_CONTEXT_TOKENS = 2048
 

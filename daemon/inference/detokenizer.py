@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dreamer.protocol.limits import DETOKENIZER_MAX_HELD_TOKENS
+from dreamer.protocol.inference_limits import (
+    DETOKENIZER_MAX_HELD_TOKENS,
+)
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

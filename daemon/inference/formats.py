@@ -18,7 +18,9 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from dreamer.protocol.errors import ForbiddenError, InputError
-from dreamer.protocol.limits import ONNX_GRAPH_MAX_BYTES
+from dreamer.protocol.inference_limits import (
+    ONNX_GRAPH_MAX_BYTES,
+)
 
 GRAPH_PLACES = ("model.onnx", "onnx/model.onnx")
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")

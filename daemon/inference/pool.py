@@ -21,7 +21,7 @@ from dreamer.daemon.inference.process import WorkerOptions, WorkerProcess
 from dreamer.daemon.inference.requests import Ended, Event, GenerateRequest, Started, Text
 from dreamer.daemon.inference.seat import LoadedModel, Seat
 from dreamer.protocol.errors import LocalError
-from dreamer.protocol.limits import (
+from dreamer.protocol.inference_limits import (
     GENERATE_FIRST_TOKEN_TIMEOUT_S,
     INFERENCE_IDLE_TIMEOUT_S,
     INFERENCE_LOAD_TIMEOUT_S,

@@ -13,7 +13,10 @@ from typing import Any
 
 from dreamer.daemon.inference import channel
 from dreamer.protocol.errors import LocalError, error_from_code
-from dreamer.protocol.limits import INFERENCE_MESSAGE_MAX_BYTES, INFERENCE_WORKER_LOG_MAX_LINES
+from dreamer.protocol.inference_limits import (
+    INFERENCE_MESSAGE_MAX_BYTES,
+    INFERENCE_WORKER_LOG_MAX_LINES,
+)
 
 MODULE = "dreamer.daemon.inference.worker"
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import GENERATE_MAX_TOKENS, PROMPT_MAX_BYTES
+from dreamer.protocol.inference_limits import (
+    GENERATE_MAX_TOKENS,
+    PROMPT_MAX_BYTES,
+)
 
 FinishReason = Literal["stop", "length"]
 

@@ -18,7 +18,9 @@ from dreamer.protocol.errors import (
     error_from_code,
 )
 from dreamer.protocol.ids import ManifestId, short
-from dreamer.protocol.limits import GENERATE_FIRST_TOKEN_TIMEOUT_S
+from dreamer.protocol.inference_limits import (
+    GENERATE_FIRST_TOKEN_TIMEOUT_S,
+)
 from dreamer.protocol.link.messages import (
     Ended,
     Failed,

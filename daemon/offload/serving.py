@@ -13,7 +13,10 @@ from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import DreamerError, ForbiddenError, LocalError
 from dreamer.protocol.ids import ManifestId, short
-from dreamer.protocol.limits import GENERATE_WORKING_INTERVAL_S, GENERATIONS_MAX_PER_LINK
+from dreamer.protocol.inference_limits import (
+    GENERATE_WORKING_INTERVAL_S,
+    GENERATIONS_MAX_PER_LINK,
+)
 from dreamer.protocol.link import messages
 from dreamer.protocol.link.messages import Failed, Generate, Message, StopGenerating, Working
 

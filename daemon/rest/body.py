@@ -12,10 +12,12 @@ from dreamer.daemon.field_types import checked
 from dreamer.daemon.ports import Where
 from dreamer.protocol.canonical import Json, loads_lenient
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import (
+from dreamer.protocol.inference_limits import (
     GENERATE_MAX_TOKENS,
-    INVITE_DEFAULT_TTL_S,
     PROMPT_MAX_BYTES,
+)
+from dreamer.protocol.limits import (
+    INVITE_DEFAULT_TTL_S,
 )
 
 B = TypeVar("B")

@@ -9,6 +9,9 @@ Among those served, blocks are shared by deficit round robin (Shreedhar and Varg
 turn it is may be sent a slice, more if its last one was short, and then it is the next one's turn.
 Two slices of a peer are under way, of two requests: while one is on the wire the other waits
 behind it. Only with no limit and nobody else there is a request handed out whole.
+
+``UPLOAD_SLICES_AT_ONCE`` are on the line, over all peers, so that each is whole soon and can be
+passed on; those that go so slowly that it must be their taker's line that is full don't count.
 """
 
 from __future__ import annotations
@@ -21,13 +24,16 @@ from operator import attrgetter
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
     UPLOAD_SLICE_BLOCKS,
+    UPLOAD_SLICES_AT_ONCE,
     UPLOAD_SLICES_UNDER_WAY,
+    UPLOAD_SLOW_BYTES_S,
     UPLOAD_TURN_S,
     UPLOAD_TURNED_AWAY_S,
     UPLOAD_WAIT_MAX_S,
 )
 from dreamer.protocol.shaping.meters import Buckets
 from dreamer.protocol.swarm.grain import blocks_for
+from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.vocabulary import Lane
 
 Key = tuple[int, int]
@@ -93,6 +99,9 @@ class Uploads:
         self._due: dict[Hashable, Asker] = {}
         self._waits: dict[Way, int] = {}
         self._places = count()
+        # Until when a slice counts as one of those that share the line.
+        self._on_line: dict[Key, float] = {}
+        self._meter = RateMeter()
         # When each that was told to come back was told so first, and last.
         self._waiting: dict[Hashable, tuple[float, float]] = {}
 
@@ -172,11 +181,12 @@ class Uploads:
         """Yield what to send now; it counts as under way until ``sent``."""
         # What a limit holds back stays so for this moment: it is not asked again for each peer.
         held_back: set[Way] = set()
+        self._on_line = {key: until for key, until in self._on_line.items() if now < until}
         given = True
         while given and self._due:
             given = False
             for asker in sorted(self._due.values(), key=attrgetter("place")):
-                if self._waits.keys() <= held_back:
+                if self._line_full or self._waits.keys() <= held_back:
                     return
                 # Whoever takes a slice may also stop what is asked for.
                 due = self._due.get(asker.peer) is asker
@@ -187,8 +197,16 @@ class Uploads:
                     asker.place = next(self._places)
                     yield found
 
+    @property
+    def _line_full(self) -> bool:
+        # A faster line than that of a usual taker is filled by more of them.
+        most = max(UPLOAD_SLICES_AT_ONCE, int(self._meter.bytes_per_s / UPLOAD_SLOW_BYTES_S))
+        return len(self._on_line) >= most
+
     def ready_at(self, now: float) -> float:
-        """Return when a limit lets something go that waits only for it; infinity: nothing does."""
+        """Return when time alone lets something go; infinity: it does not."""
+        if self._due and self._line_full:
+            return min(self._on_line.values())
         ready = (self._buckets.ready_at(*way, now) for way in self._waits)
         return min((at for at in ready if at > now), default=float("inf"))
 
@@ -211,7 +229,12 @@ class Uploads:
             asker.deficit -= size
         blocks = tuple(upload.left[:size])
         self._set(asker, upload, upload.left[size:], under_way=True)
-        self._buckets.take(*upload.way, size * self._block_bytes, now)
+        size_bytes = size * self._block_bytes
+        self._meter.add(size_bytes, now)
+        # What was handed out whole, to one peer alone, keeps others waiting no longer than a turn.
+        turn_bytes = min(size, self._slice_blocks) * self._block_bytes
+        self._on_line[upload.key] = now + turn_bytes / UPLOAD_SLOW_BYTES_S
+        self._buckets.take(*upload.way, size_bytes, now)
         return Slice(upload.key, blocks)
 
     def _set(self, asker: Asker, upload: Upload, left: list[int], under_way: bool) -> None:
@@ -219,6 +242,8 @@ class Uploads:
         waited = upload.waits
         asker.slices += under_way - upload.under_way
         upload.left, upload.under_way = left, under_way
+        if not under_way:
+            self._on_line.pop(upload.key, None)
         if change := upload.waits - waited:
             asker.waiting += change
             self._waits[upload.way] = self._waits.get(upload.way, 0) + change

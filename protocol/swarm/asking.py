@@ -371,7 +371,7 @@ class Asking:
         self._owed = None
         request = next(self._numbers)
         source.asked(request, blocks, now)
-        self.in_flight.owing[source.id] = source
+        self.in_flight.asked(source, now)
         self.pace.take(source.lane, source.lan, count * self._block_bytes, now)
         return Fetch(source.id, request, first, count)
 

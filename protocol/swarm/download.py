@@ -31,6 +31,7 @@ from dreamer.protocol.swarm.crowd import Crowd
 from dreamer.protocol.swarm.holdings import Holdings
 from dreamer.protocol.swarm.remaining import Geometry, Remaining
 from dreamer.protocol.swarm.source import Source
+from dreamer.protocol.swarm.standstill import stalled_at
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
     BlockRejected,
@@ -103,6 +104,7 @@ class Download:
         self._started_at = now
         self._progress_at = now
         self._unverified_bytes = 0
+        self._put_off_at = now
         self._useful_at = now
         self._over = False
         self._peers_progressed(now)
@@ -297,6 +299,8 @@ class Download:
 
     def _on_rejected(self, event: BlockRejected, now: float) -> list[Command]:
         commands: list[Command] = [Blame(event.source, event.block)]
+        # What a liar sent says nothing of what the others send.
+        self._unverified_bytes = 0
         source = self._sources.get(event.source)
         if source is None:
             return commands
@@ -317,6 +321,8 @@ class Download:
         blocks = self._asking.end_request(source, event.request, now)
         if event.busy:
             source.resting_until = now + BUSY_RETRY_S
+            if source.lane is not Lane.ORIGIN:
+                self._put_off_at = now
         elif source.lane is Lane.ORIGIN:
             return self._strike(source, now, refused=True)
         else:
@@ -374,18 +380,12 @@ class Download:
         return [GiveUp(reason)]
 
     def _stalled_at(self) -> float:
-        """Return when it will have stood still for too long.
-
-        On a slow line one block may take longer than that: while bytes come, and fewer than the
-        blocks have that are under way at least, the pull gets on. Who sends more than that and
-        never a right block is no help.
-        """
-        asked = [source for source in self._sources.values() if source.requests]
-        under_way = sum(len(source.requests) for source in asked)
-        at = self._progress_at
-        if self._unverified_bytes < under_way * self._geometry.block_bytes:
-            at = max(at, *(source.quiet_since for source in asked), self._started_at)
-        return at + PULL_STALL_TIMEOUT_S
+        return stalled_at(
+            self._sources.values(),
+            max(self._progress_at, self._put_off_at),
+            self._unverified_bytes,
+            self._geometry.block_bytes,
+        )
 
     def _helped(self, event: Event) -> bool:
         """Return whether somebody could bring what is missing until this event."""

@@ -35,6 +35,8 @@ class Debts:
     each: tuple[Debt, ...]
     copied: int
     longest_s: float = 0.0
+    begun: int = 0
+    """The first block of each source, of which part may have come."""
 
     @property
     def relieve(self) -> bool:
@@ -51,7 +53,11 @@ def debts(sources: Iterable[Source], now: float) -> Debts:
         blocks = debt.blocks
         for level in range(ENDGAME_MAX_COPIES):
             counted[level], blocks = counted[level] | blocks, counted[level] & blocks
-    return Debts(each, counted[-1], max([debt.wait_s for debt in each], default=0.0))
+    begun = 0
+    for owner in owners:
+        first = next(iter(owner.requests.values()))
+        begun |= first & -first
+    return Debts(each, counted[-1], max([debt.wait_s for debt in each], default=0.0), begun)
 
 
 def takeover(idle: Source, owed: Debts, allowed: int) -> tuple[int, int] | None:
@@ -64,7 +70,13 @@ def takeover(idle: Source, owed: Debts, allowed: int) -> tuple[int, int] | None:
 
 
 def relief(idle: Source, owed: Debts, allowed: int) -> tuple[int, int] | None:
-    """Return a run that ``idle`` should be given instead of a source that has slowed."""
+    """Return a run that ``idle`` should be given instead of a source that has slowed.
+
+    What is in the middle of its way is left to its owner unless the idle one has been measured:
+    where all are slow, a block that is moved before it is whole, again and again, never comes.
+    """
+    if not idle.meter.bytes_per_s:
+        allowed &= ~owed.begun
     return _from_slowest(idle, owed, allowed, RELIEVE_OVER_S)
 
 

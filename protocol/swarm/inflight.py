@@ -32,6 +32,14 @@ class InFlight:
         self._slow_s = max(PULL_AHEAD_S, block_bytes / PULL_SLOW_BYTES_S)
         self._least = max(PULL_AHEAD_MIN_BYTES // block_bytes, PULL_AHEAD_MIN_BLOCKS)
 
+    def asked(self, source: Source, now: float) -> None:
+        """Note that something was asked of a source."""
+        if not self.owing:
+            # Blocks that come together would else make a first sample of any height; and with all
+            # asked of everybody at once, nothing is whole for minutes.
+            self.meter.begin(now)
+        self.owing[source.id] = source
+
     @property
     def waits(self) -> bool:
         """Whether anything is still to come."""

@@ -11,7 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import GENERATIONS_MAX_PER_LINK, INFERENCE_QUEUE_MAX
+from dreamer.protocol.inference_limits import (
+    GENERATIONS_MAX_PER_LINK,
+    INFERENCE_QUEUE_MAX,
+)
 from dreamer.protocol.offload import Runner, plan
 from dreamer.simulations.capacity.users import stream
 

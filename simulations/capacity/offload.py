@@ -16,7 +16,9 @@ from random import Random
 from typing import Literal
 
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.limits import GENERATIONS_MAX_PER_LINK
+from dreamer.protocol.inference_limits import (
+    GENERATIONS_MAX_PER_LINK,
+)
 from dreamer.protocol.offload import Runner, plan
 from dreamer.simulations.capacity.offload_spec import AskedModel, Machines, Offload, Spread
 from dreamer.simulations.capacity.virtual_pool import Generation, VirtualPool

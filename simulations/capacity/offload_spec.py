@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dreamer.protocol.limits import INFERENCE_MAX_MODELS
+from dreamer.protocol.inference_limits import (
+    INFERENCE_MAX_MODELS,
+)
 
 _COUNT = {"bounds": (1, 10_000)}
 _SHARE = {"bounds": (0.0, 1.0)}

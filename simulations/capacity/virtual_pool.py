@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from dreamer.protocol.limits import (
+from dreamer.protocol.inference_limits import (
     INFERENCE_IDLE_TIMEOUT_S,
     INFERENCE_MAX_MODELS,
     INFERENCE_QUEUE_MAX,

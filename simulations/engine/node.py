@@ -35,8 +35,9 @@ from dreamer.simulations.engine.clock import FOREVER, Timer
 from dreamer.simulations.engine.limits import Pace, limits_of
 from dreamer.simulations.engine.links import End
 from dreamer.simulations.engine.misdeeds import conduct_of
+from dreamer.simulations.engine.naming import source_named
 from dreamer.simulations.engine.origin import ORIGIN, OriginRequests
-from dreamer.simulations.engine.pull import Pull, source_named
+from dreamer.simulations.engine.pull import Pull
 from dreamer.simulations.engine.relays import Relaying
 
 if TYPE_CHECKING:

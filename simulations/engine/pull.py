@@ -45,16 +45,12 @@ from dreamer.protocol.swarm.vocabulary import (
 from dreamer.simulations.engine.clock import Timer
 from dreamer.simulations.engine.links import End
 from dreamer.simulations.engine.liveness import Liveness
+from dreamer.simulations.engine.naming import source_named
 from dreamer.simulations.engine.origin import ORIGIN
 
 if TYPE_CHECKING:
     from dreamer.simulations.engine.catalogue import Model
     from dreamer.simulations.engine.node import Node
-
-
-def source_named(node: NodeId) -> SourceId:
-    """Return how planners name a member: as ``daemon/sharing/peer_lanes.py`` does."""
-    return SourceId(node.hex())
 
 
 class Pull:
@@ -307,10 +303,6 @@ class Pull:
     def forget_request(self, source: SourceId, request: int) -> bool:
         """Expect nothing more of a request; False: nothing was expected."""
         return self._asked.pop((source, request), None) is not None
-
-    def named(self, end: End) -> SourceId:
-        """Return how the planner names the peer of a link."""
-        return source_named(end.peer)
 
     def moved(self, end: End, moved: SourceMoved) -> None:
         """Ask a member over its lane as it is now; what it was asked for before is void."""

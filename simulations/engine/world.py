@@ -20,11 +20,12 @@ from dreamer.simulations.engine.gossip import Neighbours, can_signal, heard_of
 from dreamer.simulations.engine.happenings import Happenings
 from dreamer.simulations.engine.lines import Lines
 from dreamer.simulations.engine.links import End, loss_cap
+from dreamer.simulations.engine.naming import source_named
 from dreamer.simulations.engine.node import Node
 from dreamer.simulations.engine.observer import Observer, Observers
 from dreamer.simulations.engine.origin import Origin
 from dreamer.simulations.engine.population import populate
-from dreamer.simulations.engine.pull import Pull, source_named
+from dreamer.simulations.engine.pull import Pull
 from dreamer.simulations.engine.reach import lane_between
 from dreamer.simulations.engine.trace import Trace
 from dreamer.simulations.engine.tracker import Tracker

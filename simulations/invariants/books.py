@@ -24,7 +24,6 @@ from dreamer.protocol.swarm.vocabulary import (
     Fetch,
     Lane,
     RequestRefused,
-    SourceGained,
     SourceId,
     SourceJoined,
     SourceLacks,
@@ -133,10 +132,6 @@ class Account:
             self.sources[event.source] = Told(event.lane, event.blocks)
         else:
             told.blocks = event.blocks
-
-    def _gained(self, event: SourceGained) -> None:
-        if (told := self.sources.get(event.source)) is not None:
-            told.blocks |= event.blocks
 
     def _lacks(self, event: SourceLacks) -> None:
         if (told := self.sources.get(event.source)) is not None:
@@ -268,7 +263,6 @@ class Account:
 
 _HEARD: dict[type, Callable[[Account, Any], None]] = {
     SourceJoined: Account._joined,
-    SourceGained: Account._gained,
     SourceLacks: Account._lacks,
     SourceMoved: Account._moved,
     SourceLost: Account._lost,
@@ -277,7 +271,7 @@ _HEARD: dict[type, Callable[[Account, Any], None]] = {
     BlockRejected: Account._rejected,
     RequestRefused: Account._refused,
 }
-"""By far the most events are none of these, or SourceGained."""
+"""``SourceGained`` is taken by ``watch.py`` itself, since most events are that."""
 
 
 class Books:

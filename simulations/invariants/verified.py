@@ -20,7 +20,7 @@ from dreamer.protocol.swarm.vocabulary import (
     SourceId,
     SourceJoined,
 )
-from dreamer.simulations.engine.pull import source_named
+from dreamer.simulations.engine.naming import source_named
 from dreamer.simulations.invariants.books import Account, Books
 from dreamer.simulations.invariants.invariant import Check, Complain, Invariant, naming
 
@@ -107,8 +107,10 @@ class Verified(Invariant):
         self, pull: Pull, account: Account, event: SourceJoined | SourceGained, now: float
     ) -> None:
         far = self._nodes.get(event.source)
+        if far is None or not event.blocks & ~self._right.get((far.index, pull.model.name), 0):
+            return
         # What a machine says that means harm is for the verification of those who believe it.
-        if far is not None and far.group.misdeed is None:
+        if far.group.misdeed is None:
             self._look(far, pull.model.name, event.blocks, "says that it holds", now)
 
     def pull_ended(self, pull: Pull, now: float) -> None:

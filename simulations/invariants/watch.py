@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dreamer.protocol.swarm.vocabulary import Command, Event
+from dreamer.protocol.swarm.vocabulary import Command, Event, SourceGained
 from dreamer.simulations.engine.observer import Observer
 from dreamer.simulations.invariants.books import Account, Books
 from dreamer.simulations.invariants.every import EVERY
@@ -46,15 +46,18 @@ class Planners(Observer):
         account = self._accounts.get(pull)
         if event is None or account is None:
             account = self._books.open(pull, now)
-        if event is not None:
+        if isinstance(event, SourceGained):
+            # Each block that moves is told to dozens: most events are of this kind.
+            told = account.sources.get(event.source)
+            if told is not None:
+                told.blocks |= event.blocks
+        elif event is not None:
             account.heard(event, now)
         if commands:
             self._said(pull, account, event, commands, now)
-        checks = self._events.get(type(event))
-        if checks is not None:
-            for check in checks:
-                check(pull, account, event, now)
-            self.checks += len(checks)
+        for check in self._events.get(type(event), ()):
+            check(pull, account, event, now)
+            self.checks += 1
 
     def _said(
         self,

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from dreamer.daemon.inference.gguf.reading import GgufFile, Tensor
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import GGUF_MAX_CONTEXT_TOKENS
+from dreamer.protocol.inference_limits import (
+    GGUF_MAX_CONTEXT_TOKENS,
+)
 
 ARCHITECTURE = "llama"
 _MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")

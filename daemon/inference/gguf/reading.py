@@ -18,7 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import GGUF_MAX_TENSORS, GGUF_METADATA_MAX_BYTES
+from dreamer.protocol.inference_limits import (
+    GGUF_MAX_TENSORS,
+    GGUF_METADATA_MAX_BYTES,
+)
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

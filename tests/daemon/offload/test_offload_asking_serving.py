@@ -24,7 +24,7 @@ from dreamer.protocol.errors import (
     RemoteError,
 )
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.limits import (
+from dreamer.protocol.inference_limits import (
     GENERATE_MAX_TOKENS,
     GENERATIONS_MAX_PER_LINK,
     PROMPT_MAX_BYTES,

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from dreamer.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dreamer.protocol.ids import DIGEST_BYTES
+from dreamer.protocol.inference_limits import (
+    PROMPT_MAX_BYTES,
+)
 from dreamer.protocol.limits import (
     CONTROL_MESSAGE_MAX_BYTES,
     OBJECT_PIECE_BYTES,
     OUTBOARD_MAX_BYTES,
-    PROMPT_MAX_BYTES,
 )
 from dreamer.protocol.link import messages
 from dreamer.protocol.link.messages import (

@@ -21,6 +21,7 @@ from dreamer.protocol.swarm.vocabulary import (
     Fetch,
     GiveUp,
     Lane,
+    RequestRefused,
     Share,
     SourceId,
     SourceLost,
@@ -161,6 +162,19 @@ def test_a_block_may_take_longer_than_a_pull_may_stand_still(play) -> None:
     while plan.now < 3 * PULL_STALL_TIMEOUT_S and not of(plan.said, GiveUp):
         plan.after(2) >> Tick()
     assert of(plan.said, GiveUp), "nothing more came"
+
+
+def test_a_pull_waits_for_a_member_that_says_it_is_busy(play) -> None:
+    plan = play(MIB)
+    plan.join(A)
+    plan >> DiscoveryEnded()
+    while plan.now < 2 * PULL_STALL_TIMEOUT_S:
+        for fetch in of(plan.said, Fetch, A):
+            plan >> RequestRefused(A, fetch.request, busy=True)
+        assert not of(plan.after(1.5) >> Tick(), GiveUp)
+    while plan.now < 4 * PULL_STALL_TIMEOUT_S and not of(plan.said, GiveUp):
+        plan.after(1.5) >> Tick()
+    assert of(plan.said, GiveUp), "it says nothing any more"
 
 
 def test_checking_a_huge_file_for_minutes_is_no_reason_to_give_up(play) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.protocol.limits import GENERATIONS_MAX_PER_LINK
+from dreamer.protocol.inference_limits import (
+    GENERATIONS_MAX_PER_LINK,
+)
 from dreamer.simulations.capacity import study
 from dreamer.simulations.capacity.day import run_day
 from dreamer.simulations.capacity.offload import OffloadDay, Request

@@ -67,6 +67,7 @@ LIMITED_DOWN = scenario(seeds(2), takers(2, down_limit_mbit=40.0))
 MANY = scenario(seeds(up_mbit=400.0), takers(18), block_mib=16)
 # Who is there first asks for what turns out to be others' to fetch, and takes it back.
 LATECOMERS = scenario(seeds(up_mbit=50.0), takers(4, pulls=(Wish("m", 0.0, 4.0),)), block_mib=1)
+ONE_SLOW = scenario(seeds(), Group("slow", 1, up_mbit=2.0, holds=("m",)), takers(1))
 UNEVEN = scenario(seeds(), Group("slow", 2, up_mbit=2.0, holds=("m",)), takers(2, up_mbit=100.0))
 
 
@@ -184,7 +185,7 @@ MUTATIONS = [
     ),
     Mutation(
         "there is no endgame",
-        UNEVEN,
+        ONE_SLOW,
         [(asking, "takeover", lambda idle, owed, allowed: None)],
         reaches=lambda result: result.last_s < 20,
     ),

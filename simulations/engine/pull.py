@@ -161,7 +161,7 @@ class Pull:
         if self.core is None:
             return
         now = self.node.now()
-        delay_s = min(max(self.core.next_wake(now) - now, 0.001), self._tick_s)
+        delay_s = min(max(self.core.next_wake(now) - now, 1e-6), self._tick_s)
         self._timer = self.world.clock.after(delay_s, self._tick)
 
     def _tick(self) -> None:

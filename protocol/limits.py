@@ -293,10 +293,14 @@ RENDEZVOUS_KEPT_DIVISIONS = 64
 CROWD_PATIENCE_S = 15.0
 CROWD_PATIENCE_BLOCKS = 4
 CROWD_PATIENCE_MAX_S = 60.0
+# So many times as long for one that is not linked.
+CROWD_UNSEEN_PATIENCE = 3
 CROWD_PATIENCE_MIN_S = 2.0
 # Who is through with its own share helps one that needs longer than this for what it has left.
 CROWD_HELP_OVER_S = 10.0
 CROWD_HELP_MIN_BLOCKS = 8
+# Of however large blocks: so many may be on their way to the one that is helped.
+CROWD_HELP_LEAST_BLOCKS = 4
 # A member's bytes cost no money, so it is asked for them sooner.
 SEED_HELP_OVER_S = 3.0
 CROWD_HELP_INTERVAL_S = 0.5

@@ -179,10 +179,13 @@ class Uploads:
 
     def next(self, now: float) -> Iterator[Slice]:
         """Yield what to send now; it counts as under way until ``sent``."""
+        if not self._due:
+            return
         # What a limit holds back stays so for this moment: it is not asked again for each peer.
         held_back: set[Way] = set()
-        self._on_line = {key: until for key, until in self._on_line.items() if now < until}
-        given = True
+        for key in [key for key, until in self._on_line.items() if until <= now]:
+            del self._on_line[key]
+        given = not self._line_full
         while given and self._due:
             given = False
             for asker in sorted(self._due.values(), key=attrgetter("place")):

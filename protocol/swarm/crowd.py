@@ -19,12 +19,14 @@ from dataclasses import dataclass, field
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
     CROWD_HELP_INTERVAL_S,
+    CROWD_HELP_LEAST_BLOCKS,
     CROWD_HELP_MIN_BLOCKS,
     CROWD_HELP_OVER_S,
     CROWD_PATIENCE_BLOCKS,
     CROWD_PATIENCE_MAX_S,
     CROWD_PATIENCE_S,
     CROWD_QUIET_S,
+    CROWD_UNSEEN_PATIENCE,
 )
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.delegation import Delegation
@@ -65,7 +67,9 @@ class Crowd:
     def __init__(self, block_count: int, own: SourceId, block_bytes: int = BLOCK_BYTES) -> None:
         self._own = own
         self._block_bytes = block_bytes
-        self._help_min_blocks = blocks_for(CROWD_HELP_MIN_BLOCKS, block_bytes)
+        self._help_min_blocks = max(
+            blocks_for(CROWD_HELP_MIN_BLOCKS, block_bytes), CROWD_HELP_LEAST_BLOCKS
+        )
         self._me = Downloader(float("-inf"), linked=True)
         self._others: dict[SourceId, Downloader] = {}
         self._seen: dict[SourceId, float] = {}
@@ -234,7 +238,10 @@ class Crowd:
         own_s = min(own_s, CROWD_PATIENCE_MAX_S)
         patience_s = max(CROWD_PATIENCE_S, CROWD_PATIENCE_BLOCKS * own_s)
         for node, other in self._others.items():
-            if now >= other.progress_at + patience_s:
+            # What one that isn't linked has done shows only once it has been passed on.
+            unseen = self.delegates and not other.linked
+            times = CROWD_UNSEEN_PATIENCE if unseen else 1
+            if now >= other.progress_at + times * patience_s:
                 self._shares.discard(node)
         # Progress only makes it later, so nobody need be looked at until then.
         ends = [other.progress_at + CROWD_PATIENCE_S for other in self._others.values()]

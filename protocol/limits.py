@@ -293,8 +293,8 @@ RENDEZVOUS_KEPT_DIVISIONS = 64
 CROWD_PATIENCE_S = 15.0
 CROWD_PATIENCE_BLOCKS = 4
 CROWD_PATIENCE_MAX_S = 60.0
-# So many times as long for one that is not linked.
-CROWD_UNSEEN_PATIENCE = 3
+# Of a large crowd, one that is not linked.
+CROWD_UNSEEN_S = 45.0
 CROWD_PATIENCE_MIN_S = 2.0
 # Who is through with its own share helps one that needs longer than this for what it has left.
 CROWD_HELP_OVER_S = 10.0

@@ -26,7 +26,7 @@ from dreamer.protocol.limits import (
     CROWD_PATIENCE_MAX_S,
     CROWD_PATIENCE_S,
     CROWD_QUIET_S,
-    CROWD_UNSEEN_PATIENCE,
+    CROWD_UNSEEN_S,
 )
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.delegation import Delegation
@@ -80,6 +80,8 @@ class Crowd:
         self._held: int | None = 0
         self._no_help_until = float("-inf")
         self._patient_until = float("-inf")
+        self._forsaken = 0
+        """How often shares had to be taken from those that brought nothing."""
 
     @property
     def alone(self) -> bool:
@@ -237,12 +239,18 @@ class Crowd:
         own_s = self._me.seconds_per_block(self._block_bytes, asked_at)
         own_s = min(own_s, CROWD_PATIENCE_MAX_S)
         patience_s = max(CROWD_PATIENCE_S, CROWD_PATIENCE_BLOCKS * own_s)
+        unseen_s = patience_s
+        if self.delegates:
+            # What one that isn't linked has done shows only once it has been passed on. Of those
+            # who inherit from one that brings nothing, each has less time.
+            unseen_s = max(CROWD_UNSEEN_S * 0.5**self._forsaken, CROWD_PATIENCE_S)
+        lost = False
         for node, other in self._others.items():
-            # What one that isn't linked has done shows only once it has been passed on.
-            unseen = self.delegates and not other.linked
-            times = CROWD_UNSEEN_PATIENCE if unseen else 1
-            if now >= other.progress_at + times * patience_s:
+            if now >= other.progress_at + (patience_s if other.linked else unseen_s):
+                # Whoever is through with its share makes no progress either.
+                lost = lost or bool(self._shares.of(node) & missing & ~self.held)
                 self._shares.discard(node)
+        self._forsaken += lost
         # Progress only makes it later, so nobody need be looked at until then.
         ends = [other.progress_at + CROWD_PATIENCE_S for other in self._others.values()]
         self._patient_until = min([at for at in ends if at > now], default=now)

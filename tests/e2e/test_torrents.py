@@ -24,6 +24,7 @@ ENV = {"DREAMER_TORRENT_LISTEN": "127.0.0.1:0", "DREAMER_TORRENT_LOCAL_PEERS": "
 STOCK = {
     # Dialled before the other side has the torrent, it would wait a minute to try again.
     "min_reconnect_time": 1,
+    "max_failcount": 100,
     "listen_interfaces": "127.0.0.1:0",
     "enable_dht": False,
     "enable_lsd": False,

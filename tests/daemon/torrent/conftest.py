@@ -28,6 +28,7 @@ FILES = {"a.bin": 5 * MIB + 17, "sub/b.bin": 3 * MIB, "empty": 0, "same.bin": 3 
 STOCK = {
     # Dialled before the other side has the torrent, it would wait a minute to try again.
     "min_reconnect_time": 1,
+    "max_failcount": 100,
     "listen_interfaces": "127.0.0.1:0",
     "enable_dht": False,
     "enable_lsd": False,

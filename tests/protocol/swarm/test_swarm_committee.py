@@ -9,6 +9,7 @@ from dreamer.protocol.limits import (
     CROWD_COMMITTEE,
     CROWD_FETCHING_PER_WHOLE,
     CROWD_PATIENCE_S,
+    CROWD_UNSEEN_S,
     MIB,
 )
 from dreamer.protocol.swarm.bitfield import full, members, span
@@ -203,3 +204,41 @@ def test_when_a_tracker_names_no_committee_any_more_everybody_has_a_share() -> N
     assert not crowd.share
     crowd.seen(CHOSEN, 1.0, None)
     assert crowd.share
+
+
+def on_committee(now: float) -> Crowd:
+    """A member of a committee of five, four of which it isn't linked to."""
+    made = Crowd(BLOCKS, ME)
+    made.seen(CHOSEN, now, (ME, *CHOSEN))
+    return made
+
+
+def test_share_of_a_member_out_of_sight_is_left_to_it_longer() -> None:
+    made = on_committee(0.0)
+    own = made.share
+    made.tick(ALL, CROWD_PATIENCE_S)
+    assert made.share == own
+    made.tick(ALL, CROWD_UNSEEN_S)
+    assert made.share == ALL
+
+
+def test_heirs_of_one_that_brings_nothing_have_less_time() -> None:
+    made = on_committee(0.0)
+    made.tick(ALL, CROWD_UNSEEN_S)
+    late = SourceId("late")
+    made.seen((*CHOSEN, late), CROWD_UNSEEN_S, (ME, *CHOSEN, late))
+    assert made.share != ALL
+    made.tick(ALL, 1.5 * CROWD_UNSEEN_S)
+    assert made.share == ALL
+
+
+def test_member_that_is_through_with_its_share_is_no_loss() -> None:
+    made = on_committee(0.0)
+    linked, *_ = CHOSEN
+    made.holds(linked, 0, True, 0.0)
+    # Whatever it was to fetch, it has now; nothing more is to come of it.
+    made.holds(linked, ALL >> 1, True, 1.0)
+    made.tick(ALL, 1.0 + CROWD_PATIENCE_S)
+    others = made.share
+    made.tick(ALL, 0.5 * CROWD_UNSEEN_S + 1.0)
+    assert made.share == others, "the others have their whole time"

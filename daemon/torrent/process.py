@@ -35,6 +35,7 @@ from dreamer.daemon.torrent.vocabulary import (
     read_command,
 )
 from dreamer.protocol.limits import (
+    TORRENT_EXIT_TIMEOUT_S,
     TORRENT_REPORT_INTERVAL_S,
     TORRENT_STOP_SILENCE_S,
     TORRENT_STOP_TIMEOUT_S,
@@ -65,6 +66,9 @@ class TorrentProcess:
         while (command := await read_command(self._reader)) is not None:
             self._attempt(command)
         reporting.cancel()
+        # libtorrent's own threads don't always end, and of a daemon that was killed nobody is left
+        # to end this process: the kernel does, whatever holds the interpreter.
+        signal.setitimer(signal.ITIMER_REAL, TORRENT_EXIT_TIMEOUT_S)
         await self._stop()
 
     async def _stop(self) -> None:

@@ -13,6 +13,7 @@ from dreamer.simulations.engine.links import End
 from dreamer.simulations.engine.node import Node
 from dreamer.simulations.engine.observer import Observer
 from dreamer.simulations.engine.pull import Pull
+from dreamer.simulations.engine.rightness import Rightness
 from dreamer.simulations.engine.world import World
 from dreamer.simulations.report.result import (
     Engine,
@@ -37,7 +38,6 @@ class Recorder(Observer):
         self.relayed_in: list[int] = []
         self.blocks = 0
         self.wasted_bytes = 0
-        self.kept_bad = 0
         self.began_s: dict[tuple[int, str], float] = {}
         self.finished_s: dict[tuple[int, str], float] = {}
         self.failed: dict[tuple[int, str], str] = {}
@@ -109,14 +109,21 @@ def simulate(
         watch: is called now and again with the run under way, for its progress.
     """
     began = time.perf_counter()
-    recorder = Recorder()
-    world = World(scenario, seed, (recorder, *observers))
+    recorder, rightness = Recorder(), Rightness()
+    world = World(scenario, seed, (recorder, rightness, *observers))
     world.run(lambda: watch(world))
-    return _result(world, recorder, replay, violations(), time.perf_counter() - began)
+    kept_bad = sum(map(rightness.wrong, world.nodes))
+    wall_s = time.perf_counter() - began
+    return _result(world, recorder, kept_bad, replay, violations(), wall_s)
 
 
 def _result(
-    world: World, recorder: Recorder, replay: str, violations: list[str], wall_s: float
+    world: World,
+    recorder: Recorder,
+    kept_bad: int,
+    replay: str,
+    violations: list[str],
+    wall_s: float,
 ) -> RunResult:
     began: dict[int, dict[str, float]] = {}
     for (index, name), at in recorder.began_s.items():
@@ -139,7 +146,7 @@ def _result(
         origin=_origin(world),
         relay=_relay(world, recorder),
         blamed=world.blamed,
-        bad_blocks_kept=recorder.kept_bad,
+        bad_blocks_kept=kept_bad,
         wasted_bytes=recorder.wasted_bytes,
         violations=violations,
         missed=[],

@@ -21,6 +21,7 @@ from dreamer.protocol.swarm.vocabulary import (
     SourceJoined,
 )
 from dreamer.simulations.engine.naming import source_named
+from dreamer.simulations.engine.rightness import Rightness
 from dreamer.simulations.invariants.books import Account, Books
 from dreamer.simulations.invariants.invariant import Check, Complain, Invariant, naming
 
@@ -37,7 +38,7 @@ class Verified(Invariant):
 
     def __init__(self, books: Books, complain: Complain) -> None:
         super().__init__(books, complain)
-        self._right: dict[tuple[int, str], int] = {}
+        self._rightness = Rightness()
         self._nodes: dict[SourceId, Node] = {}
         self._came_bytes: dict[Pull, int] = {}
 
@@ -53,30 +54,27 @@ class Verified(Invariant):
 
     def right(self, node: Node, model: str) -> int:
         """Return the blocks of a model that are at a machine, and right."""
-        return self._right.get((node.index, model), 0)
+        return self._rightness.of(node, model)
 
     # What truly came
 
     def began(self, world: World) -> None:
         """Take what is at each machine at the start as right."""
-        for node in world.nodes:
-            self._nodes[source_named(node.id)] = node
-            for model, blocks in node.held.items():
-                self._right[node.index, model] = blocks
+        self._rightness.began(world)
+        self._nodes = {source_named(node.id): node for node in world.nodes}
 
     def joined(self, node: Node, now: float) -> None:
         """Look at what a machine has that comes back: its disk may be lost, never better."""
         for model, blocks in node.held.items():
             self._look(node, model, blocks, "comes back with", now)
-            self._right[node.index, model] = blocks & self.right(node, model)
+        self._rightness.joined(node, now)
 
     def arrived(
         self, pull: Pull, lane: Lane, block: int, size_bytes: int, *, right: bool, now: float
     ) -> None:
         """Note a block that is right."""
+        self._rightness.arrived(pull, lane, block, size_bytes, right=right, now=now)
         if right:
-            key = pull.node.index, pull.model.name
-            self._right[key] = self._right.get(key, 0) | 1 << block
             self._came_bytes[pull] = self._came_bytes.get(pull, 0) + size_bytes
 
     # What they say
@@ -107,7 +105,7 @@ class Verified(Invariant):
         self, pull: Pull, account: Account, event: SourceJoined | SourceGained, now: float
     ) -> None:
         far = self._nodes.get(event.source)
-        if far is None or not event.blocks & ~self._right.get((far.index, pull.model.name), 0):
+        if far is None or not event.blocks & ~self.right(far, pull.model.name):
             return
         # What a machine says that means harm is for the verification of those who believe it.
         if far.group.misdeed is None:
@@ -124,7 +122,7 @@ class Verified(Invariant):
                 self.broken(pull.node, now, words)
 
     def _look(self, node: Node, model: str, blocks: int, what: str, now: float) -> None:
-        wrong = blocks & ~self._right.get((node.index, model), 0)
+        wrong = blocks & ~self.right(node, model)
         if wrong:
             self.broken(node, now, f"{what} {naming(wrong)} of {model}: never verified there")
 

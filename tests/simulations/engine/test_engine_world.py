@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dreamer.protocol.swarm.vocabulary import Lane
+from dreamer.simulations.engine.pull import Pull
 from dreamer.simulations.engine.reach import lane_between
 from dreamer.simulations.scenario.model import (
     Churn,
@@ -106,6 +107,21 @@ def test_liars_are_found_out_and_the_rest_finishes(run, seeder, takers) -> None:
     assert len(finished(result)) == 4
     assert result.blamed > 0
     assert result.wasted_bytes > 0
+
+
+def test_bad_block_that_is_kept_is_counted(run, seeder, takers, monkeypatch) -> None:
+    """Without verification every block is taken for right: the figure must show it."""
+    bad = takers(2, name="bad", pulls=(), holds=("small",), misdeed="bad_blocks")
+    assert run(seeder, takers(4), bad).bad_blocks_kept == 0
+    trusting = Pull.block_here
+
+    def trusts(pull, source, request, block, *, right) -> None:
+        trusting(pull, source, request, block, right=True)
+
+    monkeypatch.setattr(Pull, "block_here", trusts)
+    result = run(seeder, takers(4), bad)
+    assert len(finished(result)) == 4
+    assert result.bad_blocks_kept > 0
 
 
 @pytest.mark.parametrize("misdeed", ["claims_all", "silent", "floods"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError
@@ -27,7 +27,10 @@ KIND = "dreamer.topology"
 NATS = ("unknown", "public", "full_cone", "restricted", "port_restricted", "symmetric", "no_udp")
 """What a machine may be behind. Nodes of version 1 don't find out, and write ``unknown``."""
 
-V = TypeVar("V")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+V = TypeVar("V", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ _Read = Callable[[object, str], Any]
 
 
 def _object(kind: type[V], value: object, what: str, readers: dict[str, _Read]) -> V:
-    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    names = [one.name for one in fields(kind)]
     found = json_fields.exact(value, names, what)
     return kind(**{name: readers[name](found[name], f"{name} of {what}") for name in names})
 
@@ -238,7 +241,7 @@ def _measured(value: object, what: str) -> Measured:
 
 def _counts(kind: type[V]) -> Callable[[object, str], V]:
     """Read an object all of whose fields are whole numbers."""
-    readers: dict[str, _Read] = {one.name: json_fields.whole for one in fields(kind)}  # type: ignore[arg-type]
+    readers: dict[str, _Read] = {one.name: json_fields.whole for one in fields(kind)}
     return lambda value, what: _object(kind, value, what, readers)
 
 

@@ -7,7 +7,7 @@ these two. Failures and Ctrl-C end here, so that no command has to think of them
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +15,8 @@ import typer
 from dreamer.daemon.cli.session import INTERRUPTED, Session
 from dreamer.protocol.errors import DreamerError
 
-Body = Callable[..., None]
+Body = Callable[..., int | None]
+"""What a command returns is its exit status; nothing is success."""
 
 HomeOption = Annotated[
     str | None,
@@ -26,32 +27,38 @@ JsonOption = Annotated[
 ]
 
 
-def group(doc: str) -> typer.Typer:
-    """Return an empty group of commands that takes the two options itself."""
+def group(doc: str, *, home: bool = True) -> typer.Typer:
+    """Return an empty group of commands that takes the options of all commands itself.
+
+    Args:
+        home: whether there is a daemon to talk to: without ``--home`` where there is none.
+    """
     made = typer.Typer(
         help=doc, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False
     )
 
-    def options(
-        context: typer.Context, home: HomeOption = None, as_json: JsonOption = False
-    ) -> None:
-        _session(context, home, as_json)
+    def options(context: typer.Context, **shared: Any) -> None:
+        _session(context, **shared)
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
 
+    _give_signature(options, [], home=home)
     options.__doc__ = doc
     made.callback(invoke_without_command=True)(options)
     return made
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Body], Body]:
-    """Register the decorated function as command ``name`` of ``app``."""
+def command(app: typer.Typer, name: str, *, home: bool = True) -> Callable[[Body], Body]:
+    """Register the decorated function as command ``name`` of ``app``; ``home`` as for a group."""
 
     def register(body: Body) -> Body:
-        def call(context: typer.Context, home: str | None, as_json: bool, **options: Any) -> None:
-            _run(_session(context, home, as_json), body, options)
+        def call(
+            context: typer.Context, as_json: bool, home: str | None = None, **options: Any
+        ) -> None:
+            _run(_session(context, as_json, home), body, options)
 
-        _give_signature(call, body)
+        own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+        _give_signature(call, own, home=home)
         call.__doc__ = body.__doc__
         app.command(name)(call)
         return body
@@ -59,24 +66,25 @@ def command(app: typer.Typer, name: str) -> Callable[[Body], Body]:
     return register
 
 
-def _give_signature(call: Body, body: Body) -> None:
-    """Let typer see the parameters of ``body``, with the two options in place of its session."""
+def _give_signature(
+    call: Callable[..., None], own: Iterable[inspect.Parameter], *, home: bool
+) -> None:
+    """Let typer see a command's own parameters and, in place of its session, those of all."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter("context", keyword, annotation=typer.Context),
-        *(
-            one.replace(kind=keyword)
-            for one in list(inspect.signature(body, eval_str=True).parameters.values())[1:]
-        ),
-        inspect.Parameter("home", keyword, default=None, annotation=HomeOption),
+        *(one.replace(kind=keyword) for one in own),
         inspect.Parameter("as_json", keyword, default=False, annotation=JsonOption),
     ]
+    if home:
+        told = inspect.Parameter("home", keyword, default=None, annotation=HomeOption)
+        parameters.insert(-1, told)
     # typer reads the signature and, separately, the annotations.
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    vars(call)["__signature__"] = inspect.Signature(parameters)
     call.__annotations__ = {one.name: one.annotation for one in parameters}
 
 
-def _session(context: typer.Context, home: str | None, as_json: bool) -> Session:
+def _session(context: typer.Context, as_json: bool, home: str | None = None) -> Session:
     session = context.find_root().obj
     assert isinstance(session, Session)
     # The nearest to the command wins; what stood further left is kept.
@@ -87,10 +95,12 @@ def _session(context: typer.Context, home: str | None, as_json: bool) -> Session
 
 def _run(session: Session, body: Body, options: dict[str, Any]) -> None:
     try:
-        body(session, **options)
+        status = body(session, **options)
     except DreamerError as error:
         session.failed(error)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         session.interrupted()
         raise typer.Exit(INTERRUPTED) from error
+    if status:
+        raise typer.Exit(status)

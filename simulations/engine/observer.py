@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dreamer.protocol.swarm.vocabulary import Command, Event, Lane
@@ -84,7 +84,7 @@ def _tell_nobody(*args: object, **named: object) -> None:
     pass
 
 
-def _tell(told: list):  # type: ignore[type-arg,no-untyped-def]
+def _tell(told: Sequence[Callable[..., None]]) -> Callable[..., None]:
     if not told:
         return _tell_nobody
     if len(told) == 1:

@@ -29,7 +29,7 @@ async def make_pool() -> AsyncIterator[MakePool]:
     pools: list[Pool] = []
 
     def make(**settings: float) -> Pool:
-        pools.append(Pool(PoolSettings(threads=1, **settings)))  # type: ignore[arg-type]
+        pools.append(Pool(PoolSettings(threads=1, **settings)))
         return pools[-1]
 
     yield make

@@ -335,7 +335,7 @@ def misbehaviour() -> Iterator[Misbehaviour]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     # A client that gives up in the midst of an answer is what is tested.
-    server.handle_error = lambda request, address: None  # type: ignore[method-assign]
+    server.handle_error = lambda request, address: None
     behaviour = Misbehaviour(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -136,9 +136,9 @@ class Node:
     def context(self, origin: object = None) -> PullContext:
         return PullContext(
             room=ROOM,
-            links=self.links,  # type: ignore[arg-type]
+            links=self.links,
             library=self.library,
-            origin=origin,  # type: ignore[arg-type]
+            origin=origin,
             punish=self.punish,
             numbers=self.numbers,
             rng=random.Random(1),
@@ -322,7 +322,7 @@ def model_of(manifest: Manifest, name: str = "tiny") -> SimpleNamespace:
     return SimpleNamespace(manifest_id=manifest.id, name=name, size_bytes=manifest.size_bytes)
 
 
-def session_of(node: Node, holders: list[Node] = ()) -> SimpleNamespace:  # type: ignore[assignment]
+def session_of(node: Node, holders: list[Node] = ()) -> SimpleNamespace:
     """Return a room session, as far as pulls look at it."""
 
     async def found(manifest_id: ManifestId) -> Found:

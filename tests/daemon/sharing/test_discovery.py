@@ -52,7 +52,7 @@ async def told_before_the_end(least_s: float) -> tuple[list[tuple[NodeId, ...]],
             asyncio.get_running_loop().call_soon(links.up.set)
 
     onlooker = Onlooker(named=name, ended=lambda: ended.set_result(named[:]), least_s=least_s)
-    meeting = asyncio.ensure_future(Discovery(links, seek).keep_meeting(onlooker))  # type: ignore[arg-type]
+    meeting = asyncio.ensure_future(Discovery(links, seek).keep_meeting(onlooker))
     try:
         async with asyncio.timeout(PATIENCE_S):
             return await ended, links
@@ -79,7 +79,7 @@ async def test_a_tracker_that_never_answers_does_not_hold_up_what_is_cancelled()
         await asyncio.Event().wait()
         raise AssertionError
 
-    meeting = asyncio.ensure_future(Discovery(SlowLinks(), hang).meet())  # type: ignore[arg-type]
+    meeting = asyncio.ensure_future(Discovery(SlowLinks(), hang).meet())
     await asyncio.sleep(0)
     meeting.cancel()
     async with asyncio.timeout(PATIENCE_S):

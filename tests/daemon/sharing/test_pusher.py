@@ -70,7 +70,7 @@ def pickled(tmp_path: Path) -> Path:
 
 async def push(parts: PusherParts, room: Room, request: PushRequest) -> list[PushEvent]:
     async with asyncio.timeout(PATIENCE_S):
-        return [event async for event in Pusher(parts).push(room, request)]  # type: ignore[arg-type]
+        return [event async for event in Pusher(parts).push(room, request)]
 
 
 async def test_pickle_is_refused_and_the_way_out_is_named(

@@ -83,9 +83,9 @@ class Elsewhere:
 
     def give(self, store: Store) -> None:
         for digest in (self.manifest.outboard, self.manifest.id):
-            data = self.store.get_object(digest)  # type: ignore[arg-type]
+            data = self.store.get_object(digest)
             assert data is not None
-            store.put_object(digest, data)  # type: ignore[arg-type]
+            store.put_object(digest, data)
 
     def fill(self, download: Download, blocks: Iterator[int] | range | None = None) -> None:
         for block in blocks if blocks is not None else range(self.manifest.block_count):

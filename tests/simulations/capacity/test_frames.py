@@ -97,7 +97,7 @@ def test_loss_of_many_on_and_off_users_is_their_binomial_excess() -> None:
 
 @pytest.mark.parametrize("switching", ["exponential", "constant", "lognormal"])
 def test_users_are_on_for_their_duty_from_the_first_moment(switching: str) -> None:
-    users = Users(4000, switching=switching)  # type: ignore[arg-type]
+    users = Users(4000, switching=switching)
     on_at = [
         sum(any(t.start_s <= at < t.end_s for t in turns(users, u, 9, 60.0)) for u in range(2000))
         for at in (0.0, 11.0, 50.0)

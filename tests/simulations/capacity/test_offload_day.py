@@ -33,7 +33,7 @@ def _offload(**changed: object) -> Offload:
         requests_by_hour=(30.0, 60.0),
         rtt_here_s=0.01,
     )
-    return replace(spec, **changed)  # type: ignore[arg-type]
+    return replace(spec, **changed)
 
 
 def _run(spec: Offload, seed: int = 1) -> tuple[OffloadDay, list[Request]]:

@@ -16,14 +16,13 @@ from random import Random
 
 import aiohttp
 
+from dreamer.daemon.chosen import ice_settings, pool_settings, relay_budgets, torrent_client
 from dreamer.daemon.config import Config
 from dreamer.daemon.direct.endpoint import DirectEndpoint
 from dreamer.daemon.embedded_tracker import embedded_tracker
 from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.inference.memory import worker_memory_bytes
-from dreamer.daemon.inference.pool import Pool, PoolSettings
+from dreamer.daemon.inference.pool import Pool
 from dreamer.daemon.inference.requests import Event, GenerateRequest
-from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.links.lane_bytes import LaneBytes
 from dreamer.daemon.links.link_rates import LinkRates
 from dreamer.daemon.links.relays import Relays
@@ -59,7 +58,7 @@ from dreamer.daemon.topology import TopologyReader
 from dreamer.daemon.torrent.client import Torrents
 from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.daemon.torrent.seeding import Seeding, SeedingParts
-from dreamer.daemon.torrent.vocabulary import Configure, SetLimits
+from dreamer.daemon.torrent.vocabulary import SetLimits
 from dreamer.daemon.torrent.writing import TorrentWriter
 from dreamer.daemon.transport.client import Transport, process_count
 from dreamer.daemon.transport.vocabulary import FromTransport
@@ -67,8 +66,7 @@ from dreamer.daemon.version import VERSION
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.ids import ManifestId, RoomId, from_hex
-from dreamer.protocol.limits import MIB
-from dreamer.protocol.relay_budget import BULK_HELD, Budgets
+from dreamer.protocol.relay_budget import BULK_HELD
 from dreamer.protocol.rooms.card import RoomCard
 from dreamer.protocol.swarm.vocabulary import Lane
 
@@ -95,7 +93,7 @@ class Assembly:
         self.transport = Transport(
             self._transport_event, process_count(config.network.transport_processes)
         )
-        self.torrents = Torrents(_torrents(config), self.tasks)
+        self.torrents = Torrents(torrent_client(config), self.tasks)
         torrent = config.torrent
         self.publicity = Publicity(
             *(self.store, torrent.trackers, torrent.web_seeds, self.torrents.enabled),
@@ -109,8 +107,8 @@ class Assembly:
         )
         self.pace.changed.append(self._limit_torrents)
         self._limit_torrents()
-        self.pool = Pool(_pool_settings(config))
-        self.relays = Relays.load(_relay_budgets(config), self.state, self.transport.send)
+        self.pool = Pool(pool_settings(config))
+        self.relays = Relays.load(relay_budgets(config), self.state, self.transport.send)
         self.lane_bytes = LaneBytes()
         self.link_rates = LinkRates()
         self.numbers = itertools.count(1)
@@ -202,7 +200,7 @@ class Assembly:
             state=self.state,
             places=self.store,
             library=self.library,
-            ice=_ice(self.config),
+            ice=ice_settings(self.config),
             capabilities=self._capabilities,
             damaged=lambda manifest_id: self._check_later(manifest_id),
             numbers=self.numbers,
@@ -254,47 +252,6 @@ class Assembly:
             own=source_named(self.identity.node_id),
             pace=self.pace,
         )
-
-
-def _pool_settings(config: Config) -> PoolSettings:
-    inference = config.inference
-    return PoolSettings(
-        max_models=inference.max_models,
-        threads=inference.threads,
-        idle_timeout_s=inference.idle_timeout_s,
-        memory_bytes=worker_memory_bytes(inference.max_memory_mib),
-    )
-
-
-def _relay_budgets(config: Config) -> Budgets:
-    network = config.network
-    return Budgets(
-        per_peer_bytes=network.relay_budget_mib_per_peer * MIB,
-        per_day_bytes=network.relay_budget_mib_per_day * MIB,
-        per_month_bytes=network.relay_budget_mib_per_month * MIB,
-    )
-
-
-def _torrents(config: Config) -> Configure | None:
-    wanted = config.torrent
-    # With relay = "only" no address of this node may be told to anybody, and a swarm is told it.
-    if not wanted.enabled or config.network.relay == "only":
-        return None
-    listen = ",".join(wanted.listen)
-    return Configure(listen, f"Dreamer/{VERSION}", wanted.local_peers, wanted.dht, wanted.stun)
-
-
-def _ice(config: Config) -> IceSettings:
-    network = config.network
-    servers = [{"urls": url} for url in network.stun]
-    if network.relay != "never":
-        servers += [
-            {"urls": url, "username": network.turn_username, "credential": network.turn_password}
-            for url in network.turn
-        ]
-    return IceSettings(
-        tuple(servers), relay_only=network.relay == "only", relays=network.relay != "never"
-    )
 
 
 async def _direct(config: Config) -> DirectEndpoint | None:

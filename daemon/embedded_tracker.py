@@ -14,9 +14,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dreamer.daemon.config import TrackerSection
 from dreamer.daemon.places import Places
 from dreamer.daemon.setting_checks import split_address
+from dreamer.daemon.settings.tracker import TrackerSection
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.tracker_limits import (
     TRACKER_BACKOFF_BASE_S,

@@ -11,10 +11,10 @@ import aiohttp
 import psutil
 import pytest
 
-from dreamer.daemon.config import TrackerSection
 from dreamer.daemon.embedded_tracker import embedded_tracker
 from dreamer.daemon.field_types import TableText
 from dreamer.daemon.places import find_places
+from dreamer.daemon.settings.tracker import TrackerSection
 from dreamer.protocol.errors import LocalError
 
 pytestmark = pytest.mark.e2e

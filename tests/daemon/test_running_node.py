@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dreamer.daemon.app import running_node
-from dreamer.daemon.config import Config, NetworkSection
+from dreamer.daemon.config import Config
 from dreamer.daemon.places import find_places
+from dreamer.daemon.settings.network import NetworkSection
 from dreamer.daemon.state import State
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dreamer.daemon.database import SCHEMA_VERSION
 from dreamer.daemon.state import (
-    SCHEMA_VERSION,
     Ban,
     CachedRegistry,
     HeldModel,

@@ -1,0 +1,57 @@
+"""From settings to what the parts of a node take."""
+
+from __future__ import annotations
+
+from dreamer.daemon.config import Config
+from dreamer.daemon.inference.memory import worker_memory_bytes
+from dreamer.daemon.inference.pool import PoolSettings
+from dreamer.daemon.links.ice import IceSettings
+from dreamer.daemon.torrent.vocabulary import Configure
+from dreamer.daemon.version import VERSION
+from dreamer.protocol.limits import MIB
+from dreamer.protocol.relay_budget import Budgets
+
+
+def pool_settings(config: Config) -> PoolSettings:
+    """Return how models are run."""
+    inference = config.inference
+    return PoolSettings(
+        max_models=inference.max_models,
+        threads=inference.threads,
+        idle_timeout_s=inference.idle_timeout_s,
+        memory_bytes=worker_memory_bytes(inference.max_memory_mib),
+    )
+
+
+def relay_budgets(config: Config) -> Budgets:
+    """Return what relays may carry."""
+    network = config.network
+    return Budgets(
+        per_peer_bytes=network.relay_budget_mib_per_peer * MIB,
+        per_day_bytes=network.relay_budget_mib_per_day * MIB,
+        per_month_bytes=network.relay_budget_mib_per_month * MIB,
+    )
+
+
+def torrent_client(config: Config) -> Configure | None:
+    """Return how torrents are exchanged; None if not at all."""
+    wanted = config.torrent
+    # With relay = "only" no address of this node may be told to anybody, and a swarm is told it.
+    if not wanted.enabled or config.network.relay == "only":
+        return None
+    listen = ",".join(wanted.listen)
+    return Configure(listen, f"Dreamer/{VERSION}", wanted.local_peers, wanted.dht, wanted.stun)
+
+
+def ice_settings(config: Config) -> IceSettings:
+    """Return the STUN and TURN servers of the settings."""
+    network = config.network
+    servers = [{"urls": url} for url in network.stun]
+    if network.relay != "never":
+        servers += [
+            {"urls": url, "username": network.turn_username, "credential": network.turn_password}
+            for url in network.turn
+        ]
+    return IceSettings(
+        tuple(servers), relay_only=network.relay == "only", relays=network.relay != "never"
+    )

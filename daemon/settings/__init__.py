@@ -1,0 +1,1 @@
+"""The sections of a node's settings, by what they are about."""

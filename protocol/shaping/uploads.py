@@ -3,7 +3,8 @@
 What peers ask for waits here and is handed out in slices. A peer counts once, however many rooms
 it is met in and lanes it asks over. At most ``slots`` peers are served at a time, fewer under a
 low limit, or each would wait so long for its next block that it took this node for hung. Others
-are told to come back; when some do, whoever has had ``UPLOAD_TURN_S`` is told so, too.
+wait to be called, in the order in which they came: while some do, whoever has had
+``UPLOAD_TURN_S`` makes room. Whoever is called and doesn't come loses its place.
 
 Among those served, blocks are shared by deficit round robin (Shreedhar and Varghese 1995): whose
 turn it is may be sent a slice, more if its last one was short, and then it is the next one's turn.
@@ -23,6 +24,7 @@ from operator import attrgetter
 
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
+    UPLOAD_CALLED_S,
     UPLOAD_SLICE_BLOCKS,
     UPLOAD_SLICES_AT_ONCE,
     UPLOAD_SLICES_UNDER_WAY,
@@ -77,6 +79,16 @@ class Asker:
     waiting: int = 0
 
 
+@dataclass(slots=True)
+class Waiting:
+    """A peer that found no slot at ``since``; it is kept in mind until ``until``."""
+
+    since: float
+    until: float
+    called: bool = False
+    """Whether it was told that a slot is free for it."""
+
+
 @dataclass(frozen=True)
 class Slice:
     """Send these blocks of a request now."""
@@ -102,8 +114,10 @@ class Uploads:
         # Until when a slice counts as one of those that share the line.
         self._on_line: dict[Key, float] = {}
         self._meter = RateMeter()
-        # When each that was told to come back was told so first, and last.
-        self._waiting: dict[Hashable, tuple[float, float]] = {}
+        # Those that were told to come back, and when the first of them is forgotten.
+        self._waiting: dict[Hashable, Waiting] = {}
+        self._forget_at = float("inf")
+        self._called = 0
 
     def admits(self, peer: Hashable, lane: Lane, lan: bool, now: float) -> bool:
         """Return whether a peer may ask for something now; False: it is to come back."""
@@ -112,26 +126,75 @@ class Uploads:
         others = len(self._askers) - (asker is not None)
         slots = self._slots_at(self._buckets.rate(lane, lan))
         if asker is not None:
-            # Whoever waits has come back just now, so it will be there when this turn ends.
-            had_turn = now >= asker.since + UPLOAD_TURN_S and others + 1 >= slots
-            return not (had_turn and self._waiting)
-        since, _ = self._waiting.get(peer, (now, now))
-        before = sum(first < since for first, _ in self._waiting.values())
+            # Whoever waits is told as soon as this turn ends.
+            if now < asker.since + UPLOAD_TURN_S or others + 1 < slots or not self._others_wait:
+                return True
+            self._turn_away(peer, now)
+            return False
+        waiting = self._waiting.get(peer)
+        before = len(self._waiting) if waiting is None else self._before(waiting.since)
         if others + before < slots:
-            self._waiting.pop(peer, None)
+            self._wait_no_more(peer)
             return True
-        self._waiting[peer] = (since, now)
+        self._turn_away(peer, now)
         return False
+
+    @property
+    def _others_wait(self) -> bool:
+        # Who was turned away and is still sent what it asked for before is not out yet.
+        return any(peer not in self._askers for peer in self._waiting)
+
+    def _turn_away(self, peer: Hashable, now: float) -> None:
+        waiting = self._waiting.get(peer)
+        if waiting is None:
+            waiting = self._waiting[peer] = Waiting(now, now)
+        self._keep(waiting, now + UPLOAD_TURNED_AWAY_S, called=False)
+
+    def slot_free(self, now: float) -> bool:
+        """Return whether there is a slot for one of those that were turned away."""
+        if not self._waiting or len(self._askers) + self._called >= self._slots:
+            return False
+        self._forget_gone(now)
+        return bool(self._waiting)
+
+    def calls(self, peer: Hashable, lane: Lane, lan: bool, now: float) -> bool:
+        """Return whether to tell a peer that was turned away to come now, for a slot is free.
+
+        It has a moment to come; then it is the next one's. To be asked in the order in which
+        they were turned away.
+        """
+        waiting = self._waiting.get(peer)
+        if peer in self._askers or waiting is None or waiting.called:
+            return False
+        if len(self._askers) + self._called >= self._slots_at(self._buckets.rate(lane, lan)):
+            return False
+        self._keep(waiting, now + UPLOAD_CALLED_S, called=True)
+        return True
+
+    def _before(self, since: float) -> int:
+        return sum(one.since < since for one in self._waiting.values())
+
+    def _keep(self, waiting: Waiting, until: float, *, called: bool) -> None:
+        self._called += called - waiting.called
+        waiting.until, waiting.called = until, called
+        self._forget_at = min(self._forget_at, until)
+
+    def _wait_no_more(self, peer: Hashable) -> None:
+        waiting = self._waiting.pop(peer, None)
+        if waiting is not None:
+            self._called -= waiting.called
 
     def _slots_at(self, bytes_s: float) -> int:
         affordable = bytes_s * UPLOAD_WAIT_MAX_S / self._block_bytes
         return self._slots if affordable >= self._slots else max(1, int(affordable))
 
     def _forget_gone(self, now: float) -> None:
-        if not self._waiting:
+        if now < self._forget_at:
             return
-        kept = self._waiting.items()
-        self._waiting = {one: at for one, at in kept if now < at[1] + UPLOAD_TURNED_AWAY_S}
+        for peer in [peer for peer, one in self._waiting.items() if one.until <= now]:
+            self._wait_no_more(peer)
+        left = [one.until for one in self._waiting.values()]
+        self._forget_at = min(left, default=float("inf"))
 
     def ask(
         self,

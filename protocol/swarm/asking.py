@@ -7,7 +7,7 @@ node's own share of what none of the other downloaders has (``crowd.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from dreamer.protocol.limits import (
@@ -75,8 +75,6 @@ class Asking:
         self.discovering = True
         self.origin_open_at = float("inf")
         """When the origin may be asked for anything, since peers bring nothing."""
-        self.waiting = False
-        """Whether a source has room and holds what is missing, but it is not its turn yet."""
         self._everything = everything
         self._crowd = crowd
         self._numbers = numbers
@@ -87,11 +85,14 @@ class Asking:
         self._align = blocks_for(PICK_ALIGN_BLOCKS, block_bytes)
         self.full_until = float("-inf")
         """Until when nothing is asked for, unless what was asked for comes or is called off."""
+        self._room = 0
+        """How many blocks more may be asked for by this look, of all sources together."""
         self._copied = 0
         self._owed: Debts | None = None
         self._touched: dict[SourceId, None] = {}
         self._all_touched = False
         self._swept_at = float("-inf")
+        self._sweeping = False
 
     # What is known of the sources
 
@@ -131,10 +132,15 @@ class Asking:
     def set_usable(self, source: Source, lane: Lane, usable: bool, lan: bool, now: float) -> None:
         """Go on with a source over another lane; one that can't be used holds nothing for us."""
         self._give_back(source, source.owed, now)
+        self.freed()
         pending = source.pending()
         source.move(lane, usable, lan)
         self.recount(source)
         self.release(pending)
+
+    def freed(self) -> None:
+        """Take note that less is under way than before: more may be asked for."""
+        self.full_until = float("-inf")
 
     def touch(self, source: Source) -> None:
         """Look soon whether there is something to ask of a source."""
@@ -148,15 +154,17 @@ class Asking:
         """Make blocks askable again, unless still asked of another source."""
         if not blocks:
             return
-        for source in self.sources.values():
-            if source is not besides and source.requests:
-                blocks &= ~source.pending()
+        if blocks & self._copied:
+            for source in self.sources.values():
+                if source is not besides and source.requests:
+                    blocks &= ~source.pending()
         self.unasked |= blocks
         self.touch_all()
 
     def drop_requests(self, source: Source, now: float) -> list[Command]:
         """Wait for nothing more from a source; its blocks can be asked of others."""
         self._give_back(source, source.owed, now)
+        self.freed()
         commands: list[Command] = [Cancel(source.id, one, None) for one in source.requests]
         self.release(source.pending(), besides=source)
         source.forget_requests()
@@ -164,6 +172,7 @@ class Asking:
 
     def void(self, source: Source, blocks: int, now: float) -> None:
         """Wait for some blocks no more that a source will not send."""
+        self.freed()
         void = source.pending() & blocks
         for request, block in source.requests_for(void):
             source.settle(request, block)
@@ -172,6 +181,7 @@ class Asking:
 
     def end_request(self, source: Source, request: int, now: float) -> int:
         """Wait no more for a request that was refused; return what had not come of it."""
+        self.freed()
         left = source.end(request)
         self._give_back(source, left.bit_count(), now)
         self.release(left)
@@ -188,6 +198,7 @@ class Asking:
         if not blocks:
             return []
         self._copied &= ~blocks
+        self.freed()
         commands: list[Command] = []
         for source in self.sources.values():
             for request, block in source.requests_for(blocks):
@@ -218,76 +229,71 @@ class Asking:
 
         Now and again all are looked at, also those that have only what others were asked for.
         """
+        if now < self.full_until:
+            return []
         swept = now >= self._swept_at + self.sweep_s
         if not (swept or self._all_touched or self._touched):
             return []
-        room = self.in_flight.room(now)
+        self._room = room = self.in_flight.room(now)
         if room <= 0:
             # Of any that something happens to until then, the best is asked when there is room.
             self._all_touched, self.full_until = True, self.in_flight.frees_at
             return []
         self.full_until = float("-inf")
-        among = self._swept(now) if swept else self._useful()
+        self._sweeping = swept
+        if swept:
+            self._swept_at = now
+        among = self._due(now)
         self._owed = None
-        if room < AHEAD_AMPLE_BLOCKS:
+        if room < AHEAD_AMPLE_BLOCKS and len(among) > 1:
             # Not all of them may be asked for something.
             among.sort(key=_best_first)
         commands: list[Command] = []
         for source in among:
-            if room <= 0:
-                self._all_touched, self.full_until = True, self.in_flight.frees_at
+            commands += self._fill(source, now)
+            if self._room <= 0:
+                self._all_touched = True
+                if self.in_flight.room(now) <= 0:
+                    self.full_until = self.in_flight.frees_at
                 break
-            if asked := self._fill(source, room, now):
-                commands += asked
-                room = self.in_flight.room(now)
         return commands
 
-    def turns(self, now: float) -> Iterator[float]:
-        """Yield when sources may be asked again, or be done without, by the passing of time."""
-        for source in self.sources.values():
-            if source.resting_until > now:
-                yield source.resting_until
-            if source.requests:
-                yield source.stale_at()
-                yield source.hung_at()
+    def _due(self, now: float) -> list[Source]:
+        """Return those to look at: that something has happened to, and that may be asked now.
 
-    def _swept(self, now: float) -> list[Source]:
-        self._swept_at, self._all_touched, self.waiting = now, False, False
+        Of these, but for a sweep, those that have something to give.
+        """
+        sources = self.sources
+        among: Iterable[Source] = sources.values()
+        if not (self._sweeping or self._all_touched):
+            among = [sources[name] for name in self._touched if name in sources]
+        self._all_touched = False
         self._touched.clear()
-        return list(self.sources.values())
+        # Of a sweep, or with nothing left to ask for, also those that could help others out.
+        wanted = self._everything if self._sweeping or not self.unasked else self.unasked
+        return [
+            one for one in among if now >= one.resting_until and one.usable and one.blocks & wanted
+        ]
 
-    def _useful(self) -> list[Source]:
-        """Return those that something has happened to and that have something to give."""
-        if self._all_touched:
-            self._all_touched, among = False, list(self.sources.values())
-        else:
-            among = [self.sources[name] for name in self._touched if name in self.sources]
-        self._touched.clear()
-        if not (wanted := self.unasked):
-            return among
-        return [source for source in among if source.blocks & wanted]
-
-    def _fill(self, source: Source, room: int, now: float) -> list[Command]:
+    def _fill(self, source: Source, now: float) -> list[Command]:
         if not self.unasked & source.blocks and not self._may_take_over(source, now):
             return []
         commands: list[Command] = []
-        while room > 0 and (limit := source.room_blocks(now, self._crowd.size)):
+        while self._room > 0 and (limit := source.room_blocks(now, self._crowd.size)):
             granted = self.pace.grant(source.lane, source.lan, now)
             if granted <= 0:
-                self.waiting = True
                 break
             # What is granted beyond a whole number of blocks is owed to the next time.
-            limit = int(min(limit, room, max(granted // self._block_bytes, 1)))
+            limit = int(min(limit, self._room, max(granted // self._block_bytes, 1)))
             asked = list(self._ask(source, limit, now))
             if not asked:
                 break
             commands += asked
-            room = self.in_flight.room(now)
         return commands
 
     def _may_take_over(self, source: Source, now: float) -> bool:
         """Return whether an idle source might be asked for what another one owes."""
-        if source.requests:
+        if source.requests or not (self._sweeping or not self.unasked):
             return False
         if self._owed is None:
             self._owed = debts(self.in_flight.owing.values(), now)
@@ -298,7 +304,7 @@ class Asking:
         if held and (run := self._pick(source, held, limit, now)):
             yield self._fetch(source, *run, now)
             return
-        if source.requests or self._spared(source):
+        if not self._may_take_over(source, now) or self._spared(source):
             return
         allowed = self._allowed(source, now)
         if self._owed is None:
@@ -338,7 +344,6 @@ class Asking:
         else:
             due = self._due_of_whole(allowed, now)
         if not due:
-            self.waiting = self.waiting or bool(allowed)
             return None
         # From the low end, where helpers don't begin.
         first = bitfield.lowest(due)
@@ -360,6 +365,7 @@ class Asking:
     def _move(self, owner: Source, blocks: int, now: float) -> Iterator[Command]:
         """Wait for some blocks no more, which then are to be asked of somebody else."""
         for request, block in owner.requests_for(blocks):
+            self.freed()
             owner.settle(request, block)
             self._give_back(owner, 1, now)
             self.unasked |= 1 << block
@@ -369,6 +375,7 @@ class Asking:
         blocks = bitfield.span(first, count)
         self.unasked &= ~blocks
         self._owed = None
+        self._room -= count
         request = next(self._numbers)
         source.asked(request, blocks, now)
         self.in_flight.asked(source, now)

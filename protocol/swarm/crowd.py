@@ -22,6 +22,7 @@ from dreamer.protocol.limits import (
     CROWD_HELP_LEAST_BLOCKS,
     CROWD_HELP_MIN_BLOCKS,
     CROWD_HELP_OVER_S,
+    CROWD_LOOK_S,
     CROWD_PATIENCE_BLOCKS,
     CROWD_PATIENCE_MAX_S,
     CROWD_PATIENCE_S,
@@ -184,7 +185,8 @@ class Crowd:
         if other is None or not other.linked:
             self.holds(node, blocks | (other.held if other is not None else 0), True, now)
             return
-        new, fresh = blocks & ~other.claimed, blocks & ~self.held
+        held = self._held if self._held is not None else self.held
+        new, fresh = blocks & ~other.claimed, blocks & ~held
         other.held |= blocks
         other.claimed |= blocks
         if done := new & self._shares.of(node):
@@ -203,9 +205,10 @@ class Crowd:
         """Take note of blocks that some downloader has now, and none had before."""
         if self._held is not None:
             self._held |= fresh
+        share_of = self._shares.each
         for node, other in self._others.items():
             # What one that isn't linked has done shows in what others got from it.
-            if not other.linked and fresh & self._shares.of(node):
+            if not other.linked and fresh & share_of.get(node, 0):
                 other.progress_at = now
         if self._delegation.news(now):
             self._divide_anew(now)
@@ -234,6 +237,10 @@ class Crowd:
             self._divide_anew(now)
 
     def _lose_patience(self, missing: int, now: float) -> None:
+        if not missing & ~self.held:
+            # Nobody need fetch anything for all: whoever has done its part is not to be blamed.
+            self._patient_until = now + CROWD_LOOK_S
+            return
         at_work = missing & self._shares.of(self._own)
         asked_at = now if at_work else self._me.progress_at
         own_s = self._me.seconds_per_block(self._block_bytes, asked_at)
@@ -251,9 +258,11 @@ class Crowd:
                 lost = lost or bool(self._shares.of(node) & missing & ~self.held)
                 self._shares.discard(node)
         self._forsaken += lost
-        # Progress only makes it later, so nobody need be looked at until then.
+        # Progress only makes it later, so nobody need be looked at until then. How long one has
+        # changes, but not within moments.
         ends = [other.progress_at + CROWD_PATIENCE_S for other in self._others.values()]
-        self._patient_until = min([at for at in ends if at > now], default=now)
+        soonest = now + CROWD_LOOK_S
+        self._patient_until = max(min([at for at in ends if at > now], default=now), soonest)
 
     def due(self, fresh: int, now: float, help_over_s: float = CROWD_HELP_OVER_S) -> int:
         """Return those of ``fresh`` that this node is to fetch next for all of them.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from dreamer.protocol.errors import LocalProtocolError
 from dreamer.protocol.limits import (
+    BUSY_MEMBER_RETRY_S,
     BUSY_RETRY_S,
     DISCOVERY_MAX_S,
     ORIGIN_AFTER_NO_PROGRESS_S,
@@ -62,8 +63,6 @@ from dreamer.protocol.swarm.vocabulary import (
 
 if TYPE_CHECKING:
     from random import Random
-
-NEVER = float("inf")
 
 NAMELESS = SourceId("")
 """A node that pulls with nobody else around."""
@@ -158,14 +157,17 @@ class Download:
         """Take one event at ``now`` (seconds, any monotonic origin); return what to do."""
         if self._over:
             return []
-        if isinstance(event, BytesArrived):
-            # None that gives anything to ask for.
-            self._on_bytes(event, now)
+        kind = type(event)
+        if kind is SourceGained and now < self._asking.full_until:
+            # By far the most frequent, and of no use at this moment.
+            self._holdings.put_off(event)  # type: ignore[arg-type]
             return []
-        if isinstance(event, SourceGained) and self._holdings.put_off(event, now):
+        if kind is BytesArrived:
+            # None that gives anything to ask for.
+            self._on_bytes(event, now)  # type: ignore[arg-type]
             return []
         self._holdings.read(now)
-        handler = self._handlers.get(type(event))
+        handler = self._handlers.get(kind)
         if handler is None:
             raise LocalProtocolError(f"no such event: {event!r}")
         if self._helped(event):
@@ -179,17 +181,8 @@ class Download:
         return commands
 
     def next_wake(self, now: float) -> float:
-        """Return when the next Tick is due."""
-        times = [self._stalled_at()]
-        if self._asking.discovering:
-            times.append(self._started_at + DISCOVERY_MAX_S)
-        else:
-            times.append(self._useful_at + PULL_NO_SOURCE_TIMEOUT_S)
-        if self._asking.waiting:
-            times.append(now + self._asking.sweep_s)
-        times += [self._asking.origin_open_at, self._asking.in_flight.frees_at]
-        times += self._asking.turns(now)
-        return min([at for at in times if now < at < NEVER], default=now + 1.0)
+        """Return when the next Tick is due: sources that rest or hang are looked at then."""
+        return now + self._asking.sweep_s
 
     # Sources come and go
 
@@ -267,6 +260,7 @@ class Download:
             expected = source.settle(event.request, event.block)
             had_hung = source.hung
             source.progressed(size, now)
+            self._asking.freed()
             self._asking.touch(source)
             if had_hung:
                 self._holdings.set(source, source.blocks, now)
@@ -309,6 +303,7 @@ class Download:
             source.strikes += 1
             self._asking.hold(source, source.blocks & ~(1 << event.block))
             source.settle(event.request, event.block)
+            self._asking.freed()
             self._asking.release(1 << event.block & ~self.present)
             return commands
         commands += [Cancel(source.id, request, None) for request in source.requests]
@@ -316,12 +311,19 @@ class Download:
 
     def _on_refused(self, event: RequestRefused, now: float) -> list[Command]:
         source = self._sources.get(event.source)
-        if source is None or event.request not in source.requests:
+        if source is None:
+            return []
+        if event.request not in source.requests:
+            if not event.busy and not source.hung:
+                # What it refused because it was busy it would not refuse any more.
+                source.resting_until = now
+                self._asking.touch(source)
             return []
         blocks = self._asking.end_request(source, event.request, now)
         if event.busy:
             source.resting_until = now + BUSY_RETRY_S
             if source.lane is not Lane.ORIGIN:
+                source.resting_until = now + BUSY_MEMBER_RETRY_S
                 self._put_off_at = now
         elif source.lane is Lane.ORIGIN:
             return self._strike(source, now, refused=True)
@@ -348,7 +350,7 @@ class Download:
         self._crowd.tick(self.missing, now)
         self._asking.touch_all()
         commands: list[Command] = []
-        for source in list(self._sources.values()):
+        for source in list(self._asking.in_flight.owing.values()):
             if source.requests and now >= source.hung_at():
                 commands += self._strike(source, now)
         return commands + self._give_up(now)

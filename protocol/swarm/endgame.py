@@ -84,7 +84,9 @@ def _from_slowest(idle: Source, owed: Debts, allowed: int, over_s: float) -> tup
     if idle.requests or not allowed:
         return None
     own_wait = idle.seconds_for(1) if idle.meter.bytes_per_s else ENDGAME_UNMEASURED_S
-    least = own_wait + over_s
+    # It must bring it much sooner: where it is this node's own line that is full, a second copy
+    # only takes from what the first one gets of it.
+    least = own_wait + max(over_s, own_wait)
     best: tuple[float, int] | None = None
     for debt in owed.each:
         if debt.wait_s > least and (blocks := debt.blocks & allowed):

@@ -11,7 +11,7 @@ from dreamer.protocol.ids import ManifestId
 from dreamer.protocol.limits import FOLLOWS_MAX_PER_LINK, GAINED_RUNS_MAX
 from dreamer.protocol.link.messages import Gained, Have, Message
 from dreamer.protocol.swarm import bitfield
-from dreamer.protocol.swarm.giving_vocabulary import Say
+from dreamer.protocol.swarm.giving_vocabulary import Say, Tell
 from dreamer.protocol.swarm.tidings import flush_delay_s
 
 NEVER = float("inf")
@@ -25,6 +25,17 @@ class Offer:
     block_count: int
 
 
+@dataclass(slots=True)
+class Follower:
+    """A member that is told of one model. ``known``: what it has itself, as it says.
+
+    ``withheld``: it was not told of some blocks, which it has itself.
+    """
+
+    known: int = 0
+    withheld: bool = False
+
+
 class Followers:
     """The offers of one room and who follows them. Times are steady seconds."""
 
@@ -32,8 +43,8 @@ class Followers:
         self.offers: dict[ManifestId, Offer] = {}
         self.flush_at = NEVER
         """When the followers are to hear what was gained; infinity: there is nothing to say."""
-        self._of_model: dict[ManifestId, dict[int, None]] = {}
-        self._of_link: dict[int, dict[ManifestId, None]] = {}
+        self._of_model: dict[ManifestId, dict[int, Follower]] = {}
+        self._of_link: dict[int, dict[ManifestId, Follower]] = {}
         self._unsaid: dict[ManifestId, int] = {}
         self._said_blocks = 0
 
@@ -46,10 +57,11 @@ class Followers:
             RemoteProtocolError: it follows more models than there can be.
         """
         followed = self._of_link.setdefault(link, {})
-        followed[model] = None
+        # Whoever asks anew may have lost what it had.
+        follower = followed[model] = Follower()
         if len(followed) > FOLLOWS_MAX_PER_LINK:
             raise RemoteProtocolError(f"it follows more than {FOLLOWS_MAX_PER_LINK} models")
-        self._of_model.setdefault(model, {})[link] = None
+        self._of_model.setdefault(model, {})[link] = follower
         return [Say(link, self._have(model))]
 
     def unfollow(self, link: int, model: ManifestId) -> None:
@@ -66,6 +78,23 @@ class Followers:
         for model in list(self._of_link.get(link, {})):
             self.unfollow(link, model)
         self._of_link.pop(link, None)
+
+    def says_held(self, link: int, model: ManifestId, blocks: int) -> list[Say]:
+        """Take a follower's word on all that it has itself: of that it need not be told."""
+        follower = self._of_model.get(model, {}).get(link)
+        if follower is None:
+            return []
+        lost, follower.known = follower.known & ~blocks, blocks
+        if not (lost and follower.withheld):
+            return []
+        # What it lost may be what it was not told of.
+        return [self._all(link, model, follower)]
+
+    def says_gained(self, link: int, model: ManifestId, blocks: int) -> None:
+        """Take a follower's word on what it has now and had not before."""
+        followers = self._of_model.get(model)
+        if followers is not None and (follower := followers.get(link)) is not None:
+            follower.known |= blocks
 
     def models(self) -> list[ManifestId]:
         """Return the models that somebody follows."""
@@ -108,7 +137,8 @@ class Followers:
         self._unsaid.pop(model, None)
         if not self._unsaid:
             self.flush_at = NEVER
-        return list(self._tell(model, [self._have(model)])) if model in self._of_model else []
+        followers = self._of_model.get(model, {})
+        return [self._all(link, model, follower) for link, follower in followers.items()]
 
     def _gains(self, model: ManifestId, blocks: int, now: float) -> list[Say]:
         if model not in self._of_model:
@@ -120,16 +150,16 @@ class Followers:
 
     # Telling it
 
-    def flush(self, now: float) -> list[Say]:
+    def flush(self, now: float) -> list[Say | Tell]:
         """Tell the followers what was gained, if it is time."""
         if now < self.flush_at:
             return []
         unsaid, self._unsaid, self.flush_at = self._unsaid, {}, NEVER
         self._said_blocks = sum(blocks.bit_count() for blocks in unsaid.values())
-        said: list[Say] = []
+        said: list[Say | Tell] = []
         for model, blocks in unsaid.items():
             if model in self._of_model:
-                said += self._tell(model, self._news(model, blocks))
+                said += self._tell(model, blocks)
         return said
 
     def _news(self, model: ManifestId, blocks: int) -> list[Message]:
@@ -138,11 +168,25 @@ class Followers:
             return [self._have(model)]
         return [Gained(model, first, count) for first, count in runs]
 
-    def _tell(self, model: ManifestId, messages: list[Message]) -> Iterator[Say]:
-        # One message for all of them: a gain has many followers, and each is built once.
-        for link in self._of_model[model]:
-            for message in messages:
-                yield Say(link, message)
+    def _tell(self, model: ManifestId, blocks: int) -> Iterator[Say | Tell]:
+        offer, told = self.offers[model], []
+        whole = offer.blocks.bit_count() == offer.block_count
+        for link, follower in self._of_model[model].items():
+            if whole and follower.withheld:
+                # Whoever is whole fetches nothing any more, and everybody should know.
+                yield self._all(link, model, follower)
+            elif blocks & ~follower.known:
+                told.append(link)
+            else:
+                follower.withheld = True
+        if told:
+            links = tuple(told)
+            for message in self._news(model, blocks):
+                yield Tell(links, message)
+
+    def _all(self, link: int, model: ManifestId, follower: Follower) -> Say:
+        follower.withheld = False
+        return Say(link, self._have(model))
 
     def _have(self, model: ManifestId) -> Have:
         offer = self.offers.get(model)

@@ -14,12 +14,15 @@ from dreamer.protocol.limits import REQUEST_MAX_BLOCKS, REQUESTS_QUEUED_PER_PEER
 from dreamer.protocol.link.messages import (
     CancelWant,
     Follow,
+    Gained,
+    Have,
     Message,
     Refuse,
     Unfollow,
     Want,
 )
 from dreamer.protocol.shaping.uploads import Slice
+from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.followers import Followers
 from dreamer.protocol.swarm.giving_vocabulary import (
     Asked,
@@ -38,6 +41,7 @@ RELAY_SPENT = "the relay between us has used up its budget"
 NO_DIRECT = "there is no direct connection any more"
 SLOTS_TAKEN = "all upload slots are taken"
 TOO_MANY = "too many requests are open"
+SLOT_FREE = "not busy any more: ask again"
 
 REQUEST_NUMBERS = range(1 << 32)
 """Request numbers fit the header of a bulk frame."""
@@ -50,6 +54,8 @@ class Giving:
         self._uploads = uploads
         self._followers = Followers()
         self._requests: dict[int, dict[int, Asked]] = {}
+        # Who found no slot, with its last request, in the order in which they came.
+        self._turned_away: dict[int, tuple[LinkView, Want]] = {}
         self._stirred = False
 
     # What is held
@@ -87,6 +93,7 @@ class Giving:
 
     def link_down(self, link: int) -> None:
         """Forget what a member followed and asked for; others may be given something sooner."""
+        self._turned_away.pop(link, None)
         for request in self._requests.pop(link, {}):
             self._uploads.forget((link, request))
             self._stirred = True
@@ -118,7 +125,19 @@ class Giving:
                 return [*self._followers.follow(link.number, ManifestId(model))]
             case Unfollow(model):
                 self._followers.unfollow(link.number, ManifestId(model))
+            case Have(model, blocks):
+                held = int.from_bytes(blocks, "little")
+                return [*self._followers.says_held(link.number, ManifestId(model), held)]
+            case Gained(model, first, count):
+                offer = self._followers.offers.get(ManifestId(model))
+                # What can't be is for the pull to complain of, if there is one.
+                if offer is not None and 0 <= first < first + count <= offer.block_count:
+                    self.peer_gained(link.number, ManifestId(model), bitfield.span(first, count))
         return []
+
+    def peer_gained(self, link: int, model: ManifestId, blocks: int) -> None:
+        """Take note of what a member has itself now: it need not be told that we have it, too."""
+        self._followers.says_gained(link, model, blocks)
 
     # Requests
 
@@ -133,7 +152,10 @@ class Giving:
     def _want(self, link: LinkView, want: Want, now: float) -> list[Command]:
         if reason := self._refusal(link, want, now):
             busy, why = reason
+            if why is SLOTS_TAKEN:
+                self._turned_away[link.number] = (link, want)
             return [Say(link.number, Refuse(want.request, busy, why))]
+        self._turned_away.pop(link.number, None)
         blocks = range(want.first, want.first + want.count)
         asked = Asked(link, ManifestId(want.manifest), blocks, want.direct)
         self._requests.setdefault(link.number, {})[want.request] = asked
@@ -214,7 +236,11 @@ class Giving:
         if not self.offers(asked.model):
             # Withdrawn meanwhile: whoever looks after that model knows why.
             failed = Failure.LOST
-        return self._refuse(link, request, failed is Failure.MOVED, failed.value)
+        refused = self._refuse(link, request, failed is Failure.MOVED, failed.value)
+        if failed is Failure.MOVED:
+            # It lies elsewhere by now, and need not be waited for.
+            refused.append(Say(link, Refuse(request, False, SLOT_FREE)))
+        return refused
 
     def _refuse(self, link: int, request: int, busy: bool, why: str) -> list[Command]:
         self._uploads.forget((link, request))
@@ -229,7 +255,22 @@ class Giving:
 
     def _turns(self, now: float) -> list[Command]:
         self._stirred = False
-        return [command for due in self._uploads.next(now) for command in self.give(due)]
+        sent = [command for due in self._uploads.next(now) for command in self.give(due)]
+        if self._turned_away and self._uploads.slot_free(now):
+            sent += self._call(now)
+        return sent
+
+    def _call(self, now: float) -> list[Command]:
+        """Tell those that were turned away that there are slots for them now."""
+        called: list[Command] = []
+        for number, (link, want) in list(self._turned_away.items()):
+            lane = link.lane_of(direct=want.direct)
+            if self._uploads.calls(link.peer, lane, link.lan and want.direct, now):
+                del self._turned_away[number]
+                called.append(Say(number, Refuse(want.request, False, SLOT_FREE)))
+                if not self._uploads.slot_free(now):
+                    break
+        return called
 
     # Time
 

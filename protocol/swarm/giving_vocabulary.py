@@ -53,6 +53,14 @@ class UploadQueue(Protocol):
         """Return whether a peer may ask for something now."""
         ...
 
+    def slot_free(self, now: float) -> bool:
+        """Return whether one of those that were not admitted might be told to come."""
+        ...
+
+    def calls(self, peer: Hashable, lane: Lane, lan: bool, now: float) -> bool:
+        """Return whether to tell a peer that was not admitted to come now."""
+        ...
+
     def ask(
         self,
         key: Key,
@@ -118,6 +126,17 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Send the same message on the control channels of several links.
+
+    A gain has many followers: most of what a node in a crowd says is of this kind.
+    """
+
+    links: tuple[int, ...]
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
 class SendBlocks:
     """Send a slice of a request; ``Giving.sent`` is to be called once it has gone, or failed."""
 
@@ -140,4 +159,4 @@ class StopSending:
     block: int | None
 
 
-Command = Say | SendBlocks | StopSending
+Command = Say | Tell | SendBlocks | StopSending

@@ -45,15 +45,14 @@ class Holdings:
         else:
             self._crowd.gains(name, fresh, now)
 
-    def put_off(self, event: SourceGained, now: float) -> bool:
-        """Keep for later what a source has got; False: it may be asked for something now."""
-        if now >= self._asking.full_until:
-            return False
+    def put_off(self, event: SourceGained) -> None:
+        """Keep for later what a source has got: nobody may be asked for anything now."""
         self._unread[event.source] = self._unread.get(event.source, 0) | event.blocks
-        return True
 
     def read(self, now: float) -> None:
         """Take note of all that was put off."""
+        if not self._unread:
+            return
         unread, self._unread = self._unread, {}
         for name, blocks in unread.items():
             self.gain(name, blocks, now)

@@ -52,11 +52,16 @@ class InFlight:
         is slow, and others are asked meanwhile.
         """
         most = max(int(self.meter.bytes_per_s * PULL_AHEAD_S / self._block_bytes), self._least)
-        self.frees_at = float("inf")
-        for name, source in list(self.owing.items()):
-            if not source.owed:
-                del self.owing[name]
-            elif now < (slow_at := source.waiting_since + self._slow_s):
-                self.frees_at = min(self.frees_at, slow_at)
-                most -= source.owed
+        frees_at, since, settled = float("inf"), now - self._slow_s, False
+        for source in self.owing.values():
+            owed = source.owed
+            if not owed:
+                settled = True
+            elif source.waiting_since > since:
+                most -= owed
+                if source.waiting_since < frees_at:
+                    frees_at = source.waiting_since
+        self.frees_at = frees_at + self._slow_s
+        if settled:
+            self.owing = {name: source for name, source in self.owing.items() if source.owed}
         return most

@@ -9,14 +9,10 @@ class RateMeter:
     """Bytes per second over about ``RATE_HALF_LIFE_S`` of the time that something was asked for."""
 
     def __init__(self) -> None:
-        self._rate = 0.0
+        self.bytes_per_s = 0.0
+        """The current estimate; 0 until something has been measured."""
         self._since: float | None = None
         self._pending = 0
-
-    @property
-    def bytes_per_s(self) -> float:
-        """The current estimate; 0 until something has been measured."""
-        return self._rate
 
     def begin(self, now: float) -> None:
         """Start the clock: work was given to an idle lane, whose idle time must not count."""
@@ -32,6 +28,6 @@ class RateMeter:
         if elapsed < 0.05:
             return
         sample = self._pending / elapsed
-        weight = 0.5 ** (elapsed / RATE_HALF_LIFE_S) if self._rate else 0.0
-        self._rate = weight * self._rate + (1 - weight) * sample
+        weight = 0.5 ** (elapsed / RATE_HALF_LIFE_S) if self.bytes_per_s else 0.0
+        self.bytes_per_s = weight * self.bytes_per_s + (1 - weight) * sample
         self._since, self._pending = now, 0

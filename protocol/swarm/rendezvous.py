@@ -105,9 +105,14 @@ class Shares:
 
     def of(self, node: SourceId) -> int:
         """Return the set of blocks that are a node's share."""
+        return self.each.get(node, 0)
+
+    @property
+    def each(self) -> dict[SourceId, int]:
+        """The share of each; not to be written to."""
         if self._masks is None:
             self._masks = division(tuple(sorted(self._nodes)), self._block_count)
-        return self._masks.get(node, 0)
+        return self._masks
 
     def best_for(self, node: SourceId, among: Iterable[SourceId], blocks: int) -> int:
         """Return those of ``blocks`` that would be the node's if only ``among`` shared them."""

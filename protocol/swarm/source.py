@@ -12,6 +12,7 @@ from dreamer.protocol.limits import (
     REQUEST_FIRST_BLOCKS,
     REQUEST_MAX_BLOCKS,
     REQUEST_ORIGIN_MAX_BLOCKS,
+    REQUEST_PROBE_S,
     REQUEST_TARGET_S,
     REQUEST_TIMEOUT_BLOCKS,
     REQUEST_TIMEOUT_S,
@@ -46,6 +47,7 @@ class Source:
     counted: int = 0
     """What of ``blocks`` counts as available: nothing while it can't be used or has hung."""
     _trickle: int = 0
+    _probed_at: float = float("-inf")
 
     @property
     def hung(self) -> bool:
@@ -73,6 +75,10 @@ class Source:
         if not self.usable or now < self.resting_until:
             return 0
         each = self.request_blocks(sharers)
+        if each == 1 and self.requests and now < self._probed_at + REQUEST_PROBE_S:
+            # Where single blocks count, one that was idle is asked for one: it may be busy, and
+            # others may bring the next one sooner.
+            return 0
         room = max(self._pipe_blocks(), REQUESTS_IN_FLIGHT_MIN * each) - self.owed
         if room <= 0 or len(self.requests) >= REQUESTS_IN_FLIGHT_MAX:
             return 0
@@ -102,7 +108,7 @@ class Source:
         """Note a new request."""
         if not self.requests:
             self.meter.begin(now)
-            self.quiet_since = self.waiting_since = now
+            self.quiet_since = self.waiting_since = self._probed_at = now
         self.requests[request] = blocks
         self.owed += blocks.bit_count()
 
@@ -117,6 +123,7 @@ class Source:
         self.meter.add(size_bytes, now)
         self.quiet_since = self.waiting_since = now
         self._trickle = self.strikes = 0
+        self._probed_at = float("-inf")
 
     def settle(self, request: int, block: int) -> bool:
         """Take a block off a request, which ends when nothing is left; False: it was not there."""

@@ -55,18 +55,21 @@ class Clock:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else FOREVER
 
-    def step(self) -> bool:
-        """Let the next event happen; False if there is none."""
-        if self.next_at() == FOREVER:
-            return False
-        self.now, _, timer = heapq.heappop(self._heap)
-        happen, timer.happen = timer.happen, None
-        assert happen is not None, "next_at leaves nothing that was cancelled on top"
-        self.happened += 1
-        happen()
-        return True
+    def step(self, until_s: float = FOREVER) -> bool:
+        """Let the next event happen; False if there is none up to ``until_s``."""
+        heap = self._heap
+        while heap:
+            if heap[0][0] > until_s:
+                return False
+            at, _, timer = heapq.heappop(heap)
+            if (happen := timer.happen) is not None:
+                self.now, timer.happen = at, None
+                self.happened += 1
+                happen()
+                return True
+        return False
 
     def run(self, until_s: float = FOREVER, stop: Callable[[], bool] = lambda: False) -> None:
         """Let time pass up to ``until_s``, or until ``stop`` says so or nothing is left."""
-        while not stop() and self.next_at() <= until_s and self.step():
+        while not stop() and self.step(until_s):
             pass

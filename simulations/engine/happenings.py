@@ -42,6 +42,8 @@ class Happenings:
             model = self._world.models[wish.model]
             at = max(joins_at, self._between(wish.from_s, wish.to_s))
             self._world.wish(node, model, at)
+        if group.misdeed is not None and group.misdeed_from_s:
+            clock.at(group.misdeed_from_s, node.turn)
         if group.leaves_at_s:
             clock.at(group.leaves_at_s, partial(self._leaves, node, for_good=True))
 

@@ -6,11 +6,11 @@ again, which is often enough for the planner's patience (``REQUEST_TIMEOUT_S``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 from dreamer.protocol.limits import REQUEST_TIMEOUT_S
-from dreamer.protocol.swarm.vocabulary import SourceId
+from dreamer.protocol.swarm.vocabulary import BytesArrived, SourceId
 from dreamer.simulations.engine.clock import Clock, Timer
 
 if TYPE_CHECKING:
@@ -22,10 +22,16 @@ LOOK_S = REQUEST_TIMEOUT_S / 3
 class Liveness:
     """Watches the far ends of those that one pull has asked."""
 
-    def __init__(self, clock: Clock, alive: Callable[[SourceId, int], bool]) -> None:
-        """``alive`` takes bytes that came since the last look; False: look no more."""
+    def __init__(
+        self,
+        clock: Clock,
+        owing: Callable[[], Container[SourceId]],
+        tell: Callable[[BytesArrived], None],
+    ) -> None:
+        """``owing`` returns who is still to be looked at; ``tell`` takes what came since."""
         self._clock = clock
-        self._alive = alive
+        self._owing = owing
+        self._tell = tell
         self._watched: dict[SourceId, tuple[End, float]] = {}
         self._timer: Timer | None = None
 
@@ -45,11 +51,14 @@ class Liveness:
 
     def _look(self) -> None:
         self._timer = None
+        owing = self._owing()
         for source, (sender, before) in list(self._watched.items()):
-            delivered = sender.delivered_bytes
-            if self._alive(source, int(delivered - before)):
-                self._watched[source] = (sender, delivered)
-            else:
+            if source not in owing:
                 self._watched.pop(source, None)
+                continue
+            delivered = sender.delivered_bytes
+            if come := int(delivered - before):
+                self._watched[source] = (sender, delivered)
+                self._tell(BytesArrived(source, come))
         if self._watched and self._timer is None:
             self._timer = self._clock.after(LOOK_S, self._look)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.link.messages import Gained
+from dreamer.protocol.link.messages import Gained, Message
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.vocabulary import SourceGained
 
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from dreamer.simulations.engine.node import Node
 
 
-def tell(teller: Node, ends: Iterable[End], message: Gained) -> None:
+def tell(teller: Node, ends: Iterable[End], message: Message) -> None:
     """Say the same over several links; it arrives after the delay of each."""
+    if not isinstance(message, Gained):
+        for end in ends:
+            end.say(message)
+        return
     by_delay: dict[float, list[End]] = {}
     for end in ends:
         by_delay.setdefault(end.latency_s, []).append(end)
@@ -29,10 +33,15 @@ def tell(teller: Node, ends: Iterable[End], message: Gained) -> None:
 
 
 def _hear(teller: Node, ends: Sequence[End], message: Gained) -> None:
-    name = teller.world.models_by_id[ManifestId(message.manifest)].name
+    model = ManifestId(message.manifest)
+    name = teller.world.models_by_id[model].name
     source = teller.world.source_of(teller.id)
-    event = SourceGained(source, bitfield.span(message.first, message.count))
+    blocks = bitfield.span(message.first, message.count)
+    event = SourceGained(source, blocks)
     for end in ends:
         far = end.far
-        if far.up and (pull := far.node.pulls.get(name)) is not None:
-            pull.feed(event)
+        if far.up:
+            node = far.node
+            node.giving.peer_gained(far.number, model, blocks)
+            if (pull := node.pulls.get(name)) is not None:
+                pull.feed(event)

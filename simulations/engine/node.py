@@ -34,7 +34,7 @@ from dreamer.simulations.engine.catalogue import GB, Model
 from dreamer.simulations.engine.clock import FOREVER, Timer
 from dreamer.simulations.engine.limits import Pace, limits_of
 from dreamer.simulations.engine.links import End
-from dreamer.simulations.engine.misdeeds import conduct_of
+from dreamer.simulations.engine.misdeeds import Honest, conduct_of
 from dreamer.simulations.engine.naming import source_named
 from dreamer.simulations.engine.origin import ORIGIN, OriginRequests
 from dreamer.simulations.engine.pull import Pull
@@ -74,11 +74,11 @@ class Node:
         self.gone_for_good = False
         self.up_bytes = 0
         self.down_bytes = 0
-        self.conduct = conduct_of(group.misdeed)
+        self.conduct = Honest() if group.misdeed_from_s else conduct_of(group.misdeed)
         self.relaying = Relaying(self)
         self.origin_requests: OriginRequests
         # Steady clocks begin at nothing when a machine does: behind is ahead of another day.
-        self._skew_s = group.clock_skew_s % DAY_S
+        self.skew_s = group.clock_skew_s % DAY_S
         self._shaping = Shaping(limits_of(group))
         self._shaping.set_time(0, self.now())
         self.pace = Pace(self, self._shaping)
@@ -92,7 +92,7 @@ class Node:
 
     def now(self) -> float:
         """Return the time by this machine's own clock."""
-        return self.world.clock.now + self._skew_s
+        return self.world.clock.now + self.skew_s
 
     def concerned_with(self, model: str) -> bool:
         """Return whether it holds or fetches a model."""
@@ -146,6 +146,12 @@ class Node:
         self.held = {name: blocks for name, blocks in self.held.items() if name in kept}
         for pull in self.pulls.values():
             self.held[pull.model.name] = 0
+
+    def turn(self) -> None:
+        """Do from now on what its group does wrong."""
+        self.conduct = conduct_of(self.group.misdeed)
+        for end in list(self.links.values()):
+            self.conduct.linked(end)
 
     def go_for_good(self) -> None:
         """Be gone, and never come back: what it was to pull counts no more."""
@@ -216,6 +222,7 @@ class Node:
         try:
             match message:
                 case Have() | Gained():
+                    self._give(self.giving.message(end, message, self.now()))
                     self._about_holdings(end, message)
                 case Refuse(request, busy, _):
                     self._refused(end, request, busy)
@@ -243,7 +250,7 @@ class Node:
     def _refused(self, end: End, request: int, busy: bool) -> None:
         source = source_named(end.peer)
         for pull in list(self.pulls.values()):
-            if pull.forget_request(source, request):
+            if pull.forget_request(source, request) or not busy:
                 pull.feed(RequestRefused(source, request, busy))
 
     # Giving
@@ -273,9 +280,11 @@ class Node:
 
     def carry_out(self, commands: Sequence[giving.Command]) -> None:
         """Do what ``Giving`` says."""
-        if len(commands) > 1:
-            commands = self._spread_news(commands)
         for command in commands:
+            if isinstance(command, giving.Tell):
+                ends = [self.links[link] for link in command.links if link in self.links]
+                news.tell(self, ends, command.message)
+                continue
             end = self.links.get(command.link)
             if end is None:
                 continue
@@ -287,29 +296,15 @@ class Node:
                 case giving.StopSending(_, request, block):
                     end.stop(request, block)
 
-    def _spread_news(self, commands: Sequence[giving.Command]) -> list[giving.Command]:
-        """Tell all that follow a model what was gained; return what else there is to do."""
-        others: list[giving.Command] = []
-        told: dict[int, tuple[Gained, list[End]]] = {}
-        for command in commands:
-            if not isinstance(command, giving.Say) or not isinstance(command.message, Gained):
-                others.append(command)
-            elif (end := self.links.get(command.link)) is not None:
-                # It is one message for all of them, not one each.
-                told.setdefault(id(command.message), (command.message, []))[1].append(end)
-        for message, ends in told.values():
-            news.tell(self, ends, message)
-        return others
-
     def _wake_later(self) -> None:
         wake = self.giving.next_wake(self.now())
         if self._wake is not None:
-            if self._wake.happen is not None and self._wake.at + self._skew_s <= wake:
+            if self._wake.happen is not None and self._wake.at + self.skew_s <= wake:
                 return
             self._wake.cancel()
             self._wake = None
         if wake < FOREVER:
-            self._wake = self.world.clock.at(wake - self._skew_s, self._woken)
+            self._wake = self.world.clock.at(wake - self.skew_s, self._woken)
 
     def _woken(self) -> None:
         self._wake = None

@@ -5,7 +5,7 @@ As ``daemon/sharing/pull_job.py`` and ``shared_pull.py`` do it, on virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,12 @@ from dreamer.protocol.link.messages import CancelWant, Follow, Unfollow, Want
 from dreamer.protocol.swarm.download import Download
 from dreamer.protocol.swarm.gathering import Command as GatheringCommand
 from dreamer.protocol.swarm.gathering import Connect, Ended, Gathering, Named, Part, Seek
-from dreamer.protocol.swarm.grain import sweep_s
 from dreamer.protocol.swarm.holders import Found
 from dreamer.protocol.swarm.patience import Patience
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
     BlockRejected,
     BlockVerified,
-    BytesArrived,
     Cancel,
     Command,
     Complete,
@@ -73,8 +71,7 @@ class Pull:
         self._asked: dict[tuple[SourceId, int], End] = {}
         # Blocks of those that were taken back; one that was on its way comes all the same.
         self._taken_back: dict[tuple[SourceId, int], int] = {}
-        self._liveness = Liveness(self.world.clock, self._alive)
-        self._tick_s = sweep_s(model.layout.block_bytes)
+        self._liveness = Liveness(self.world.clock, self._owing, self.feed)
         self._timer: Timer | None = None
         self._look: Timer | None = None
 
@@ -161,8 +158,7 @@ class Pull:
         if self.core is None:
             return
         now = self.node.now()
-        delay_s = min(max(self.core.next_wake(now) - now, 1e-6), self._tick_s)
-        self._timer = self.world.clock.after(delay_s, self._tick)
+        self._timer = self.world.clock.after(self.core.next_wake(now) - now, self._tick)
 
     def _tick(self) -> None:
         self.feed(Tick())
@@ -172,9 +168,16 @@ class Pull:
 
     def feed(self, event: Event) -> None:
         """Give the planner an event and do what it says."""
-        if self.core is None:
+        core = self.core
+        if core is None:
             return
-        self._carry_out(self.core.handle(event, self.node.now()), event)
+        world = self.world
+        now = world.clock.now
+        commands = core.handle(event, now + self.node.skew_s)
+        world.note_plan(self, event, commands)
+        world.observers.planned(self, event, commands, now)
+        for command in commands:
+            self._perform(command)
 
     def _carry_out(self, commands: list[Command], event: Event | None) -> None:
         world = self.world
@@ -250,13 +253,8 @@ class Pull:
             self._asked.pop((source, request), None)
             self._taken_back.pop((source, request), None)
 
-    def _alive(self, source: SourceId, size_bytes: int) -> bool:
-        """Tell the planner that unverified bytes came; False: nothing is waited for any more."""
-        if not any(asked == source for asked, _ in self._asked):
-            return False
-        if size_bytes:
-            self.feed(BytesArrived(source, size_bytes))
-        return True
+    def _owing(self) -> Container[SourceId]:
+        return {source for source, _ in self._asked}
 
     # What links report
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from hashlib import blake2b
 
-_ENTRY = struct.Struct("<dIIqq")
+_NUMBERS = "dIIqq"
+"""Of an entry, as ``struct`` writes them."""
 
-_SUMMED_BYTES = 1 << 16
-"""So much is summed up at a time: a call for each entry would cost more than the sum."""
+_SUMMED = 1024 * len(_NUMBERS)
+"""So many numbers are summed up at a time: a call for each entry would cost more than the sum."""
 
 
 class Trace:
@@ -19,18 +20,17 @@ class Trace:
 
     def __init__(self) -> None:
         self._sum = blake2b(digest_size=16)
-        self._unsummed = bytearray()
-        self.entries = 0
+        self._unsummed: list[float] = []
 
     def add(self, now: float, node: int, kind: int, first: int = 0, second: int = 0) -> None:
         """Take note that something of a ``kind`` happened at a node; numbers say to what."""
-        self._unsummed += _ENTRY.pack(now, node, kind, first, second)
-        self.entries += 1
-        if len(self._unsummed) >= _SUMMED_BYTES:
+        self._unsummed += (now, node, kind, first, second)
+        if len(self._unsummed) >= _SUMMED:
             self._add_up()
 
     def _add_up(self) -> None:
-        self._sum.update(self._unsummed)
+        entries = len(self._unsummed) // len(_NUMBERS)
+        self._sum.update(struct.pack("<" + _NUMBERS * entries, *self._unsummed))
         self._unsummed.clear()
 
     @property

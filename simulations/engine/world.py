@@ -75,7 +75,7 @@ class World:
         self.observers.began(self)
         clock, until_s = self.clock, self.scenario.until_s
         happened = self.observers.happened
-        while not self.over and clock.next_at() <= until_s and clock.step():
+        while self.pulls_done < self.pulls_total and clock.step(until_s):
             happened(self)
             if clock.happened % WATCHED_EVERY == 0:
                 watch()

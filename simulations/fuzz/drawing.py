@@ -126,6 +126,7 @@ def _villains(rng: Random, models: list[str]) -> Group:
         down_mbit=rng.choice(RATES_MBIT),
         holds=tuple(models),
         misdeed=misdeed,
+        misdeed_from_s=rng.choice((0.0, 0.0, round(rng.uniform(0.5, EARLY_S), 1))),
     )
 
 

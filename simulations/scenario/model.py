@@ -53,6 +53,7 @@ class Group:
     """``count`` machines of a kind. Rates as a provider sells them; 0 for disk and hash rates: so
     fast that they never matter. ``leaves_at_s`` 0: never; ``leaves_at_share``: it goes once that
     share of all bytes that others are to fetch has been fetched (0: never).
+    ``misdeed_from_s``: until then they behave; one that is ``silent`` from some moment on hangs.
     ``slow_share``: so many of them have a tenth of the rates."""
 
     name: str
@@ -69,6 +70,7 @@ class Group:
     leaves_at_share: float = 0.0
     churn: Churn | None = None
     misdeed: Misdeed | None = None
+    misdeed_from_s: float = 0.0
     slow_share: float = 0.0
     disk_gb: float = 0.0
     disk_mb_s: float = 0.0

@@ -119,7 +119,7 @@ def test_who_is_only_named_counts_before_its_link_is_up_but_not_for_ever() -> No
     for at in (5.0, 10.0, CROWD_PATIENCE_S):
         # Named again and again, it gains no time by it.
         made.seen([OTHER], at)
-        made.tick(0, at)
+        made.tick(ALL & ~made.share, at)
     assert made.due(ALL, CROWD_PATIENCE_S) == ALL
 
 
@@ -144,7 +144,7 @@ def test_the_share_of_one_that_gets_nothing_done_is_taken_over() -> None:
     theirs = ALL & ~made.due(ALL, 0.0)
     at_work = next(members(shares(ME, OTHER, THIRD).of(THIRD)))
     made.holds(THIRD, 1 << at_work, True, 10.0)
-    made.tick(0, CROWD_PATIENCE_S)
+    made.tick(ALL & ~made.share, CROWD_PATIENCE_S)
     due = made.due(ALL, CROWD_PATIENCE_S)
     assert due & theirs
     assert not due & shares(ME, OTHER, THIRD).of(THIRD), "who works keeps its own"
@@ -158,7 +158,7 @@ def test_who_claims_the_same_block_again_and_again_keeps_no_share_by_it() -> Non
         made.holds(OTHER, claim, True, float(at))
         # It refuses what it said it has.
         made.holds(OTHER, 0, True, float(at))
-        made.tick(0, float(at))
+        made.tick(ALL & ~made.share, float(at))
     assert made.due(ALL, CROWD_PATIENCE_S + 2) == ALL
 
 
@@ -258,8 +258,7 @@ def test_a_downloader_that_hangs_is_not_counted_on(play) -> None:
     plan >> SourceGained(OTHER, shares(ME, OTHER, blocks=8).of(OTHER))
     assert asked(plan.said, OTHER)
     for _ in range(60):
-        plan.now = plan.core.next_wake(plan.now)
-        plan >> Tick()
+        plan.after(0.5) >> Tick()
         if asked(plan.said, ORIGIN) == full(8):
             break
     assert asked(plan.said, ORIGIN) == full(8)

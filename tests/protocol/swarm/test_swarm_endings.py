@@ -11,7 +11,7 @@ from dreamer.protocol.limits import (
     PULL_STALL_TIMEOUT_S,
     SOURCE_MIN_BYTES_S,
 )
-from dreamer.protocol.swarm.bitfield import members
+from dreamer.protocol.swarm.bitfield import full, members, span
 from dreamer.protocol.swarm.vocabulary import (
     BlockVerified,
     BytesArrived,
@@ -23,6 +23,7 @@ from dreamer.protocol.swarm.vocabulary import (
     Lane,
     RequestRefused,
     Share,
+    SourceGained,
     SourceId,
     SourceLost,
     Tick,
@@ -76,9 +77,7 @@ def test_a_source_that_goes_quiet_is_overtaken_long_before_it_counts_as_hung(pla
     plan.join(A)
     plan.join(B)
     assert asked(plan.said, B) == [], "A has only just been asked"
-    plan.now = plan.core.next_wake(plan.now)
-    assert plan.now <= 2.5
-    assert asked(plan >> Tick(), B) == [0, 1, 2, 3]
+    assert asked(plan.after(2.5) >> Tick(), B) == [0, 1, 2, 3]
 
 
 def test_a_block_is_under_way_twice_at_most(play) -> None:
@@ -112,6 +111,20 @@ def test_nothing_is_taken_over_when_its_owner_will_be_sooner(play) -> None:
     plan >> BlockVerified(A, third.request, third.first)
     plan.join(B)
     assert of(plan.said, Fetch, B) == [], "A is done in a fraction of a second"
+
+
+def test_of_sources_alike_none_is_asked_for_what_another_one_sends(play) -> None:
+    """Where this node's own line is full, a second copy only takes from what the first one gets."""
+    plan = play(12 * MIB)
+    first, second = of(plan.join(A, blocks=span(0, 8)), Fetch)
+    plan.deliver(first, seconds=4.0)
+    (third, *_) = of(plan.join(B, blocks=span(8, 4)), Fetch)
+    plan.deliver(third, seconds=4.0)
+    for block in range(4, 7):
+        plan.after(1.0) >> BlockVerified(A, second.request, block)
+    plan >> SourceGained(B, full(8))
+    plan.after(0.1) >> Tick()
+    assert asked(plan.said, B) == [8, 9, 10, 11]
 
 
 # Giving up

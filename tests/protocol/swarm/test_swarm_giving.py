@@ -16,6 +16,7 @@ from dreamer.protocol.limits import (
     HAVE_FLUSH_MIN_S,
     REQUEST_MAX_BLOCKS,
     REQUESTS_QUEUED_PER_PEER,
+    UPLOAD_CALLED_S,
     UPLOAD_SLICE_BLOCKS,
     UPLOAD_SLOTS,
 )
@@ -33,13 +34,14 @@ from dreamer.protocol.link.messages import (
 from dreamer.protocol.shaping.meters import Buckets
 from dreamer.protocol.shaping.uploads import Uploads
 from dreamer.protocol.swarm import bitfield
-from dreamer.protocol.swarm.giving import Giving
+from dreamer.protocol.swarm.giving import SLOT_FREE, Giving
 from dreamer.protocol.swarm.giving_vocabulary import (
     Command,
     Failure,
     Say,
     SendBlocks,
     StopSending,
+    Tell,
 )
 from dreamer.protocol.swarm.vocabulary import Lane
 
@@ -76,6 +78,17 @@ class Giver:
 
     def hears(self, link: Linked, *messages: Message) -> list[Command]:
         return [c for one in messages for c in self.giving.message(link, one, self.now)]
+
+    def tells(self) -> list[Say]:
+        """Let time pass until something is due to be said; return what each member hears."""
+        said: list[Say] = []
+        for command in self.waits():
+            match command:
+                case Tell(links, message):
+                    said += [Say(link, message) for link in links]
+                case Say():
+                    said.append(command)
+        return said
 
     def waits(self) -> list[Command]:
         """Let time pass until something is due; return what that led to."""
@@ -126,9 +139,44 @@ def test_gains_are_told_together_after_a_moment_to_followers_only() -> None:
     for block in (0, 1, 2, 5):
         assert giver.giving.gained(MODEL, 1 << block, 0.0) == []
     assert giver.giving.tick(HAVE_FLUSH_MIN_S / 2) == []
-    assert giver.waits() == [Say(1, Gained(MODEL, 0, 3)), Say(1, Gained(MODEL, 5, 1))]
+    assert giver.tells() == [Say(1, Gained(MODEL, 0, 3)), Say(1, Gained(MODEL, 5, 1))]
     assert giver.now == HAVE_FLUSH_MIN_S
     assert giver.giving.next_wake(giver.now) == NEVER
+
+
+def test_who_has_a_block_is_not_told_of_it() -> None:
+    giver = Giver(held=0)
+    giver.hears(A, Follow(MODEL), have(0b1))
+    giver.hears(B, Follow(MODEL), Gained(MODEL, 1, 1))
+    giver.giving.gained(MODEL, 0b1, 0.0)
+    assert giver.tells() == [Say(2, Gained(MODEL, 0, 1))]
+    giver.giving.gained(MODEL, 0b10, giver.now)
+    assert giver.tells() == [Say(1, Gained(MODEL, 1, 1))]
+
+
+def test_who_was_not_told_of_some_hears_all_once_it_is_whole_here() -> None:
+    giver = Giver(held=0)
+    giver.hears(A, Follow(MODEL), have(0b1))
+    giver.hears(B, Follow(MODEL))
+    giver.giving.gained(MODEL, 0b1, 0.0)
+    giver.tells()
+    giver.giving.gained(MODEL, ALL & ~1, giver.now)
+    assert giver.tells() == [Say(1, have(ALL)), Say(2, Gained(MODEL, 1, BLOCKS - 1))]
+
+
+def test_who_loses_what_it_had_hears_what_it_was_not_told_of() -> None:
+    giver = Giver(held=0)
+    giver.hears(A, Follow(MODEL), have(0b11))
+    giver.giving.gained(MODEL, 0b1, 0.0)
+    assert giver.tells() == []
+    assert giver.hears(A, have(0b10)) == [Say(1, have(0b1))]
+    assert giver.hears(A, have(0b0)) == [], "nothing was kept from it since"
+
+
+def test_what_nobody_can_have_gained_is_not_remembered(giver) -> None:
+    giver.hears(A, Follow(MODEL))
+    for first, count in ((-1, 2), (0, 0), (BLOCKS, 1), (0, 1 << 40)):
+        assert giver.hears(A, Gained(MODEL, first, count)) == []
 
 
 def test_after_many_gains_the_next_are_gathered_for_longer() -> None:
@@ -159,7 +207,7 @@ def test_several_models_are_told_of_each_to_its_own_followers(giver) -> None:
     giver.hears(B, Follow(OTHER))
     giver.giving.gained(MODEL, 1, 0.0)
     giver.giving.gained(OTHER, 2, 0.0)
-    assert giver.waits() == [
+    assert giver.tells() == [
         Say(1, Gained(MODEL, 0, 1)),
         Say(1, Gained(OTHER, 1, 1)),
         Say(2, Gained(OTHER, 1, 1)),
@@ -172,7 +220,7 @@ def test_offering_more_is_a_gain_and_offering_the_same_says_nothing() -> None:
     assert giver.giving.offer(MODEL, 1, BLOCKS, 0.0) == []
     assert giver.giving.next_wake(0.0) == NEVER
     assert giver.giving.offer(MODEL, 3, BLOCKS, 0.0) == []
-    assert giver.waits() == [Say(1, Gained(MODEL, 1, 1))]
+    assert giver.tells() == [Say(1, Gained(MODEL, 1, 1))]
 
 
 def test_what_is_lost_is_taken_back_at_once_and_nothing_of_it_promised_after() -> None:
@@ -295,6 +343,31 @@ def test_a_member_beyond_the_slots_is_told_to_come_back_and_served_once_one_is_f
     assert refused(giver.hears(B, want(2))) == []
 
 
+def test_those_turned_away_are_told_in_turn_when_a_slot_is_free() -> None:
+    giver = Giver(slots=1)
+    (sent,) = giver.hears(A, want(1))
+    third = Linked(3, "c")
+    assert refused(giver.hears(B, want(5))) == [(5, True)]
+    giver.now += 1.0
+    assert refused(giver.hears(third, want(6))) == [(6, True)]
+    assert giver.sends(sent) == [Say(2, Refuse(5, False, SLOT_FREE))]
+    assert refused(giver.hears(third, want(7))) == [(7, True)], "it is kept for who came first"
+    (sent,) = giver.hears(B, want(8))
+    assert giver.sends(sent) == [Say(3, Refuse(7, False, SLOT_FREE))]
+
+
+def test_a_slot_that_is_kept_in_vain_is_the_next_ones() -> None:
+    giver = Giver(slots=1)
+    (sent,) = giver.hears(A, want(1))
+    giver.hears(B, want(5))
+    third = Linked(3, "c")
+    giver.hears(third, want(6))
+    giver.sends(sent)
+    giver.now += UPLOAD_CALLED_S
+    (sent,) = giver.hears(third, want(7))
+    assert sent.link == 3
+
+
 # Slices
 
 
@@ -371,8 +444,9 @@ def test_what_was_withdrawn_after_it_was_asked_for_is_not_sent() -> None:
 )
 def test_who_asked_hears_that_a_slice_could_not_be_read(giver, failure, busy) -> None:
     giver.hears(A, want(1))
-    (said,) = giver.giving.sent(1, 1, 0.0, failure)
+    said, *more = giver.giving.sent(1, 1, 0.0, failure)
     assert said == Say(1, Refuse(1, busy, failure.value))
+    assert more == ([Say(1, Refuse(1, False, SLOT_FREE))] if busy else [])
     assert giver.giving.sent(1, 1, 0.0, failure) == [], "it has been told"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dreamer.protocol.limits import (
+    BUSY_MEMBER_RETRY_S,
     BUSY_RETRY_S,
     MIB,
     REQUEST_TIMEOUT_S,
@@ -197,8 +198,22 @@ def test_a_busy_peer_rests_and_is_asked_again(play) -> None:
     plan = play(4 * MIB)
     plan.join(A)
     assert plan >> RequestRefused(A, 1, True) == []
-    assert plan.core.next_wake(plan.now) == BUSY_RETRY_S
-    assert plan.after(BUSY_RETRY_S) >> Tick() == [Fetch(A, 2, 0, 4)]
+    assert plan.after(BUSY_MEMBER_RETRY_S - 0.1) >> Tick() == []
+    assert plan.after(0.1) >> Tick() == [Fetch(A, 2, 0, 4)]
+
+
+def test_a_busy_peer_is_asked_again_as_soon_as_it_says_that_it_is_not(play) -> None:
+    plan = play(4 * MIB)
+    plan.join(A)
+    plan >> RequestRefused(A, 1, True)
+    assert plan >> RequestRefused(A, 1, False) == [Fetch(A, 2, 0, 4)]
+
+
+def test_word_that_it_is_not_busy_wakes_nobody_that_hung(play) -> None:
+    plan = play(4 * MIB)
+    plan.join(A)
+    plan.after(2 * REQUEST_TIMEOUT_S) >> Tick()
+    assert plan >> RequestRefused(A, 1, False) == []
 
 
 def test_a_peer_that_refuses_blocks_is_believed_not_to_have_them(play) -> None:

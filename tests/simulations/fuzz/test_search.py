@@ -31,7 +31,14 @@ def test_drawn_scenarios_have_all_that_a_scenario_can_have() -> None:
     groups = [group for scenario in drawn for group in scenario.groups]
     assert {group.misdeed for group in groups} > {"bad_blocks", "claims_all", "silent", "floods"}
     assert {group.nat for group in groups} > {"public", "symmetric", "no_udp"}
-    for odd in ("churn", "disk_gb", "up_limit_mbit", "down_limit_mbit", "relay_budget_mib"):
+    for odd in (
+        "churn",
+        "misdeed_from_s",
+        "disk_gb",
+        "up_limit_mbit",
+        "down_limit_mbit",
+        "relay_budget_mib",
+    ):
         assert any(getattr(group, odd) for group in groups)
     for part in ("origin", "relays", "partitions", "tracker_outages"):
         assert any(getattr(scenario, part) for scenario in drawn)

@@ -167,7 +167,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the end has as many copies as sources",
-        scenario(seeds(4, up_mbit=5.0), takers(1)),
+        scenario(seeds(4, up_mbit=20.0), Group("slow", 1, up_mbit=1.0, holds=("m",)), takers(1)),
         [(endgame, "ENDGAME_MAX_COPIES", 9)],
         "requests in flight",
     ),

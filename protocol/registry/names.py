@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.limits import ALIAS_MAX_CHARS, MODEL_NAME_MAX_CHARS, TAG_MAX_CHARS
+from dreamer.protocol.registry_limits import (
+    ALIAS_MAX_CHARS,
+    FIELD_NAME_MAX_CHARS,
+    MODEL_NAME_MAX_CHARS,
+    TAG_MAX_CHARS,
+)
 
 _ALIAS = re.compile(rf"[A-Za-z0-9_-]{{1,{ALIAS_MAX_CHARS}}}", re.ASCII)
 _SHORT_ID = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
 _TAG = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{TAG_MAX_CHARS - 1}}}", re.ASCII)
+_FIELD = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_./-]{{0,{FIELD_NAME_MAX_CHARS - 1}}}", re.ASCII)
 # Words that commands or their JSON already give a meaning.
 _RESERVED = ("all", "latest", "none", "null")
 
@@ -60,3 +66,40 @@ def check_name(name: str) -> str:
             "characters"
         )
     return name
+
+
+def check_field(name: str) -> str:
+    """Return the name of a metric or of a setting, as queries write it (``val_loss``, ``lr``).
+
+    Raises:
+        InputError: a character that a query could not hold, or too long.
+    """
+    if not _FIELD.fullmatch(name):
+        raise InputError(
+            f"{name!r:.80} can't name a metric or setting: use 1 to {FIELD_NAME_MAX_CHARS} "
+            "letters, digits, ., _, / or -"
+        )
+    return name
+
+
+def check_line(text: str, what: str, max_chars: int) -> str:
+    """Return ``text`` if people can read it on one line; it may be empty.
+
+    Raises:
+        InputError: too long, or with characters that a terminal would obey.
+    """
+    if len(text) > max_chars or (text and not text.isprintable()):
+        raise InputError(
+            f"{what} {text!r:.80} is not allowed: up to {max_chars} printable characters"
+        )
+    return text
+
+
+def check_lines(text: str, what: str, max_chars: int) -> str:
+    """Return ``text`` if people can read it; it may have several lines and tabs.
+
+    Raises:
+        InputError: too long, or with characters that a terminal would obey.
+    """
+    check_line(text.replace("\n", " ").replace("\t", " "), what, max_chars)
+    return text

@@ -10,6 +10,18 @@ INTEGER_MAX = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly (RFC 8259, section 6)."""
 
 
+def check_count(value: object, what: str) -> int:
+    """Return ``value`` if it is an integer from 0 to ``INTEGER_MAX``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    # In Python true is an int, in JSON it is none.
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INTEGER_MAX:
+        raise InputError(f"{what} must be a whole number, not {value!r:.80}")
+    return value
+
+
 class Reader:
     """Takes typed fields out of one object; what nobody took is in ``rest``."""
 
@@ -46,11 +58,7 @@ class Reader:
 
     def integer(self, key: str) -> int:
         """Return an integer from 0 to ``INTEGER_MAX``."""
-        value = self.any(key)
-        # In Python true is an int, in JSON it is none.
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INTEGER_MAX:
-            raise self._wrong(key, "a whole number", value)
-        return value
+        return check_count(self.any(key), f"{self._where}: {key}")
 
     def seconds(self, key: str) -> float:
         """Return a time in seconds since the epoch."""
@@ -72,6 +80,37 @@ class Reader:
         if not isinstance(value, dict):
             raise self._wrong(key, "an object", value)
         return value
+
+    def items(self, key: str) -> list[object]:
+        """Return a list."""
+        value = self.any(key)
+        if not isinstance(value, list):
+            raise self._wrong(key, "a list", value)
+        return value
+
+    def has(self, key: str) -> bool:
+        """Return whether ``key`` is there and means something: null means nothing."""
+        return self._left.get(key) is not None
+
+    def kind(self, expected: str) -> None:
+        """Take the kind of a statement.
+
+        Raises:
+            InputError: it is of another kind.
+        """
+        found = self.text("kind")
+        if found != expected:
+            raise InputError(f"a {expected} record is of kind {found!r:.40}")
+
+    def nothing_else(self) -> None:
+        """Refuse fields that nobody took, where they could not be written back.
+
+        Raises:
+            InputError: there are some: a later version of the format has added them.
+        """
+        # What is signed and isn't written back as it was would break the signature.
+        if self._left:
+            raise InputError(f"{self._where} has fields not known here: update Dreamer")
 
     def rest(self) -> Json:
         """Return the fields that nobody took: those of a later version of the format."""

@@ -12,27 +12,37 @@ from typing import Generic, TypeVar
 
 from dreamer.protocol.canonical import Json, dumps
 from dreamer.protocol.ids import NodeId, RoomId
+from dreamer.protocol.registry.checked import check_signed
 from dreamer.protocol.registry.reading import Reader
-from dreamer.protocol.registry.statements import AliasMove, ModelEntry, TagChange, statement_fields
-from dreamer.protocol.rooms.keys import SIGNATURE_BYTES, Purpose, SigningKey, verify
+from dreamer.protocol.registry.statements import Statement
+from dreamer.protocol.rooms.keys import SIGNATURE_BYTES, Purpose, SigningKey
 
-S = TypeVar("S", ModelEntry, AliasMove, TagChange)
+S = TypeVar("S", bound=Statement)
+S_co = TypeVar("S_co", bound=Statement, covariant=True)
 
 
 @dataclass(frozen=True)
-class Record(Generic[S]):
+class Record(Generic[S_co]):
     """Who said what, when (``at``, seconds since the epoch), as which change (``serial``).
 
     ``extra`` holds fields that a later version of the format added: the signature covers them too.
     """
 
-    said: S
+    said: S_co
     room: RoomId
     by: NodeId
     at: float
     serial: int
     signature: bytes = b""
     extra: Json = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[int, float, bytes]:
+        """Which of two records about the same thing counts: the greater.
+
+        The signature decides only between changes that nobody can put in an order.
+        """
+        return self.serial, self.at, self.signature
 
     def signed_bytes(self) -> bytes:
         """Return the canonical bytes that the signature covers: all but the signature."""
@@ -44,7 +54,7 @@ class Record(Generic[S]):
         Raises:
             ForbiddenError: somebody else signed it, or it was changed since.
         """
-        verify(self.by, Purpose.ENTRY, self.signed_bytes(), self.signature)
+        check_signed(self.by, self.signed_bytes(), self.signature)
 
     def to_json(self) -> Json:
         """Return the record as it stands in the document."""
@@ -58,7 +68,10 @@ class Record(Generic[S]):
             "serial": self.serial,
         }
         # Extra first: it may add to the fields that were checked, never replace one.
-        return {**self.extra, **statement_fields(self.said), **stamp}
+        return {**self.extra, **self.said.fields(), **stamp}
+
+
+AnyRecord = Record[Statement]
 
 
 def sign(said: S, room: RoomId, key: SigningKey, at: float, serial: int) -> Record[S]:

@@ -16,6 +16,7 @@ class Fault(Enum):
     WRONG_SIGNATURE = "wrong signature: changed after it was signed"
     NOT_A_MEMBER = "its author is not a member"
     NO_RIGHT = "its author's role does not allow it"
+    PROTECTED = "the alias is protected from its author's role"
     FROM_THE_FUTURE = "dated in the future: check the clocks"
     SERIAL_JUMP = "its number is far ahead of all others"
     DANGLING = "names a model that is not in the room"

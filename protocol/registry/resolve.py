@@ -7,9 +7,9 @@ import re
 
 from dreamer.protocol.errors import AmbiguousError, NoMatchError
 from dreamer.protocol.ids import short
-from dreamer.protocol.limits import REF_MIN_PREFIX_DIGITS, REF_SHOWN_MATCHES
 from dreamer.protocol.registry.names import check_tag
 from dreamer.protocol.registry.view import Model, Registry
+from dreamer.protocol.registry_limits import REF_MIN_PREFIX_DIGITS, REF_SHOWN_MATCHES
 
 _TAG_QUERY = "tag:"
 _PREFIX = re.compile(rf"[0-9a-f]{{{REF_MIN_PREFIX_DIGITS},64}}", re.ASCII)

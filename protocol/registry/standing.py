@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from dreamer.protocol.errors import DreamerError
 from dreamer.protocol.ids import NodeId, RoomId
+from dreamer.protocol.registry.availability import NodeReport, Stored
 from dreamer.protocol.registry.document import Chain, Document
+from dreamer.protocol.registry.policy import AliasProtection, RoomPolicy
 from dreamer.protocol.registry.reports import Fault
+from dreamer.protocol.registry.statements import (
+    AliasMove,
+    ModelEntry,
+    Statement,
+    TagChange,
+    Withdrawal,
+)
 
 PUBLISHING_ROLES = ("publisher", "admin")
 """Either of these may publish models, move aliases and change tags."""
+
+STORING_ROLES = (*PUBLISHING_ROLES, "worker")
+"""Any of these may say that a model is in the bucket, or no more."""
+
+ADMIN_ROLES = ("admin",)
+ANY_ROLES = (*STORING_ROLES, "member")
+
+RIGHTS: Mapping[type[Statement], tuple[str, ...]] = {
+    ModelEntry: PUBLISHING_ROLES,
+    AliasMove: PUBLISHING_ROLES,
+    TagChange: PUBLISHING_ROLES,
+    Withdrawal: PUBLISHING_ROLES,
+    Stored: STORING_ROLES,
+    NodeReport: ANY_ROLES,
+    AliasProtection: ADMIN_ROLES,
+    RoomPolicy: ADMIN_ROLES,
+}
+"""Of each statement the roles, of which its author needs one."""
+
+
+def guardians(roles: Collection[str]) -> tuple[str, ...]:
+    """Return who may move an alias that is protected to ``roles``.
+
+    Admins always: an admin could lift the protection first.
+    """
+    return tuple(sorted(dict.fromkeys((*roles, *ADMIN_ROLES))))
 
 
 class Standing(Protocol):
@@ -49,8 +84,11 @@ class Standings:
         self._throughout: dict[tuple[NodeId, int], Standing | None] = {}
         self._relied_on: dict[NodeId, dict[int, None]] = {}
 
-    def fault(self, author: NodeId, at: float) -> tuple[Fault | None, str]:
-        """Return no fault if one of the author's chains gave the right at ``at``, else why not."""
+    def fault(self, author: NodeId, at: float, needed: Collection[str]) -> tuple[Fault | None, str]:
+        """Return no fault if one of the author's chains gave a ``needed`` role then, else why not.
+
+        ``at`` is in seconds since the epoch.
+        """
         fault, detail = Fault.NOT_A_MEMBER, ""
         for number in reversed(range(len(self._document.members.get(author, ())))):
             try:
@@ -61,7 +99,7 @@ class Standings:
             # A chain under the wrong name vouches for somebody else.
             if member.node_id != author:
                 continue
-            if any(role in PUBLISHING_ROLES for role in member.roles):
+            if any(role in needed for role in member.roles):
                 self._relied_on.setdefault(author, {})[number] = None
                 return None, ""
             fault, detail = Fault.NO_RIGHT, ", ".join(member.roles)

@@ -1,53 +1,66 @@
-"""Checks every record of a document; what fails is left out of the view and reported.
-
-A record counts when it stands where it belongs, its author signed it, one of the author's chains
-made the author a member at the record's time, and the role allows it. Membership is judged at the
-time of the record, so that models outlive the certificates of those who published them.
-"""
+"""Checks every record of a document; what fails is left out of the view and reported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from dreamer.protocol.errors import ForbiddenError
-from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.limits import CLOCK_SKEW_S, REGISTRY_MAX_SERIAL_GAP
-from dreamer.protocol.registry.document import AnyRecord, Document, Published
+from dreamer.protocol.ids import ManifestId, NodeId
+from dreamer.protocol.registry.aliases import meaning
+from dreamer.protocol.registry.availability import NodeReport
+from dreamer.protocol.registry.document import Document, Moves, Protections, Published
+from dreamer.protocol.registry.judge import Judge
+from dreamer.protocol.registry.policy import RoomPolicy
 from dreamer.protocol.registry.records import Record
 from dreamer.protocol.registry.reports import Fault, Report
-from dreamer.protocol.registry.standing import Standings, VerifyMember
-from dreamer.protocol.registry.statements import AliasMove, TagChange
+from dreamer.protocol.registry.sift import counts, without_withdrawn
+from dreamer.protocol.registry.standing import VerifyMember
 from dreamer.protocol.registry.view import Model, Registry, Verified
+from dreamer.protocol.registry_limits import CACHED_ID_BYTES
 
 
 def verify(document: Document, verify_member: VerifyMember, now: float) -> Verified:
     """Return what can be believed of a document, and a report of each thing that can't."""
-    judge = _Judge(document, verify_member, now)
+    judge = Judge(document, verify_member, now)
+    history, protections = judge.aliases()
+    withdrawn = judge.withdrawn(history, protections)
+    published = without_withdrawn(judge.models(), withdrawn)
     models = {
-        manifest_id: judge.model(manifest_id, published)
-        for manifest_id, published in document.models.items()
+        manifest_id: _model(one)
+        for manifest_id, one in published.items()
+        if counts(one, withdrawn.get(manifest_id))
     }
-    believed = {key: model for key, model in models.items() if model is not None}
-    history = {alias: judge.alias(alias, moves) for alias, moves in document.aliases.items()}
-    aliases = _targets(history, believed, judge.reports)
+    pointers = _pointers(history, protections)
+    reports, policy = judge.reported(), judge.policy()
+    for alias, target in sorted(pointers.items()):
+        if target not in models and target not in withdrawn:
+            judge.reports.append(Report(f"alias {alias}", Fault.DANGLING))
     if document.serial != judge.serial:
         judge.reports.append(Report("room document", Fault.SERIAL))
-    registry = Registry(_with_aliases(believed, aliases), aliases, history)
-    reports = (*document.malformed, *judge.reports)
-    return Verified(document, registry, judge.serial, judge.last_serial, reports)
-
-
-def sift(document: Document, verify_member: VerifyMember, now: float) -> Document:
-    """Return the document with nothing in it but what can be believed.
-
-    All of it holds without the rest, too: a record that only forged ones joined to the others would
-    be a leap where they are left out (``Fault.SERIAL_JUMP``).
-    """
-    sifted = _Judge(document, verify_member, now).sifted()
-    if _last_plausible(sifted) == sifted.serial:
-        return sifted
-    return _Judge(sifted, verify_member, now).sifted()
+    registry = Registry(
+        models=_placed(models, pointers, reports),
+        aliases={alias: target for alias, target in pointers.items() if target in models},
+        history=history,
+        dangling={alias: target for alias, target in pointers.items() if target not in models},
+        withdrawn={key: one for key, one in withdrawn.items() if key not in models},
+        protections={
+            alias: guards[-1].said.roles
+            for alias, guards in protections.items()
+            if guards[-1].said.roles
+        },
+        reports={node: record.said for node, record in reports.items()},
+        reported_at={node: record.at for node, record in reports.items()},
+        policy=RoomPolicy() if policy is None else policy.said,
+    )
+    return Verified(
+        document=document,
+        registry=registry.as_of(now),
+        serial=judge.serial,
+        last_serial=judge.last_serial,
+        reports=(*document.malformed, *judge.reports),
+        verify_member=verify_member,
+    )
 
 
 def accept_newer(old: Verified | None, new: Verified) -> Verified:
@@ -65,128 +78,65 @@ def accept_newer(old: Verified | None, new: Verified) -> Verified:
     return new
 
 
-class _Judge:
-    """Judges the records of one document, and notes the highest serial it believed."""
-
-    def __init__(self, document: Document, verify_member: VerifyMember, now: float) -> None:
-        self._document = document
-        self._now = now
-        self._standings = Standings(document, verify_member)
-        self.last_serial = _last_plausible(document)
-        self.serial = 0
-        self.reports: list[Report] = []
-
-    def model(self, manifest_id: ManifestId, published: Published) -> Model | None:
-        entry = published.entry
-        if not self._holds(entry, entry.said.manifest_id == manifest_id):
-            return None
-        tags = [
-            tag
-            for tag, record in sorted(published.tags.items())
-            if self._holds(record, (record.said.manifest_id, record.said.tag) == (manifest_id, tag))
-            and record.said.on
-        ]
-        said = entry.said
-        # The name and sizes are the publisher's word; a pull trusts the manifest's instead.
-        return Model(
-            manifest_id,
-            said.name,
-            said.size_bytes,
-            said.files,
-            said.model_type,
-            published_by=entry.by,
-            at=entry.at,
-            tags=tuple(tags),
-            torrent=said.torrent,
-        )
-
-    def alias(
-        self, alias: str, moves: Sequence[Record[AliasMove]]
-    ) -> tuple[Record[AliasMove], ...]:
-        kept = [move for move in moves if self._holds(move, move.said.alias == alias)]
-        # By their signed serials, since whoever stores the list could reorder it.
-        return tuple(sorted(kept, key=lambda move: move.serial))
-
-    def sifted(self) -> Document:
-        models = {
-            manifest_id: replace(published, tags=self._sifted_tags(manifest_id, published))
-            for manifest_id, published in self._document.models.items()
-            if self._holds(published.entry, published.entry.said.manifest_id == manifest_id)
-        }
-        aliases = {alias: self.alias(alias, m) for alias, m in self._document.aliases.items()}
-        return replace(
-            self._document,
-            serial=self.serial,
-            members=self._standings.chains_relied_on(),
-            models=models,
-            aliases={alias: moves for alias, moves in aliases.items() if moves},
-            malformed=(),
-        )
-
-    def _sifted_tags(
-        self, manifest_id: ManifestId, published: Published
-    ) -> dict[str, Record[TagChange]]:
-        return {
-            tag: record
-            for tag, record in published.tags.items()
-            if self._holds(record, (record.said.manifest_id, record.said.tag) == (manifest_id, tag))
-        }
-
-    def _holds(self, record: AnyRecord, in_place: bool) -> bool:
-        fault, detail = self._fault(record, in_place)
-        if fault is not None:
-            where = f"{record.said.subject} by {record.by.hex()[:8]}"
-            self.reports.append(Report(where, fault, detail))
-            return False
-        self.serial = max(self.serial, record.serial)
-        return True
-
-    def _fault(self, record: AnyRecord, in_place: bool) -> tuple[Fault | None, str]:
-        if not in_place or record.room != self._document.room:
-            return Fault.MISPLACED, ""
-        try:
-            record.check_signature()
-        except ForbiddenError:
-            return Fault.WRONG_SIGNATURE, ""
-        if record.serial > self.last_serial:
-            return Fault.SERIAL_JUMP, ""
-        if record.at > self._now + CLOCK_SKEW_S:
-            return Fault.FROM_THE_FUTURE, ""
-        return self._standings.fault(record.by, record.at)
+def _model(published: Published) -> Model:
+    entry, said, stored = published.entry, published.entry.said, published.stored
+    # The name and sizes are the publisher's word; a pull trusts the manifest's instead.
+    return Model(
+        said.manifest_id,
+        said.name,
+        said.size_bytes,
+        said.files,
+        said.model_type,
+        published_by=entry.by,
+        at=entry.at,
+        tags=tuple(tag for tag, record in sorted(published.tags.items()) if record.said.on),
+        torrent=said.torrent,
+        notes=said.notes,
+        provenance=said.provenance,
+        storage=said.storage,
+        expires_at=said.expires_at,
+        lifetime_days=said.lifetime_days,
+        stored=stored.said if stored is not None and stored.said.origin_url else None,
+    )
 
 
-def _last_plausible(document: Document) -> int:
-    """Return the last serial that is no leap from the one before it.
-
-    A single member could otherwise sign the largest number there is, and no change could follow.
-    """
-    last = 0
-    for serial in sorted(record.serial for record in document.records()):
-        if serial - last > REGISTRY_MAX_SERIAL_GAP:
-            break
-        last = serial
-    return last
+def _pointers(history: Moves, protections: Protections) -> dict[str, ManifestId]:
+    """Return what each alias means, whether that is in the room or not."""
+    pointers: dict[str, ManifestId] = {}
+    for alias in sorted({**history, **protections}):
+        target = meaning(history.get(alias, ()), protections.get(alias, ()))
+        if target is not None:
+            pointers[alias] = target
+    return pointers
 
 
-def _targets(
-    history: dict[str, tuple[Record[AliasMove], ...]],
-    models: dict[ManifestId, Model],
-    reports: list[Report],
-) -> dict[str, ManifestId]:
-    targets: dict[str, ManifestId] = {}
-    for alias, moves in sorted(history.items()):
-        target = moves[-1].said.manifest_id if moves else None
-        if target in models:
-            targets[alias] = target
-        elif target is not None:
-            reports.append(Report(f"alias {alias}", Fault.DANGLING))
-    return targets
-
-
-def _with_aliases(
-    models: dict[ManifestId, Model], aliases: dict[str, ManifestId]
+def _placed(
+    models: Mapping[ManifestId, Model],
+    pointers: Mapping[str, ManifestId],
+    reports: Mapping[NodeId, Record[NodeReport]],
 ) -> dict[ManifestId, Model]:
+    """Return the models with the aliases that mean them and the nodes that have them."""
     named: dict[ManifestId, list[str]] = {}
-    for alias, target in aliases.items():
+    for alias, target in sorted(pointers.items()):
         named.setdefault(target, []).append(alias)
-    return {key: replace(model, aliases=tuple(named.get(key, ()))) for key, model in models.items()}
+    cached = _cached_on(models, reports)
+    return {
+        key: replace(model, aliases=tuple(named.get(key, ())), cached_on=tuple(cached.get(key, ())))
+        for key, model in models.items()
+    }
+
+
+def _cached_on(
+    models: Mapping[ManifestId, Model], reports: Mapping[NodeId, Record[NodeReport]]
+) -> dict[ManifestId, list[tuple[NodeId, bool]]]:
+    by_start: dict[bytes, list[ManifestId]] = {}
+    for manifest_id in models:
+        by_start.setdefault(manifest_id[:CACHED_ID_BYTES], []).append(manifest_id)
+    found: dict[ManifestId, list[tuple[NodeId, bool]]] = {}
+    for node, record in sorted(reports.items()):
+        for start, serves in record.said.cached:
+            meant = by_start.get(start, ())
+            # Two that begin alike were made so on purpose: nobody can tell which is meant.
+            if len(meant) == 1:
+                found.setdefault(meant[0], []).append((node, serves))
+    return found

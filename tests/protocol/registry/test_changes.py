@@ -2,9 +2,9 @@ import pytest
 
 from dreamer.protocol.errors import InputError, NoMatchError
 from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.limits import ALIAS_HISTORY_MAX, TAGS_MAX_PER_MODEL
 from dreamer.protocol.registry.changes import ChangeTags, MoveAlias, Publish, RemoveAlias, apply
 from dreamer.protocol.registry.document import parse
+from dreamer.protocol.registry_limits import ALIAS_HISTORY_MAX, TAGS_MAX_PER_MODEL
 
 A = ManifestId(b"\x01" * 32)
 B = ManifestId(b"\x02" * 32)
@@ -74,6 +74,17 @@ def test_removed_tag_is_gone_and_removing_a_missing_one_is_no_change(room):
     two = room.change(one, ChangeTags(A, remove=("good",)))
     assert two.registry.models[A].tags == ("new",)
     assert apply(two, [ChangeTags(A, remove=("good",))], room.author(1), room.now) is two.document
+
+
+def test_tags_of_one_change_follow_each_other(room):
+    one = room.change(room.empty(), Publish(room.entry(1)), ChangeTags(A, add=("old",)))
+    two = room.change(
+        one,
+        ChangeTags(A, add=("new",)),
+        ChangeTags(A, remove=("new", "old")),
+        ChangeTags(A, add=("old",)),
+    )
+    assert two.registry.models[A].tags == ("old",)
 
 
 def test_too_many_tags_are_refused_but_removed_ones_are_forgotten(room):

@@ -8,16 +8,16 @@ from itertools import permutations
 import pytest
 
 from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.limits import (
-    ALIAS_HISTORY_MAX,
-    REGISTRY_MAX_CHAINS_PER_MEMBER,
-    REGISTRY_MAX_SERIAL_GAP,
-)
 from dreamer.protocol.registry.changes import ChangeTags, MoveAlias, Publish, RemoveAlias
 from dreamer.protocol.registry.document import Document, Published, parse
 from dreamer.protocol.registry.merge import merge
 from dreamer.protocol.registry.records import sign
-from dreamer.protocol.registry.verify import sift
+from dreamer.protocol.registry.sift import sift
+from dreamer.protocol.registry_limits import (
+    ALIAS_HISTORY_MAX,
+    REGISTRY_MAX_CHAINS_PER_MEMBER,
+    REGISTRY_MAX_SERIAL_GAP,
+)
 
 A, B, C = (ManifestId(bytes([number]) * 32) for number in (1, 2, 3))
 

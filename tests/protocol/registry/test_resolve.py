@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dreamer.protocol.errors import AmbiguousError, InputError, NoMatchError
 from dreamer.protocol.ids import ManifestId
@@ -52,6 +54,13 @@ def test_reference_to_several_models_lists_them(registry, ref):
         ("caf", "4 digits or more"),
         ("CAFE01", "dreamer models"),
         ("", "dreamer models"),
+        (" production", "dreamer models"),
+        ("production\n", "dreamer models"),
+        ("\x00", "dreamer models"),
+        ("\ud800", "dreamer models"),
+        ("cafe0100" * 9, "dreamer models"),
+        ("x" * 10_000, "dreamer models"),
+        (B.hex().upper(), "dreamer models"),
     ],
 )
 def test_reference_to_nothing_says_what_to_do(registry, ref, hint):
@@ -77,6 +86,20 @@ def test_alias_within_the_rules(alias):
 def test_alias_outside_the_rules_is_refused(alias):
     with pytest.raises(InputError, match="alias"):
         check_alias(alias)
+
+
+@given(st.text(st.sampled_from("aZ09_-fé \n"), max_size=70))
+def test_alias_rules_hold_for_any_text(alias):
+    allowed = (
+        1 <= len(alias) <= 64
+        and all(one in "aZ09_-f" for one in alias)
+        and alias.strip("-_") == alias
+        and not (len(alias) == 8 and all(one in "a09f" for one in alias))
+    )
+    try:
+        assert (check_alias(alias), allowed) == (alias, True)
+    except InputError:
+        assert not allowed
 
 
 @pytest.mark.parametrize("tag", ["", "A", ".a", "-a", "a b", "x" * 65, "a\n", "é"])

@@ -5,13 +5,14 @@ import pytest
 from dreamer.protocol.canonical import dumps, loads
 from dreamer.protocol.errors import ForbiddenError, InputError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.limits import CLOCK_SKEW_S, REGISTRY_MAX_BYTES, REGISTRY_MAX_SERIAL_GAP
+from dreamer.protocol.limits import CLOCK_SKEW_S
 from dreamer.protocol.registry.changes import ChangeTags, MoveAlias, Publish
 from dreamer.protocol.registry.document import Published, parse
 from dreamer.protocol.registry.reading import INTEGER_MAX
 from dreamer.protocol.registry.records import sign
 from dreamer.protocol.registry.reports import Fault
 from dreamer.protocol.registry.verify import accept_newer, verify
+from dreamer.protocol.registry_limits import REGISTRY_MAX_BYTES, REGISTRY_MAX_SERIAL_GAP
 
 A = ManifestId(b"\x01" * 32)
 B = ManifestId(b"\x02" * 32)
@@ -89,10 +90,17 @@ def test_chain_of_somebody_else_vouches_for_nobody(room, forged):
 
 
 def test_plain_member_may_not_publish(room):
-    after = room.change(room.empty(), Publish(room.entry(1)), author=room.author(3, "member"))
+    after = room.force(room.empty(), Publish(room.entry(1)), author=room.author(3, "member"))
     assert after.registry.models == {}
     assert faults(after)[0] is Fault.NO_RIGHT
     assert "member" in str(after.reports[0])
+
+
+def test_author_who_may_not_is_told_before_anything_is_written(room):
+    with pytest.raises(ForbiddenError, match="only a member with the role publisher or admin"):
+        room.change(room.empty(), Publish(room.entry(1)), author=room.author(3, "member"))
+    with pytest.raises(ForbiddenError, match="expired"):
+        room.change(room.empty(), Publish(room.entry(1)), author=room.author(3, not_after=1.0))
 
 
 def test_models_outlive_the_certificate_of_their_publisher(room):
@@ -104,7 +112,7 @@ def test_models_outlive_the_certificate_of_their_publisher(room):
 
 def test_record_after_the_certificate_expired_is_ignored(room):
     expired = room.author(1, not_after=room.now - 10)
-    after = room.change(room.empty(), Publish(room.entry(1)), author=expired)
+    after = room.force(room.empty(), Publish(room.entry(1)), author=expired)
     assert faults(after)[0] is Fault.NOT_A_MEMBER
     assert "expired" in str(after.reports[0])
 
@@ -190,7 +198,7 @@ def test_serial_of_a_wrong_type_is_refused(forged, value):
 def test_chain_that_ran_out_between_two_changes_counts_for_the_first_only(room):
     brief = room.author(1, not_after=room.now + 10)
     one = room.change(room.empty(), Publish(room.entry(1)), author=brief)
-    two = room.change(one, Publish(room.entry(2)), author=brief, now=room.now + 60)
+    two = room.force(one, Publish(room.entry(2)), author=brief, now=room.now + 60)
     assert list(two.registry.models) == [A]
     assert Fault.NOT_A_MEMBER in faults(two)
 

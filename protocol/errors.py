@@ -14,6 +14,7 @@
     ├── RemoteError                 somebody else failed (tracker away, origin refused)
     │   ├── RemoteProtocolError     a peer broke the protocol: it is blamed and dropped
     │   └── ConflictError           somebody else changed it first: read it again and retry
+    │       └── StaleError          what was decided upon has changed since: decide again
     └── ForbiddenError              a signature, token, role or budget says no
 
 Every message ends with what to do next when a person can do something about it.
@@ -101,6 +102,12 @@ class ConflictError(RemoteError):
     """What is to be changed was changed by somebody else since it was read."""
 
     code = "conflict"
+
+
+class StaleError(ConflictError):
+    """What a change was decided upon has changed since: to repeat it would undo another's work."""
+
+    code = "stale"
 
 
 class ForbiddenError(DreamerError):

@@ -77,27 +77,6 @@ ROOM_RESTART_MAX_S = 60.0
 REMOVAL_TIMEOUT_S = 10.0
 NODE_MIN_PREFIX_DIGITS = 8
 
-# Registry
-REGISTRY_MAX_BYTES = 4 * MIB
-REGISTRY_CAS_ATTEMPTS = 12
-REGISTRY_RETRY_BASE_S = 0.05
-REGISTRY_RETRY_MAX_S = 2.0
-REGISTRY_LEARN_INTERVAL_S = 2.0
-REGISTRY_LEARN_INTERVAL_MAX_S = 64.0
-REGISTRY_FIRST_WAIT_S = 10.0
-REGISTRY_MIRROR_DELAY_S = 5.0
-REGISTRY_MIRROR_ATTEMPTS = 3
-ALIAS_MAX_CHARS = 64
-TAG_MAX_CHARS = 64
-TAGS_MAX_PER_MODEL = 64
-ALIAS_HISTORY_MAX = 50
-MODEL_NAME_MAX_CHARS = 128
-REGISTRY_MAX_CHAINS_PER_MEMBER = 4
-# More changes than a room will ever see, yet so few that no document can use the numbers up.
-REGISTRY_MAX_SERIAL_GAP = 10**9
-REF_MIN_PREFIX_DIGITS = 4
-REF_SHOWN_MATCHES = 8
-
 # Links
 # aiortc refuses to send, or to be sent, messages over 256 KiB.
 CONTROL_MESSAGE_MAX_BYTES = 240 * KIB
@@ -252,6 +231,8 @@ REQUEST_TIMEOUT_S = 12.0
 REQUEST_TIMEOUT_BLOCKS = 4
 REQUEST_FIRST_BLOCKS = 4
 REQUESTS_QUEUED_PER_PEER = 16
+# Asked for single blocks, one that was idle is asked for one, until it could have refused that.
+REQUEST_PROBE_S = 0.2
 ENDGAME_MAX_COPIES = 2
 # What a source owes is moved to an idle one if it will take it longer than this.
 RELIEVE_OVER_S = 5.0
@@ -277,6 +258,8 @@ PULL_HALT_NOTICED_S = 2.0
 SOURCE_MAX_STRIKES = 3
 SOURCE_MIN_BYTES_S = 2 * KIB
 BUSY_RETRY_S = 1.0
+# A member that is busy says so when it is not any more; one of an older version doesn't.
+BUSY_MEMBER_RETRY_S = 5.0
 PICK_ALIGN_BLOCKS = 16
 RATE_HALF_LIFE_S = 3.0
 # A change in more runs than this is told as a whole bitfield.
@@ -293,6 +276,7 @@ RENDEZVOUS_KEPT_DIVISIONS = 64
 CROWD_PATIENCE_S = 15.0
 CROWD_PATIENCE_BLOCKS = 4
 CROWD_PATIENCE_MAX_S = 60.0
+CROWD_LOOK_S = 1.0
 # Of a large crowd, one that is not linked.
 CROWD_UNSEEN_S = 45.0
 CROWD_PATIENCE_MIN_S = 2.0
@@ -333,7 +317,9 @@ UPLOAD_SLOW_BYTES_S = 32 * MIB
 UPLOAD_SLOTS = 16
 UPLOAD_SLOTS_MAX = 1024
 UPLOAD_TURN_S = 20.0
-UPLOAD_TURNED_AWAY_S = 3.0
+# Who found no slot comes back by itself in good time before it is forgotten, and once it is called.
+UPLOAD_TURNED_AWAY_S = 8.0
+UPLOAD_CALLED_S = 1.0
 UPLOAD_WAIT_MAX_S = 8.0
 
 # Origin

@@ -1,7 +1,9 @@
 """Where a room's origin is, ``s3://bucket/prefix``, and how content is named in it.
 
-Keys are ``PREFIX/files/HEX`` and ``PREFIX/objects/HEX``, HEX being 64 digits of BLAKE3. No others
-are ever signed, so whoever signs URLs for somebody else can tell what may be asked for. An origin
+Keys are ``PREFIX/files/HEX`` and ``PREFIX/objects/HEX``, HEX being 64 digits of BLAKE3, and
+``PREFIX/files/HEX.zst`` where that file is kept in zstd's seekable format; the room's
+registry may be at ``PREFIX/rooms/ROOM/manifest.json``, ROOM being the room's id. No others are ever
+signed, so whoever signs URLs for somebody else can tell what may be asked for. An origin
 that anybody can read may have copies by name, ``PREFIX/torrents/NAME/PATH``, for torrent clients.
 """
 
@@ -12,11 +14,12 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.ids import DIGEST_BYTES, Digest
+from dreamer.protocol.ids import DIGEST_BYTES, Digest, RoomId
 from dreamer.protocol.limits import URL_MAX_CHARS
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_NAME = re.compile(rf"(?:files|objects)/[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+_HEX = rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}"
+_NAME = re.compile(rf"(files|objects)/({_HEX})|(files)/({_HEX})\.zst")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,25 @@ class OriginAddress:
         """Return the key of a file."""
         return self._below(f"files/{digest.hex()}")
 
+    def encoded_key(self, digest: Digest) -> str:
+        """Return the key of a file that is kept as zstd."""
+        return self._below(f"files/{digest.hex()}.zst")
+
+    def digest_of(self, key: str) -> tuple[str, Digest] | None:
+        """Return ``files`` or ``objects``, and the digest that a key names; None if not ours."""
+        found = _NAME.fullmatch("/".join(key.split("/")[-2:]))
+        # Compared whole: what only starts with the prefix may leave it, or be a neighbour's.
+        if found is None or key != self._below(found[0]):
+            return None
+        return found[1] or found[3], Digest(bytes.fromhex(found[2] or found[4]))
+
+    def registry_key(self, room: RoomId) -> str:
+        """Return the key of a room's registry, for rooms that keep it at their origin.
+
+        The one key that is rewritten: only ever on a condition.
+        """
+        return self._below(f"rooms/{room.hex()}/manifest.json")
+
     def named_key(self, torrent: str, path: str) -> str:
         """Return the key of a public model's file by name, for torrent clients."""
         return self._below(f"torrents/{torrent}/{path}")
@@ -56,14 +78,23 @@ class OriginAddress:
         Raises:
             InputError: it is in another place, or names no content.
         """
-        # Compared whole: what only starts with the prefix may leave it, or be a neighbour's.
-        name = "/".join(key.split("/")[-2:])
-        if _NAME.fullmatch(name) and key == self._below(name):
-            return
-        raise InputError(
-            f"keys of this room are {self}/files/HEX and …/objects/HEX (64 lower-case digits), "
-            f"not {key!r:.200}"
-        )
+        if self.digest_of(key) is None:
+            raise InputError(
+                f"keys of this room are {self}/files/HEX, …/files/HEX.zst and …/objects/HEX (64 "
+                f"lower-case digits), not {key!r:.200}"
+            )
+
+    def check_registry_key(self, key: str, room: RoomId) -> None:
+        """Refuse a key that isn't the one of a room's registry.
+
+        Raises:
+            InputError: it is another, perhaps that of another room in the same bucket.
+        """
+        if key != self.registry_key(room):
+            raise InputError(
+                f"the registry of this room is s3://{self.bucket}/{self.registry_key(room)}, "
+                f"not {key!r:.200}"
+            )
 
     def _below(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name

@@ -124,7 +124,10 @@ class CancelWant:
 
 @dataclass(frozen=True)
 class Refuse:
-    """I will not answer this request (any further)."""
+    """I will not answer this request (any further).
+
+    ``busy``: ask again later. Said once more of the same request without it: ask again now.
+    """
 
     kind: ClassVar[int] = 16
     request: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import StrEnum
 from urllib.parse import SplitResult, urlsplit
 
 from blake3 import blake3
@@ -21,7 +22,17 @@ INFO_HASH_BYTES = 20
 _NAMES = ("room", "name", "trackers", "origin", "endpoint_url", "secret")
 _ROOM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ORIGIN = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[!-~]*)?")
+_REGISTRY = "registry"
 _HTTP_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class RegistryPlace(StrEnum):
+    """Where the one copy of a room's registry is that all changes are made to."""
+
+    TRACKER = "tracker"
+    """At the room's first tracker; in a room that has none, each member keeps one of its own."""
+    ORIGIN = "origin"
+    """In the room's bucket."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class RoomCard:
     origin: str | None
     endpoint_url: str | None
     swarm_secret: bytes
+    registry: RegistryPlace = RegistryPlace.TRACKER
 
     def __post_init__(self) -> None:
         check_room_name(self.name)
@@ -51,13 +63,19 @@ class RoomCard:
             check_endpoint_url(self.endpoint_url)
         if len(self.swarm_secret) != SECRET_BYTES:
             raise InputError(f"a swarm secret has {SECRET_BYTES} bytes")
+        if self.registry is RegistryPlace.ORIGIN and self.origin is None:
+            raise InputError("a registry is kept at an origin only where the room has one")
 
     def __repr__(self) -> str:
         return f"RoomCard({self.name!r}, {self.room_id.hex()[:8]}, trackers={self.trackers})"
 
     def to_json(self) -> Json:
         """Return the card as a JSON object, secret included."""
+        # Left out where it is as it always was: cards of older nodes stay the same, and theirs read
+        # ours. One that doesn't know of the other place refuses the card, as it must.
+        kept = {} if self.registry is RegistryPlace.TRACKER else {_REGISTRY: str(self.registry)}
         return {
+            **kept,
             "room": self.room_id.hex(),
             "name": self.name,
             "trackers": list(self.trackers),
@@ -73,7 +91,10 @@ def parse_card(value: object) -> RoomCard:
     Raises:
         InputError: a field is missing, unknown, malformed or out of bounds.
     """
-    said = fields.exact(value, _NAMES, "a room card")
+    given = value if isinstance(value, dict) else {}
+    place = parse_registry_place(given.get(_REGISTRY, RegistryPlace.TRACKER))
+    names = (*_NAMES, _REGISTRY) if _REGISTRY in given else _NAMES
+    said = fields.exact(value, names, "a room card")
     trackers = fields.items(said["trackers"], "trackers", ROOM_MAX_TRACKERS)
     return RoomCard(
         room_id=RoomId(from_hex(said["room"], "a room id")),
@@ -82,7 +103,21 @@ def parse_card(value: object) -> RoomCard:
         origin=_optional_text(said["origin"], "origin"),
         endpoint_url=_optional_text(said["endpoint_url"], "endpoint_url"),
         swarm_secret=from_hex(said["secret"], "a swarm secret", SECRET_BYTES),
+        registry=place,
     )
+
+
+def parse_registry_place(value: object) -> RegistryPlace:
+    """Return the place that a word names.
+
+    Raises:
+        InputError: it names none.
+    """
+    try:
+        return RegistryPlace(fields.text(value, "registry"))
+    except ValueError as error:
+        known = " or ".join(RegistryPlace)
+        raise InputError(f"a registry is kept at the {known}, not {value!r:.40}") from error
 
 
 def swarm_hash(secret: bytes, manifest_id: ManifestId) -> InfoHash:

@@ -39,6 +39,9 @@ class Role(StrEnum):
 
 ALL_ROLES: tuple[Role, ...] = tuple(Role)
 
+REGISTRY_WRITERS = (Role.PUBLISHER, Role.WORKER, Role.ADMIN)
+"""Who may write the room's registry; what each may say in it is judged by whoever reads it."""
+
 _NAMES = (
     "room", "subject", "kind", "roles", "issued_at", "not_after", "invite", "uses", "issuer", "sig"
 )  # fmt: skip

@@ -24,6 +24,9 @@ REQUESTS = (
     UrlRequest(Operation.LIST_PARTS, "k", "upload", 7),
     UrlRequest(Operation.COMPLETE_UPLOAD, "k", "upload"),
     UrlRequest(Operation.ABORT_UPLOAD, "k", "upload"),
+    UrlRequest(Operation.READ_REGISTRY, "k"),
+    UrlRequest(Operation.WRITE_REGISTRY, "k"),
+    UrlRequest(Operation.WRITE_REGISTRY, "k", etag='"abc"'),
 )
 
 
@@ -31,9 +34,32 @@ def test_requests_come_back_as_they_were_sent():
     assert parse_requests(requests_to_json(REQUESTS)) == REQUESTS
 
 
-def test_every_operation_has_its_method_and_only_two_read():
+def test_registry_is_written_on_a_condition_whatever_is_asked_for():
+    first = UrlRequest(Operation.WRITE_REGISTRY, "k")
+    next_one = UrlRequest(Operation.WRITE_REGISTRY, "k", etag='"abc"')
+    assert first.condition == {"If-None-Match": "*"}
+    assert next_one.condition == {"If-Match": '"abc"'}
+    assert UrlRequest(Operation.READ_REGISTRY, "k").condition == {}
+
+
+@pytest.mark.parametrize(
+    "etag", ["", "*", '"a","b"', '"a" ', '"a', 'a"', 'W/"a', "ä", "a\n", '""', "x" * 200]
+)
+def test_etag_that_is_not_one_tag_is_refused(etag):
+    with pytest.raises(InputError):
+        UrlRequest(Operation.WRITE_REGISTRY, "k", etag=etag)
+
+
+@pytest.mark.parametrize("operation", [each for each in Operation if not each.of_registry])
+def test_etag_is_for_the_registry_alone(operation):
+    with pytest.raises(InputError):
+        UrlRequest(operation, "k", etag='"abc"')
+
+
+def test_every_operation_has_its_method_and_few_read():
     assert {each.method for each in Operation} == {"GET", "HEAD", "PUT", "POST", "DELETE"}
-    assert [each for each in Operation if each.reads] == [Operation.GET, Operation.HEAD]
+    reading = [Operation.GET, Operation.HEAD, Operation.READ_REGISTRY]
+    assert [each for each in Operation if each.reads] == reading
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,13 @@ import pytest
 
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.ids import ManifestId, RoomId
-from dreamer.protocol.rooms.card import RoomCard, parse_card, swarm_hash, tracker_base_url
+from dreamer.protocol.rooms.card import (
+    RegistryPlace,
+    RoomCard,
+    parse_card,
+    swarm_hash,
+    tracker_base_url,
+)
 
 
 def card(**changes) -> RoomCard:
@@ -23,6 +29,30 @@ def test_card_survives_json():
     assert parse_card(card().to_json()) == card()
     bare = card(origin=None, endpoint_url=None, trackers=())
     assert parse_card(bare.to_json()) == bare
+
+
+def test_card_says_where_the_registry_is_kept():
+    kept = card(registry=RegistryPlace.ORIGIN)
+    assert kept.to_json()["registry"] == "origin"
+    assert parse_card(kept.to_json()) == kept
+
+
+def test_card_of_before_there_was_a_choice_stays_as_it_was():
+    written = card().to_json()
+    assert "registry" not in written
+    assert parse_card(written).registry is RegistryPlace.TRACKER
+    assert parse_card({**written, "registry": "tracker"}) == card()
+
+
+def test_registry_at_an_origin_that_the_room_has_not_is_refused():
+    with pytest.raises(InputError, match="where the room has one"):
+        card(registry=RegistryPlace.ORIGIN, origin=None, endpoint_url=None)
+
+
+@pytest.mark.parametrize("word", ["", "s3", "Origin", None, 7, ["origin"]])
+def test_place_that_is_none_is_refused(word):
+    with pytest.raises(InputError):
+        parse_card({**card().to_json(), "registry": word})
 
 
 def test_card_does_not_show_its_secret():

@@ -10,21 +10,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from dreamer.daemon.room.contention import Contention
 from dreamer.protocol.errors import (
     ConflictError,
     ForbiddenError,
     InputError,
     LocalError,
     RemoteError,
+    StaleError,
 )
 from dreamer.protocol.ids import RoomId, short
-from dreamer.protocol.limits import (
-    REGISTRY_CAS_ATTEMPTS,
-    REGISTRY_RETRY_BASE_S,
-    REGISTRY_RETRY_MAX_S,
-)
 from dreamer.protocol.registry.changes import Author, Change, apply
 from dreamer.protocol.registry.document import Document, parse
 from dreamer.protocol.registry.merge import merge
@@ -32,8 +29,13 @@ from dreamer.protocol.registry.reports import Fault
 from dreamer.protocol.registry.standing import VerifyMember
 from dreamer.protocol.registry.verify import accept_newer, verify
 from dreamer.protocol.registry.view import Verified
+from dreamer.protocol.registry_limits import (
+    REGISTRY_CAS_ATTEMPTS,
+)
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 UNSTORED = "unstored"
 """The ETag of what no store holds yet."""
@@ -81,6 +83,8 @@ class RegistryClient:
         self._verify_member = verify_member
         self._keep = keep
         self._newest = seen or Document(room)
+        self.size_bytes = 0
+        """Of the document that was read or written last."""
         # What is believed of the newest document; None until it is judged, and judged anew.
         self._judged: Verified | None = None
         self._etag: str | None = None
@@ -88,7 +92,8 @@ class RegistryClient:
         self._clock = clock
         # One call at a time: a slow read must not look like a store that went back in time.
         self._lock = asyncio.Lock()
-        self._rng = rng or Random()  # noqa: S311 - it spreads retries, it guards nothing
+        # By chance, but not for secrecy: it spreads retries.
+        self._contention = Contention(rng or Random())  # noqa: S311
         self._sleep = sleep
 
     async def refresh(self) -> Verified:
@@ -130,18 +135,10 @@ class RegistryClient:
 
         Raises:
             ConflictError: others wrote first at every attempt.
+            StaleError: what a change was decided upon is no longer so.
             NoMatchError: a change is about something that the room does not have.
         """
-        async with self._lock:
-            for attempt in range(REGISTRY_CAS_ATTEMPTS):
-                try:
-                    return await self._try(changes)
-                except ConflictError:
-                    await self._sleep(self._pause_s(attempt))
-        raise ConflictError(
-            f"room {short(self._room)} is being changed by many at once: nothing was changed by "
-            "this command; run it again"
-        )
+        return await self._in_turn(lambda: self._try(changes))
 
     async def learn(self, data: bytes) -> bool:
         """Add what another member's copy of the document has newer; return whether it had any.
@@ -154,13 +151,29 @@ class RegistryClient:
             ConflictError: others wrote first at every attempt.
         """
         theirs = await asyncio.to_thread(parse, data, self._room)
+        return await self._in_turn(lambda: self._learn(theirs))
+
+    async def _in_turn(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until nobody else is first; the writers of a room come to take turns."""
+        steady = asyncio.get_running_loop().time
         async with self._lock:
-            for attempt in range(REGISTRY_CAS_ATTEMPTS):
+            if (pause_s := self._contention.courtesy_s(steady())) > 0:
+                await self._sleep(pause_s)
+            for _ in range(REGISTRY_CAS_ATTEMPTS):
                 try:
-                    return await self._learn(theirs)
+                    done = await attempt()
+                except StaleError:
+                    # A conflict with what was decided, not with who wrote: no reading mends it.
+                    raise
                 except ConflictError:
-                    await self._sleep(self._pause_s(attempt))
-        raise ConflictError(f"room {short(self._room)} is being changed by many at once")
+                    await self._sleep(self._contention.lost())
+                else:
+                    self._contention.won(steady())
+                    return done
+        raise ConflictError(
+            f"room {short(self._room)} is being changed by many at once: nothing was changed by "
+            "this command; run it again"
+        )
 
     async def _learn(self, theirs: Document) -> bool:
         try:
@@ -211,7 +224,7 @@ class RegistryClient:
         if data is None:
             return await self._accept(Document(self._room), None, None)
         if self._judged is not None and etag == self._etag:
-            return self._judged
+            return await self._judge_newest()
         return await self._accept(await asyncio.to_thread(parse, data, self._room), data, etag)
 
     async def _accept(self, document: Document, data: bytes | None, etag: str | None) -> Verified:
@@ -228,6 +241,7 @@ class RegistryClient:
         early = any(report.fault is Fault.FROM_THE_FUTURE for report in found.reports)
         self._etag = None if early else etag
         if data is not None and etag is not None:
+            self.size_bytes = len(data)
             await self._keep_copy(data, etag)
         return found
 
@@ -240,13 +254,11 @@ class RegistryClient:
 
     async def _judge_newest(self) -> Verified:
         if self._judged is not None:
+            # A model may have expired since, though nobody changed anything.
+            self._judged = self._judged.as_of(self._clock())
             return self._judged
         doubts, newest = self._doubts, self._newest
         found = await asyncio.to_thread(verify, newest, self._verify_member, self._clock())
         if doubts == self._doubts and newest is self._newest:
             self._judged = found
         return found
-
-    def _pause_s(self, attempt: int) -> float:
-        ceiling = min(REGISTRY_RETRY_MAX_S, REGISTRY_RETRY_BASE_S * 2**attempt)
-        return self._rng.uniform(0, ceiling)

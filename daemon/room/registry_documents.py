@@ -11,20 +11,26 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
+from typing import TypeVar
 
+from dreamer.daemon.rendezvous.services import TrackerBusyError
 from dreamer.daemon.rendezvous.session import TrackerSession
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import ConflictError, DreamerError, InputError, RemoteError
-from dreamer.protocol.limits import (
+from dreamer.protocol.registry.document import parse
+from dreamer.protocol.registry_limits import (
+    REGISTRY_BUSY_ATTEMPTS,
+    REGISTRY_BUSY_PAUSE_S,
     REGISTRY_FIRST_WAIT_S,
     REGISTRY_MIRROR_ATTEMPTS,
     REGISTRY_MIRROR_DELAY_S,
 )
-from dreamer.protocol.registry.document import parse
 from dreamer.protocol.rooms.card import RoomCard
 from dreamer.protocol.tracker_limits import TRACKER_CONNECT_TIMEOUT_S
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Stored = tuple[bytes, str]
 """A document and its ETag."""
@@ -97,7 +103,8 @@ class TrackerDocuments:
                 "published can be pulled"
             ) from error
         # What replaces a lost document is, to the tracker, its first.
-        written = await keeper.write_registry(data, None if etag == self._stand_in else etag)
+        expected = None if etag == self._stand_in else etag
+        written = await self._patiently(lambda: keeper.write_registry(data, expected))
         await self._note((data, written), at_once=True)
         return written
 
@@ -121,11 +128,20 @@ class TrackerDocuments:
         spared = any(session.connected for session in self._sessions[1:])
         try:
             async with asyncio.timeout(REGISTRY_FIRST_WAIT_S if spared else None):
-                return await keeper.read_registry()
+                return await self._patiently(keeper.read_registry)
         except TimeoutError as error:
             raise RemoteError(
                 f"the first tracker of room {self._card.name}, {keeper.url}, doesn't answer"
             ) from error
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the first tracker; a member that makes many changes one after the other is slowed."""
+        for _ in range(REGISTRY_BUSY_ATTEMPTS):
+            try:
+                return await ask()
+            except TrackerBusyError:
+                await self._sleep(REGISTRY_BUSY_PAUSE_S * self._rng.uniform(0.5, 1.5))
+        return await ask()
 
     async def _keeper(self) -> TrackerSession:
         if not self._sessions:

@@ -1,6 +1,8 @@
 """Members that are linked tell one another of their copies of the room's registry.
 
 Where the room has a tracker and it can be reached, that one counts and nothing is learned here.
+Where it keeps the registry in its bucket, which tells nobody, it is read again; a member's copy is
+taken only while the bucket is away.
 """
 
 from __future__ import annotations
@@ -16,19 +18,23 @@ from dreamer.daemon.sharing.objects import ObjectFetcher
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import DreamerError
 from dreamer.protocol.ids import Digest, short
-from dreamer.protocol.limits import (
+from dreamer.protocol.link.gossip import GOSSIP
+from dreamer.protocol.link.messages import Message, RegistryIs
+from dreamer.protocol.registry_limits import (
     REGISTRY_LEARN_INTERVAL_MAX_S,
     REGISTRY_LEARN_INTERVAL_S,
     REGISTRY_MAX_BYTES,
 )
-from dreamer.protocol.link.gossip import GOSSIP
-from dreamer.protocol.link.messages import Message, RegistryIs
 
 log = logging.getLogger(__name__)
 
 
 class RegistryExchange(LinkListener):
-    """One room's exchange. ``learn`` takes a copy (``RegistryClient.learn``), when ``wanted``."""
+    """One room's exchange. ``learn`` takes a copy (``RegistryClient.learn``), when ``wanted``.
+
+    ``look`` reads the registry where it is kept and returns whether it has changed, None if it
+    can't be reached.
+    """
 
     def __init__(
         self,
@@ -37,7 +43,9 @@ class RegistryExchange(LinkListener):
         wanted: Callable[[], bool],
         tasks: TaskSet,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        look: Callable[[], Awaitable[bool | None]] | None = None,
     ) -> None:
+        self._look = look
         self._objects = objects
         self._learn = learn
         self._wanted = wanted
@@ -102,6 +110,8 @@ class RegistryExchange(LinkListener):
     async def _fetch_one(self, link: Link, digest: Digest) -> bool:
         """Return whether a neighbour's copy had anything new."""
         try:
+            if self._look is not None and (news := await self._look()) is not None:
+                return news
             data = await self._objects.fetch(link, digest, REGISTRY_MAX_BYTES)
             learned = await self._learn(data)
         except DreamerError as error:

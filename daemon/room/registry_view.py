@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 
 from dreamer.daemon.room.registry_client import RegistryClient
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import DreamerError, NoMatchError
-from dreamer.protocol.ids import NodeId
+from dreamer.protocol.ids import NodeId, short
 from dreamer.protocol.registry.resolve import resolve
 from dreamer.protocol.registry.view import Model, Verified
+from dreamer.protocol.registry_limits import (
+    REF_MIN_PREFIX_DIGITS,
+    REGISTRY_FOLLOW_BYTES_PER_S,
+    REGISTRY_FOLLOW_MAX_S,
+)
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +25,14 @@ log = logging.getLogger(__name__)
 class RegistryView:
     """One room's registry, for reading. ``room`` is its name, for the log."""
 
-    def __init__(self, room: str, client: RegistryClient, tasks: TaskSet) -> None:
+    def __init__(
+        self,
+        room: str,
+        client: RegistryClient,
+        tasks: TaskSet,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._room = room
         self._client = client
         self._tasks = tasks
@@ -28,6 +41,11 @@ class RegistryView:
         self._following: asyncio.Task[None] | None = None
         self.changed: list[Callable[[], None]] = []
         """Called when it says something else than before."""
+
+    @property
+    def latest(self) -> Verified | None:
+        """What was read last; None if nothing was."""
+        return self._read_last
 
     async def read(self) -> Verified:
         """Return what the registry says.
@@ -46,7 +64,7 @@ class RegistryView:
         if verified is not self._read_last:
             before, self._read_last = self._read_last, verified
             # Read anew is not changed: whoever is told may read it once more.
-            if before is None or before.document != verified.document:
+            if before is None or _differ(before, verified):
                 for listener in self.changed:
                     listener()
             for report in verified.reports:
@@ -71,6 +89,8 @@ class RegistryView:
                         f"{ref!r:.80} is in the registry but can't be believed ({report}): ask its "
                         "publisher to push it again"
                     ) from error
+            if ended := _ended(verified, ref):
+                raise NoMatchError(ended) from error
             raise
 
     def authors(self) -> tuple[NodeId, ...]:
@@ -78,7 +98,10 @@ class RegistryView:
         return () if self._read_last is None else tuple(self._read_last.document.members)
 
     def moved(self) -> None:
-        """Read the registry soon; a hundred calls meanwhile lead to one more reading."""
+        """Read the registry soon; a hundred calls meanwhile lead to one more reading.
+
+        Whoever asks for something reads at once, whatever is waited for here.
+        """
         self._moved = True
         if self._following is None or self._following.done():
             self._following = self._tasks.start(self._follow())
@@ -90,3 +113,22 @@ class RegistryView:
                 await self.read()
             except DreamerError as error:
                 log.warning("can't read the registry of %s: %s", self._room, error)
+            # Where hundreds of members report something at once, each report would have hundreds of
+            # nodes read the whole document: the larger it is, the more of them share one reading.
+            pause_s = self._client.size_bytes / REGISTRY_FOLLOW_BYTES_PER_S
+            await self._sleep(min(pause_s, REGISTRY_FOLLOW_MAX_S))
+
+
+def _ended(verified: Verified, ref: str) -> str:
+    """Return that a reference names a temporary upload whose time is over; empty if none."""
+    for manifest_id, model in verified.registry.expired.items():
+        if len(ref) >= REF_MIN_PREFIX_DIGITS and manifest_id.hex().startswith(ref):
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(model.expires_at))
+            return f"{model.name} ({short(manifest_id)}) was a temporary upload, until {when}"
+    return ""
+
+
+def _differ(before: Verified, after: Verified) -> bool:
+    # Models also go by themselves, when their time is over.
+    gone = before.registry.models.keys() != after.registry.models.keys()
+    return gone or before.document != after.document

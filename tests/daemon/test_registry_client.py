@@ -14,11 +14,11 @@ from dreamer.protocol.errors import (
     RemoteError,
 )
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.limits import REGISTRY_CAS_ATTEMPTS, REGISTRY_MAX_SERIAL_GAP
 from dreamer.protocol.registry.changes import Author, MoveAlias, Publish, RemoveAlias
 from dreamer.protocol.registry.document import Document, Published, parse
 from dreamer.protocol.registry.records import sign
 from dreamer.protocol.registry.statements import ModelEntry
+from dreamer.protocol.registry_limits import REGISTRY_CAS_ATTEMPTS, REGISTRY_MAX_SERIAL_GAP
 from dreamer.protocol.rooms.keys import SigningKey
 
 ROOM = RoomId(b"R" * 32)

@@ -17,11 +17,14 @@ from dreamer.daemon.state import State
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import ConflictError, InputError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.limits import REGISTRY_LEARN_INTERVAL_MAX_S, REGISTRY_LEARN_INTERVAL_S
 from dreamer.protocol.link.gossip import GOSSIP
 from dreamer.protocol.link.messages import GetObject, ObjectPiece, Ping, Refuse, RegistryIs
 from dreamer.protocol.registry.changes import Author, MoveAlias, Publish
 from dreamer.protocol.registry.statements import ModelEntry
+from dreamer.protocol.registry_limits import (
+    REGISTRY_LEARN_INTERVAL_MAX_S,
+    REGISTRY_LEARN_INTERVAL_S,
+)
 from dreamer.protocol.rooms.keys import SigningKey
 
 ROOM = RoomId(b"R" * 32)

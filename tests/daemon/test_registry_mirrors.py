@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from dreamer.daemon.rendezvous.services import TrackerBusyError
 from dreamer.daemon.room.registry_client import RegistryClient
 from dreamer.daemon.room.registry_documents import TrackerDocuments
 from dreamer.daemon.tasks import TaskSet
@@ -16,6 +17,7 @@ from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.registry.changes import Author, Publish
 from dreamer.protocol.registry.document import Document, parse
 from dreamer.protocol.registry.statements import ModelEntry
+from dreamer.protocol.registry_limits import REGISTRY_BUSY_ATTEMPTS
 from dreamer.protocol.rooms.card import RoomCard
 from dreamer.protocol.rooms.keys import SigningKey
 
@@ -208,6 +210,30 @@ async def test_evil_mirror_is_passed_over_for_one_that_has_more(house, evil):
     house.trackers[1].versions.append(evil)
     house.trackers[0].connected = False
     assert await house.documents.read() == (document(3), "http://three/1")
+
+
+async def test_member_that_is_slowed_down_goes_on_by_itself(house):
+    first = house.trackers[0]
+    house.tracker_is_busy = 3
+
+    def busy() -> None:
+        house.tracker_is_busy -= 1
+        if house.tracker_is_busy >= 0:
+            raise TrackerBusyError("too many requests for this registry: wait a second")
+
+    first.between = busy
+    await house.documents.write(document(1), None)
+    assert (first.serial, len(house.pauses) >= 3) == (1, True)
+
+
+async def test_tracker_that_is_busy_for_ever_ends_with_its_own_words(house):
+    def busy() -> None:
+        raise TrackerBusyError("too many requests for this registry: wait a second")
+
+    house.trackers[0].between = busy
+    with pytest.raises(RemoteError, match="too many requests"):
+        await house.documents.write(document(1), None)
+    assert len(house.pauses) == REGISTRY_BUSY_ATTEMPTS
 
 
 async def test_members_that_may_not_publish_leave_mirrors_alone():

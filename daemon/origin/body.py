@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 
-from dreamer.daemon.origin.faults import OriginBusyError
+from dreamer.daemon.origin.faults import OriginBusyError, OriginError
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
     ORIGIN_READ_MAX_BYTES,
@@ -13,6 +13,36 @@ from dreamer.protocol.limits import (
     ORIGIN_READ_QUICK_S,
     ORIGIN_READ_SLOW_S,
 )
+from dreamer.protocol.presign import sound_etag
+from dreamer.protocol.registry_limits import REGISTRY_MAX_BYTES
+
+
+def checked_whole(what: str, data: bytes, size_bytes: int | None) -> bytes:
+    """Return a document that was read up to one byte more than it may have.
+
+    ``size_bytes`` is its size as declared. Half of one would look like a damaged one, which whoever
+    changes the registry puts right.
+
+    Raises:
+        OriginError: it is too large.
+        OriginBusyError: it was cut short.
+    """
+    if size_bytes is not None and len(data) < min(size_bytes, REGISTRY_MAX_BYTES + 1):
+        raise OriginBusyError(f"{what}: the answer ended {size_bytes - len(data)} bytes early")
+    if len(data) > REGISTRY_MAX_BYTES:
+        raise OriginError(f"{what}: too large to be a registry; remove it")
+    return data
+
+
+def checked_etag(what: str, etag: str | None) -> str:
+    """Return an ETag that is to be sent back in a header.
+
+    Raises:
+        OriginError: there is none, or not one that a header can hold.
+    """
+    if etag is None or not sound_etag(etag):
+        raise OriginError(f"{what}: its server sends no usable ETag; check the endpoint URL")
+    return etag
 
 
 def pieces(

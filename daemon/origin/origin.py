@@ -1,11 +1,13 @@
 """One room's origin: where pushes leave a copy and pulls turn last.
 
-Keys are ``PREFIX/files/HEX`` and ``PREFIX/objects/HEX``, named by BLAKE3; nothing that comes from
-the origin is trusted before it is hashed. Methods block and may be called from several threads.
+Keys are ``PREFIX/files/HEX`` (``.zst`` where it is kept so) and ``PREFIX/objects/HEX``, named by
+BLAKE3; nothing that comes from the origin is trusted before it is hashed. Methods block and may be
+called from several threads.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Generator
 from contextlib import closing
@@ -13,32 +15,39 @@ from contextlib import closing
 from blake3 import blake3
 
 from dreamer.daemon.origin.bucket import Bucket, credentials_found
+from dreamer.daemon.origin.checks import Checks
+from dreamer.daemon.origin.document import OriginDocument
 from dreamer.daemon.origin.faults import OriginBusyError, OriginError
+from dreamer.daemon.origin.forms import Forms
+from dreamer.daemon.origin.lease import PushLease
+from dreamer.daemon.origin.meter import Meter
+from dreamer.daemon.origin.multipart import BegunUploads, RememberedUploads, Sending
 from dreamer.daemon.origin.port import BucketPort
 from dreamer.daemon.origin.presigned import PresignedBucket
 from dreamer.daemon.origin.retry import Retry
-from dreamer.daemon.origin.upload import Upload, UploadReport
+from dreamer.daemon.origin.tally import OnUpload, Tally, UploadReport
+from dreamer.daemon.origin.upload import Upload
 from dreamer.daemon.origin.urls import UrlSource
 from dreamer.daemon.origin.web_seed import NamedCopies
 from dreamer.daemon.store import stopping
-from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.store import Store
 from dreamer.protocol.content.manifest import Manifest
 from dreamer.protocol.content.torrent_layout import TorrentLayout
-from dreamer.protocol.ids import Digest, ManifestId
+from dreamer.protocol.garbage.keys import PUSH_ID_BYTES
+from dreamer.protocol.ids import Digest, ManifestId, RoomId
 from dreamer.protocol.limits import (
     BLOCK_BYTES,
     ORIGIN_RETRY_BASE_S,
     STORE_OBJECT_MAX_BYTES,
 )
-from dreamer.protocol.origin import parse_origin
+from dreamer.protocol.origin import OriginAddress, parse_origin
 
 
 class Origin:
     """The origin at ``s3://bucket/prefix``; ``endpoint_url`` for stores other than AWS's.
 
     Credentials come from where boto3 looks for them; where it finds none, ``source`` signs URLs.
-    ``retry_base_s`` is the first pause before trying again.
+    ``retry_base_s`` is the first pause before trying again; ``meter`` counts what is paid for.
 
     Raises:
         InputError: from the constructor, if a URL is not of that form.
@@ -51,12 +60,27 @@ class Origin:
         endpoint_url: str | None = None,
         retry_base_s: float = ORIGIN_RETRY_BASE_S,
         source: UrlSource | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._address = parse_origin(url, endpoint_url)
         self._retry = Retry(retry_base_s)
         self._source = source
+        self._meter = meter
         self._lock = threading.Lock()
         self._made: BucketPort | None = None
+        self._checks = Checks()
+        self._remembered = RememberedUploads()
+        self.forms = Forms(lambda: self.bucket, self._address, self._retry)
+
+    @property
+    def address(self) -> OriginAddress:
+        """Where it is, and what content is called in there."""
+        return self._address
+
+    @property
+    def bucket(self) -> BucketPort:
+        """The bucket itself, one try a call; for those who look after what lies in it."""
+        return self._bucket
 
     @property
     def _bucket(self) -> BucketPort:
@@ -68,8 +92,8 @@ class Origin:
 
     def _make(self) -> BucketPort:
         if self._source is None or credentials_found():
-            return Bucket(self._address)
-        return PresignedBucket(self._address, self._source)
+            return Bucket(self._address, self._meter)
+        return PresignedBucket(self._address, self._source, self._meter)
 
     def close(self) -> None:
         """Close the connections; they are made anew if needed."""
@@ -86,25 +110,52 @@ class Origin:
         """
         self._retry.run(self._bucket.check, stop or threading.Event())
 
+    def registry(self, room: RoomId) -> OriginDocument:
+        """Return the registry of a room that keeps it here."""
+        key = self._address.registry_key(room)
+        return OriginDocument(lambda: self._bucket, key, self._retry)
+
     def upload(
         self,
         manifest_id: ManifestId,
         manifest: Manifest,
         store: Store,
-        progress: OnProgress,
+        progress: OnUpload,
         stop: threading.Event,
         metadata: Digest | None = None,
+        *,
+        begun: BegunUploads | None = None,
+        encoded: bool = True,
+        room: RoomId | None = None,
+        serial: int = 0,
     ) -> UploadReport:
         """Send a model that the store holds; what is there already is not sent again.
 
-        ``metadata`` is the object of its torrent, if it is public.
+        ``metadata`` is the object of its torrent, if it is public; ``begun`` keeps the ids of
+        multipart uploads. Unless ``encoded``, text goes as it is, too. ``room`` is the one that the
+        model was published to, as change ``serial`` of its registry or before: from then on nobody
+        collects what the upload relies on (``lease.py``).
 
         Raises:
             LocalError: the store does not hold all of it.
-            StoppedError: ``stop`` was set; what was sent whole is not sent again next time.
+            StoppedError: ``stop`` was set; the parts that were sent are not sent again next time.
         """
-        upload = Upload(self._bucket, self._address, store, self._retry, progress, stop)
+        tally = Tally(progress)
+        sending = Sending(
+            *(self._bucket, self._retry, self._checks, begun or self._remembered, tally, stop),
+            lease=None if room is None else self._lease(room, serial, stop),
+        )
+        upload = Upload(sending, self._address, self.forms, store, encoded=encoded)
         return upload.run(manifest_id, manifest, metadata)
+
+    def _lease(self, room: RoomId, serial: int, stop: threading.Event) -> PushLease:
+        push_id = secrets.token_bytes(PUSH_ID_BYTES)
+        return PushLease(
+            *(self._bucket, self._address, room, push_id, serial),
+            retry=self._retry,
+            stop=stop,
+            checks=self._checks,
+        )
 
     def name_files(self, layout: TorrentLayout, stop: threading.Event) -> None:
         """Make a public model readable for torrent clients; see ``web_seed.py``.
@@ -144,6 +195,12 @@ class Origin:
         """
         key = self._address.file_key(digest)
         return self._read(key, offset, length, stop or threading.Event())
+
+    def read_encoded(
+        self, digest: Digest, offset: int, length: int, stop: threading.Event
+    ) -> Generator[bytes, None, None]:
+        """Yield bytes of a file's encoded form, as ``read`` does those of the file."""
+        return self._read(self._address.encoded_key(digest), offset, length, stop)
 
     def _read(
         self, key: str, offset: int, length: int, stop: threading.Event

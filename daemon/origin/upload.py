@@ -1,93 +1,67 @@
 """Sending a model to the origin: only what isn't there, in parallel, the manifest last.
 
-Whoever finds the manifest in the bucket finds the files too.
+Whoever finds the manifest in the bucket finds the files too. Text goes as zstd where that saves a
+tenth (``encoding.py``); what was begun earlier is taken up (``multipart.py``).
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
+import hashlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from dreamer.daemon.origin.faults import OriginError, OriginMissingError
-from dreamer.daemon.origin.port import BucketPort
-from dreamer.daemon.origin.retry import Retry
-from dreamer.daemon.store.copying import fill
-from dreamer.daemon.store.ingest import OnProgress
+from dreamer.daemon.origin.encoding import encode, worth_encoding
+from dreamer.daemon.origin.forms import Forms
+from dreamer.daemon.origin.multipart import Multipart, Sending, all_of, parts_of, read_part
+from dreamer.daemon.origin.tally import UploadReport
+from dreamer.daemon.store import space
 from dreamer.daemon.store.store import Store
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.ids import Digest, ManifestId, short
-from dreamer.protocol.limits import (
-    MIB,
-    ORIGIN_MAX_PARTS,
-    ORIGIN_MULTIPART_OVER_BYTES,
-    ORIGIN_PARALLEL_REQUESTS,
-    ORIGIN_PART_BYTES,
-)
+from dreamer.protocol.limits import ORIGIN_MULTIPART_OVER_BYTES, ORIGIN_PARALLEL_REQUESTS
 from dreamer.protocol.origin import OriginAddress
-
-S = TypeVar("S")
-T = TypeVar("T")
+from dreamer.protocol.origin_limits import ORIGIN_ENCODE_MAX_RATIO
 
 
 @dataclass(frozen=True)
-class UploadReport:
-    """Bytes sent by this upload, and bytes that were at the origin already."""
+class _Item:
+    """A file to be sent, in the form in which it is sent."""
 
-    sent_bytes: int
-    skipped_bytes: int
+    key: str
+    path: Path
+    size_bytes: int
 
-
-@dataclass(frozen=True)
-class _Part:
-    number: int
-    offset: int
-    length: int
-
-
-def part_bytes(size_bytes: int) -> int:
-    """Return the part size for a file, so that S3's limit of 10,000 parts holds."""
-    # Grows by whole MiB only for files past 80 GB.
-    least = -(-size_bytes // ORIGIN_MAX_PARTS)
-    return max(ORIGIN_PART_BYTES, -(-least // MIB) * MIB)
-
-
-def _parts(size_bytes: int) -> list[_Part]:
-    step = part_bytes(size_bytes)
-    offsets = range(0, size_bytes, step)
-    return [
-        _Part(number, offset, min(step, size_bytes - offset))
-        for number, offset in enumerate(offsets, 1)
-    ]
+    @property
+    def is_large(self) -> bool:
+        return self.size_bytes > ORIGIN_MULTIPART_OVER_BYTES
 
 
 class Upload:
-    """One model on its way to the origin; ``run`` once. Raises OriginError, StoppedError."""
+    """One model on its way to the origin; ``run`` once. Raises OriginError, StoppedError.
+
+    ``encoded``: text may be sent as zstd; not where others are to read it by name.
+    """
 
     def __init__(
         self,
-        bucket: BucketPort,
+        sending: Sending,
         address: OriginAddress,
+        forms: Forms,
         store: Store,
-        retry: Retry,
-        progress: OnProgress,
-        stop: threading.Event,
+        *,
+        encoded: bool = True,
     ) -> None:
-        self._bucket = bucket
+        self._sending = sending
+        self._bucket = sending.bucket
+        self._tally = sending.tally
         self._address = address
+        self._forms = forms
         self._store = store
-        self._retry = retry
-        self._progress = progress
-        self._stop = stop
-        self._lock = threading.Lock()
-        self._sent = 0
-        self._skipped = 0
-        self._total = 0
+        self._encoded = encoded
 
     def run(
         self, manifest_id: ManifestId, manifest: Manifest, metadata: Digest | None = None
@@ -98,46 +72,56 @@ class Upload:
             LocalError: the store does not hold the whole model.
         """
         # What is damaged here must not spread.
-        if not self._store.complete(manifest, self._stop):
+        if not self._store.complete(manifest, self._sending.stop):
             raise LocalError(f"{short(manifest_id)} is not whole here: pull it again first")
         # The manifest very last.
         named = [metadata, manifest.outboard, Digest(manifest_id)]
         objects = {digest: self._object(digest) for digest in named if digest is not None}
         files = list({entry.digest: entry for entry in manifest.files}.values())
-        self._total = sum(map(len, objects.values())) + sum(entry.size_bytes for entry in files)
-        with ThreadPoolExecutor(ORIGIN_PARALLEL_REQUESTS, "dreamer-upload") as pool:
-            lacking = [entry for entry in self._all(pool, self._lacks, files) if entry]
-            large = [item for item in lacking if item.size_bytes > ORIGIN_MULTIPART_OVER_BYTES]
-            self._all(pool, self._send_small, [item for item in lacking if item not in large])
-            # One after the other, for the parts of one fill the pool.
-            for entry in large:
-                self._send_large(pool, entry)
+        for entry in files:
+            self._want(self._address.file_key(entry.digest), entry.size_bytes)
+        for digest, data in objects.items():
+            self._want(self._address.object_key(digest), len(data))
+        lease = self._sending.lease
+        if lease is not None:
+            lease.hold((*(entry.digest for entry in files), *objects))
+        self._bring(files, objects)
+        if lease is not None and lease.settle():
+            # Garbage was collected meanwhile by somebody who did not know of us.
+            self._bring([entry for entry in files if self._is_gone(entry)], objects)
+        return self._tally.report
+
+    def _is_gone(self, entry: FileEntry) -> bool:
+        keys = (self._address.file_key(entry.digest), self._address.encoded_key(entry.digest))
+        sizes = [self._sending.call(partial(self._bucket.size, key)) for key in keys]
+        if sizes[0] == entry.size_bytes or (self._encoded and sizes[1] is not None):
+            return False
+        self._forms.forget(entry.digest)
+        return True
+
+    def _bring(self, files: list[FileEntry], objects: dict[Digest, bytes]) -> None:
+        """Look what is there, and send what is not; a second time only looks."""
+        folder = self._store.new_folder()
+        try:
+            self._send_files(files, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         # After everything that they name.
         for digest, data in objects.items():
             self._send_object(digest, data)
-        return UploadReport(self._sent, self._skipped)
 
-    def _all(
-        self, pool: ThreadPoolExecutor, action: Callable[[S], T], items: Iterable[S]
-    ) -> list[T]:
-        """Do ``action`` for all items at once; on failure, only what has begun is finished."""
-        futures = [pool.submit(action, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            # An abort must not overtake parts that are still being sent.
-            for future in futures:
-                future.cancel()
-            wait(futures)
+    def _want(self, key: str, size_bytes: int) -> None:
+        self._tally.want(key, _lengths(size_bytes))
 
-    def _call(self, action: Callable[[], T]) -> T:
-        return self._retry.run(action, self._stop)
-
-    def _count(self, sent: int = 0, skipped: int = 0) -> None:
-        with self._lock:
-            self._sent += sent
-            self._skipped += skipped
-            self._progress(self._sent + self._skipped, self._total)
+    def _send_files(self, files: list[FileEntry], folder: Path) -> None:
+        with ThreadPoolExecutor(ORIGIN_PARALLEL_REQUESTS, "dreamer-upload") as pool:
+            lacking = [entry for entry in all_of(pool, self._lacks, files) if entry]
+            items = all_of(pool, lambda entry: self._item(entry, folder), lacking)
+            all_of(pool, self._send_small, [item for item in items if not item.is_large])
+            # One after the other, for the parts of one fill the pool.
+            for item in items:
+                if item.is_large:
+                    Multipart(self._sending, pool, item.key, item.path, item.size_bytes).run()
 
     def _object(self, digest: Digest) -> bytes:
         data = self._store.get_object(digest)
@@ -146,63 +130,67 @@ class Upload:
         return data
 
     def _has(self, key: str, size_bytes: int) -> bool:
-        if self._call(lambda: self._bucket.size(key)) != size_bytes:
+        if self._sending.call(lambda: self._bucket.size(key)) != size_bytes:
             return False
-        self._count(skipped=size_bytes)
+        self._tally.whole(key)
         return True
 
     def _lacks(self, entry: FileEntry) -> FileEntry | None:
         key = self._address.file_key(entry.digest)
-        return None if self._has(key, entry.size_bytes) else entry
+        if self._has(key, entry.size_bytes):
+            return None
+        if not self._encoded:
+            return entry
+        size = self._forms.encoded_bytes(entry, self._sending.stop)
+        if size is None:
+            return entry
+        encoded = self._address.encoded_key(entry.digest)
+        self._tally.instead(key, encoded, _lengths(size), 0)
+        self._tally.whole(encoded)
+        return None
+
+    def _item(self, entry: FileEntry, folder: Path) -> _Item:
+        """Return a file in the form that is smaller by a tenth, if there is one."""
+        plain = _Item(
+            self._address.file_key(entry.digest), self._store.file(entry.digest), entry.size_bytes
+        )
+        # Without room for the other form it just goes as it is.
+        if not (
+            self._encoded
+            and worth_encoding(plain.path, plain.size_bytes)
+            and space.fits(plain.size_bytes, folder.parent)
+        ):
+            return plain
+        folder.mkdir(exist_ok=True)
+        target = folder / entry.digest.hex()
+        with space.explained(folder):
+            size = encode(plain.path, plain.size_bytes, target, self._sending.stop)
+        # Of a file that only begins as text, the sample tells too little.
+        if size > ORIGIN_ENCODE_MAX_RATIO * plain.size_bytes:
+            target.unlink()
+            return plain
+        item = _Item(self._address.encoded_key(entry.digest), target, size)
+        self._tally.instead(plain.key, item.key, _lengths(size), plain.size_bytes - size)
+        return item
 
     def _send_object(self, digest: Digest, data: bytes) -> None:
         key = self._address.object_key(digest)
         if not self._has(key, len(data)):
-            self._call(lambda: self._bucket.put(key, data))
-            self._count(sent=len(data))
+            self._put(key, data)
 
-    def _send_small(self, entry: FileEntry) -> None:
-        key = self._address.file_key(entry.digest)
-        data = _read(self._store.file(entry.digest), 0, entry.size_bytes)
-        self._call(lambda: self._bucket.put(key, data))
-        self._count(sent=len(data))
+    def _send_small(self, item: _Item) -> None:
+        self._put(item.key, read_part(item.path, 0, item.size_bytes))
 
-    def _send_large(self, pool: ThreadPoolExecutor, entry: FileEntry) -> None:
-        key = self._address.file_key(entry.digest)
-        path = self._store.file(entry.digest)
-        upload = self._call(lambda: self._bucket.begin(key))
-
-        def send(part: _Part) -> str:
-            # Read only now: a few parts are in memory at a time, not the file.
-            data = _read(path, part.offset, part.length)
-            etag = self._call(lambda: self._bucket.put_part(key, upload, part.number, data))
-            self._count(sent=part.length)
-            return etag
-
-        complete = False
-        try:
-            etags = self._all(pool, send, _parts(entry.size_bytes))
-            self._complete(key, upload, etags, entry.size_bytes)
-            complete = True
-        finally:
-            if not complete:
-                # Parts of an upload that never ends are paid for; failing to say so is no news.
-                with suppress(OriginError):
-                    self._bucket.abort(key, upload)
-
-    def _complete(self, key: str, upload: str, etags: list[str], size_bytes: int) -> None:
-        try:
-            self._call(lambda: self._bucket.complete(key, upload, etags))
-        except OriginMissingError:
-            # A try whose answer was lost may have done it: then the upload is gone, the key there.
-            if self._call(lambda: self._bucket.size(key)) != size_bytes:
-                raise
+    def _put(self, key: str, data: bytes) -> None:
+        self._sending.checks.run(
+            lambda by: self._sending.call(lambda: self._bucket.put(key, data, by)),
+            hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        )
+        self._tally.part(key, 1, len(data), sent=True)
 
 
-def _read(path: Path, offset: int, length: int) -> bytes:
-    data = bytearray(length)
-    with path.open("rb") as file:
-        count = fill(file.fileno(), memoryview(data), offset)
-    if count != length:
-        raise LocalError(f"{path} was cut short while it was uploaded: pull the model again")
-    return bytes(data)
+def _lengths(size_bytes: int) -> list[int]:
+    """Return the parts that something is sent in; one for all that is small, even if empty."""
+    if size_bytes <= ORIGIN_MULTIPART_OVER_BYTES:
+        return [size_bytes]
+    return [part.length for part in parts_of(size_bytes)]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from dreamer.daemon.origin.faults import OriginError
 from dreamer.protocol.limits import ORIGIN_MAX_PARTS
@@ -55,13 +55,11 @@ class Urls:
 
     def url(self, request: UrlRequest) -> Held:
         """Return a URL that will be good for a while; raises OriginError."""
-        # One question at a time: what the threads of an upload need next comes with one answer.
         with self._lock:
             kept = self._kept.get(request)
-            fresh = kept is None or kept[1] <= self._clock()
-            if fresh:
-                self._ask(request)
-            return Held(self._kept[request][0], fresh)
+        if kept is not None and kept[1] > self._clock():
+            return Held(kept[0], fresh=False)
+        return Held(self._ask(request), fresh=True)
 
     def forget(self, request: UrlRequest, held: Held) -> None:
         """Drop a URL that was refused, unless another thread has a newer one already."""
@@ -70,17 +68,21 @@ class Urls:
             if kept is not None and kept[0] == held.url:
                 del self._kept[request]
 
-    def _ask(self, request: UrlRequest) -> None:
+    def _ask(self, request: UrlRequest) -> str:
+        # Not under the lock: the threads of an upload would wait for one answer after the other.
         wanted = _with_what_follows(request)
         asked_at = self._clock()
         signed = self._source.sign(wanted)
         until = asked_at + signed.ttl_s * PRESIGNED_URL_REUSE
         for each, url in zip(wanted, signed.urls, strict=True):
             check_url(self._address, each, url)
-            self._kept.pop(each, None)
-            self._kept[each] = (url, until)
-        while len(self._kept) > PRESIGN_URLS_KEPT:
-            del self._kept[next(iter(self._kept))]
+        with self._lock:
+            for each, url in zip(wanted, signed.urls, strict=True):
+                self._kept.pop(each, None)
+                self._kept[each] = (url, until)
+            while len(self._kept) > PRESIGN_URLS_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return signed.urls[0]
 
 
 def check_url(address: OriginAddress, request: UrlRequest, url: str) -> None:
@@ -99,14 +101,20 @@ def check_url(address: OriginAddress, request: UrlRequest, url: str) -> None:
         place = ("", "", 0)
         parts = urlsplit("")
     path = unquote(parts.path)
-    own = f"/{address.bucket}/{request.key}"
+    key = request.key
+    if request.operation is Operation.LIST_UPLOADS:
+        # Of the bucket, and of no more than what begins with the key.
+        key = ""
+        if parse_qs(parts.query).get("prefix") != [request.key]:
+            path = ""
+    own = f"/{address.bucket}/{key}".removesuffix("/")
     if address.endpoint_url is not None:
         endpoint = urlsplit(address.endpoint_url)
         port = endpoint.port or _DEFAULT_PORTS[endpoint.scheme]
         good = place == (endpoint.scheme, endpoint.hostname, port)
         good = good and path == endpoint.path.rstrip("/") + own
     else:
-        good = place[0] == "https" and _at_amazon(place[1], address.bucket, path, request.key)
+        good = place[0] == "https" and _at_amazon(place[1], address.bucket, path, key)
     if not good or "@" in parts.netloc:
         raise OriginError(
             f"the tracker signs for another place than this room's origin {address}: have its "
@@ -124,7 +132,7 @@ def _at_amazon(host: str, bucket: str, path: str, key: str) -> bool:
         return False
     if service.startswith(f"{bucket}.s3") and path == f"/{key}":
         service = service.removeprefix(f"{bucket}.")
-    elif path != f"/{bucket}/{key}":
+    elif path != f"/{bucket}/{key}".removesuffix("/"):
         return False
     # s3, s3.REGION, s3-REGION, s3.dualstack.REGION: never a service of another name.
     return service == "s3" or service.startswith(("s3.", "s3-"))
@@ -132,7 +140,9 @@ def _at_amazon(host: str, bucket: str, path: str, key: str) -> bool:
 
 def _with_what_follows(request: UrlRequest) -> list[UrlRequest]:
     """Return a request and those that will surely come after it."""
-    if request.operation is not Operation.PUT_PART or request.part is None:
+    # What is bound to a checksum can't be asked for before the bytes are read.
+    foreseen = request.operation is Operation.PUT_PART and request.checksum is None
+    if not foreseen or request.part is None:
         return [request]
     last = min(request.part + PRESIGN_PARTS_AHEAD - 1, ORIGIN_MAX_PARTS)
     return [replace(request, part=number) for number in range(request.part, last + 1)]

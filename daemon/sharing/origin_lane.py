@@ -100,6 +100,8 @@ class OriginLane:
         # Threads of its own: a GET that hangs must not take one that the store needs.
         self._threads = ThreadPoolExecutor(ORIGIN_PARALLEL_MAX_REQUESTS, "dreamer-origin")
         self.last_error: str | None = None
+        # By how much blocks were larger than what came over the wire for them.
+        self.saved_bytes = 0
 
     def fetch(self, command: Fetch) -> None:
         """Begin a request."""
@@ -139,7 +141,8 @@ class OriginLane:
             self._tasks.start(self._run(self._waiting.popleft()))
 
     async def _run(self, piece: Piece) -> None:
-        fetching = Fetching(piece, self._tell, self._absent, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        fetching = Fetching(piece, self._tell, self._absent, self._saved, loop)
         try:
             # It may have been ended before this task began, and the threads with it.
             stopping.check(piece.stop)
@@ -168,6 +171,9 @@ class OriginLane:
             case BlockVerified(_, request, block) | BlockRejected(_, request, block):
                 self._settle(request, block, cancelled=False)
         self._feed(event)
+
+    def _saved(self, size_bytes: int) -> None:
+        self.saved_bytes += size_bytes
 
     def _absent(self, blocks: range, reason: str) -> None:
         if self.last_error != reason:
@@ -201,11 +207,13 @@ class Fetching:
         piece: Piece,
         tell: Callable[[Event], None],
         absent: OnAbsent,
+        saved: Callable[[int], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._piece = piece
         self._tell = tell
         self._absent = absent
+        self._saved = saved
         self._loop = loop
         self._untold_bytes = 0
         self._told_at = time.monotonic()
@@ -216,10 +224,14 @@ class Fetching:
         fetch_blocks(
             *(origin, download, piece.blocks, piece.stop),
             *(self._verified, self._rejected, self._arrived, self._say_absent),
+            saved=self._say_saved,
         )
 
     def _say_absent(self, blocks: range, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._absent, blocks, reason)
+
+    def _say_saved(self, size_bytes: int) -> None:
+        self._loop.call_soon_threadsafe(self._saved, size_bytes)
 
     def _verified(self, block: int) -> None:
         self._say_bytes()

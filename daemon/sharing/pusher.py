@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dreamer.daemon.origin.upload import UploadReport
+from dreamer.daemon.origin.tally import UploadReport
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import Progress, PushEvent, PushReceipt
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.upload_queue import QueuedUpload
+from dreamer.daemon.sharing.uploads import Uploads
 from dreamer.daemon.sharing.watched import Watched
 from dreamer.daemon.state import HeldModel, State
-from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.store import Store
+from dreamer.daemon.surfaces.pushing import OriginWait, PushRequest
 from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.protocol.content.manifest import Manifest
-from dreamer.protocol.content.torrent_layout import TorrentLayout
 from dreamer.protocol.content.torrent_metadata import Metadata
-from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError
-from dreamer.protocol.ids import Digest, ManifestId, RoomId, short
+from dreamer.protocol.errors import DreamerError, ForbiddenError, InputError
+from dreamer.protocol.garbage.keys import expiry_after
+from dreamer.protocol.ids import ManifestId, RoomId, short
 from dreamer.protocol.registry.changes import Change, ChangeTags, MoveAlias, Publish
-from dreamer.protocol.registry.names import check_alias, check_name, check_tag
+from dreamer.protocol.registry.provenance import Provenance
 from dreamer.protocol.registry.standing import PUBLISHING_ROLES
 from dreamer.protocol.registry.statements import ModelEntry, PublicTorrent
+from dreamer.protocol.registry.storage import Storage
+from dreamer.protocol.registry.view import Model
 from dreamer.protocol.swarm import bitfield
-
-
-@dataclass(frozen=True)
-class PushRequest:
-    """What to push and what to call it. ``allow_pickle`` takes files in that may hold code.
-
-    ``public`` makes it a torrent for anybody, too, as does a room that the node's settings call
-    public; without either a model that was public is no more.
-    """
-
-    path: Path
-    aliases: tuple[str, ...]
-    tags: tuple[str, ...]
-    name: str
-    allow_pickle: bool = False
-    public: bool = False
-
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        for alias in self.aliases:
-            check_alias(alias)
-        for tag in self.tags:
-            check_tag(tag)
 
 
 @dataclass(frozen=True)
@@ -65,6 +45,9 @@ class PusherParts:
     origins: Origins
     publicity: Publicity
     published: Callable[[RoomId], None]
+    uploads: Uploads
+    # Whether others can fetch from this node what it has.
+    shares: bool = True
     # By id, as anybody can give a room of their own the name of another.
     public_rooms: frozenset[RoomId] = frozenset()
 
@@ -94,14 +77,16 @@ class Pusher:
         Raises:
             ForbiddenError: this node may not publish in the room.
             InputError: the path can't be a model.
-            RemoteError: the registry or the origin can't be reached; run the push again.
+            RemoteError: the registry can't be reached; run the push again. An origin that can't
+                be reached is no error: the receipt says that the upload is queued.
         """
         started = time.monotonic()
-        if session.room_id in self._parts.public_rooms:
+        if session.room_id in self._parts.public_rooms and request.ttl_s is None:
             request = replace(request, public=True)
         self._check(session, request)
         # A registry that can't be reached now could not be written after an hour of hashing either.
         await session.registry.reach()
+        request = await _said_of(session, request)
         ingest = self._ingest(request)
         async with aclosing(ingest.follow()) as hashing:
             async for progress in hashing:
@@ -115,15 +100,29 @@ class Pusher:
                     yield progress
             metadata = describe.result
         yield Progress("publish", manifest.size_bytes, manifest.size_bytes)
-        published = await self._publish(session, request, manifest, metadata)
-        uploaded = 0
-        if session.card.origin is not None:
-            extra = metadata.digest if metadata else None
-            upload = self._upload(session, manifest_id, manifest, extra)
-            async with aclosing(_explained(upload.follow(), manifest_id)) as uploading:
-                async for progress in uploading:
-                    yield progress
-            uploaded = upload.result.sent_bytes
+        uploads = self._parts.uploads
+        names = _names(request, manifest_id)
+        with self._written_down(session, request, manifest, metadata) as item:
+            # Counted from here: an hour of hashing is no part of its time.
+            ttl_s = request.ttl_s
+            expires_at = None if ttl_s is None else expiry_after(ttl_s, time.time())
+            now = names if self._parts.shares else ()
+            published = await self._publish(session, request, manifest, metadata, expires_at, now)
+        sent = UploadReport(0, 0)
+        state = error = ""
+        if item is not None:
+            # Not ended with this push: what peers can serve must not wait for the origin.
+            job = uploads.begin(item, session)
+            wait: OriginWait = request.wait if self._parts.shares else "done"
+            if wait != "no":
+                async with aclosing(uploads.follow(job, wait)) as uploading:
+                    async for progress in uploading:
+                        yield progress
+            sent = job.report or sent
+            state, error = "stored" if job.report else "queued", job.item.error
+            if not self._parts.shares and names and job.report:
+                # Not before: nobody can have from this node what a name already means.
+                await session.registry.change(*names)
         yield PushReceipt(
             manifest_id=manifest_id.hex(),
             short_id=short(manifest_id),
@@ -134,8 +133,12 @@ class Pusher:
             aliases=request.aliases,
             tags=request.tags,
             seconds=time.monotonic() - started,
-            uploaded=uploaded,
+            uploaded=sent.sent_bytes,
+            saved=sent.saved_bytes,
             origin=session.card.origin,
+            origin_state=state,
+            origin_error=error,
+            expires_at=expires_at,
             magnet=published.magnets[0],
             torrent=published.files[0],
             magnet_v1=published.magnets[1],
@@ -148,12 +151,20 @@ class Pusher:
                 f"this node may not publish in room {session.card.name}: ask an admin for an "
                 "invitation with the role publisher"
             )
+        if not self._parts.shares and session.card.origin is None:
+            raise InputError(
+                f"this node is ephemeral and gives nothing to others, and room {session.card.name} "
+                "has no origin: nobody could ever fetch it. Push from a persistent node "
+                "([worker] kind), or to a room with an origin"
+            )
         if request.public and not self._parts.publicity.enabled:
             raise InputError(
-                "this node takes part in no torrents ([torrent] enabled, or [network] relay = "
-                '"only"): push without --public (to a room that is not in [torrent] public_rooms), '
-                "or change that"
+                "this node takes part in no torrents ([torrent] enabled, [network] relay = "
+                '"only", or an ephemeral worker): push without --public (to a room that is not in '
+                "[torrent] public_rooms), or change that"
             )
+        if request.ttl_s is not None:
+            expiry_after(request.ttl_s, time.time())
         if not request.path.exists():
             raise InputError(f"there is nothing at {request.path}: give a file or a directory")
 
@@ -170,8 +181,16 @@ class Pusher:
         request: PushRequest,
         manifest: Manifest,
         metadata: Metadata | None,
+        expires_at: int | None,
+        names: Sequence[Change],
     ) -> PublishedTorrent:
         manifest_id = manifest.id
+        known = (await session.read_registry()).models.get(manifest_id)
+        if expires_at is not None and known is not None and known.expires_at is None:
+            raise InputError(
+                f"room {session.card.name} has this for good already: pull it as "
+                f"{short(manifest_id)}, or withdraw it first"
+            )
         path = await asyncio.to_thread(
             self._parts.store.lay_out, manifest_id, manifest, request.name, None
         )
@@ -194,12 +213,12 @@ class Pusher:
             len(manifest.files),
             model_type(manifest),
             torrent,
+            notes=_notes(request, known),
+            provenance=request.provenance or (known.provenance if known else None),
+            storage=Storage.of((one.path, one.size_bytes) for one in manifest.files),
+            expires_at=expires_at,
         )
-        changes: list[Change] = [Publish(entry)]
-        changes += [MoveAlias(alias, manifest_id) for alias in request.aliases]
-        if request.tags:
-            changes.append(ChangeTags(manifest_id, add=request.tags))
-        await session.registry.change(*changes)
+        await session.registry.change(Publish(entry), *names)
         self._parts.published(session.room_id)
         if torrent is None:
             return PublishedTorrent()
@@ -210,39 +229,61 @@ class Pusher:
         make = self._parts.publicity.make
         return Watched("torrent", lambda note, stop: make(manifest, note, stop))
 
-    def _upload(
+    @contextmanager
+    def _written_down(
         self,
         session: RoomSession,
-        manifest_id: ManifestId,
+        request: PushRequest,
         manifest: Manifest,
-        metadata: Digest | None,
-    ) -> Watched[UploadReport]:
-        origin = self._parts.origins.of(session.card)
-        assert origin is not None, "a room with an origin has one"
-        store = self._parts.store
-        by_name = metadata is not None and self._parts.publicity.origin_is_public
+        metadata: Metadata | None,
+    ) -> Iterator[QueuedUpload | None]:
+        """Keep what is to be uploaded before it is published; not if it can't be published."""
+        if session.card.origin is None:
+            yield None
+            return
+        extra = metadata.digest if metadata else None
+        item = QueuedUpload(
+            *(session.room_id, manifest.id, request.name, manifest.size_bytes, extra, time.time())
+        )
+        uploads = self._parts.uploads
+        fresh = uploads.keep(item)
+        published = False
+        try:
+            yield item
+            published = True
+        except DreamerError:
+            if fresh:
+                uploads.drop(session.room_id, manifest.id)
+            raise
+        finally:
+            # Whoever was to follow it may have gone in the midst of publishing.
+            if published or uploads.holds(manifest.id):
+                uploads.begin(item, session)
 
-        def send(note: OnProgress, stop: threading.Event) -> UploadReport:
-            report = origin.upload(manifest_id, manifest, store, note, stop, metadata)
-            if by_name:
-                origin.name_files(TorrentLayout(manifest), stop)
-            return report
 
-        return Watched("upload", send)
+async def _said_of(session: RoomSession, request: PushRequest) -> PushRequest:
+    """Return the request with the models that it was trained from resolved.
+
+    Raises:
+        NoMatchError: one of them is not in the room.
+    """
+    if not request.trained_from:
+        return request
+    parents = [(await session.resolve(ref)).manifest_id for ref in request.trained_from]
+    said = request.provenance or Provenance()
+    return replace(request, provenance=replace(said, parents=tuple(dict.fromkeys(parents))))
 
 
-async def _explained(
-    uploading: AsyncGenerator[Progress, None], manifest_id: ManifestId
-) -> AsyncGenerator[Progress, None]:
-    try:
-        async with aclosing(uploading):
-            async for progress in uploading:
-                yield progress
-    except RemoteError as error:
-        raise RemoteError(
-            f"{short(manifest_id)} is published and peers can pull it from this node, but the "
-            f"upload to the origin failed ({error}): run the same push again"
-        ) from error
+def _names(request: PushRequest, manifest_id: ManifestId) -> tuple[Change, ...]:
+    moves = [MoveAlias(alias, manifest_id) for alias in request.aliases]
+    tags = [ChangeTags(manifest_id, add=request.tags)] if request.tags else []
+    return (*moves, *tags)
+
+
+def _notes(request: PushRequest, known: Model | None) -> str:
+    if request.notes is not None:
+        return request.notes
+    return known.notes if known else ""
 
 
 def model_type(manifest: Manifest) -> str:

@@ -40,7 +40,9 @@ CONTENTS = {
         for number in range(ORIGIN_MULTIPART_OVER_BYTES // BLOCK_BYTES)
     )
     + b"and a tail",
-    "sub/weights": b"w" * (2 * BLOCK_BYTES + 3),
+    # No text: it goes as it is.
+    "sub/weights": b"\0w" * BLOCK_BYTES + b"end",
+    "words.csv": "".join(f"{number},word\n" for number in range(250_000)).encode(),
 }
 
 
@@ -91,6 +93,9 @@ def s3(s3_client: Any) -> Iterator[Any]:
     yield s3_client
     for item in s3_client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         s3_client.delete_object(Bucket=BUCKET, Key=item["Key"])
+    for begun in s3_client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
+        named = {"Key": begun["Key"], "UploadId": begun["UploadId"]}
+        s3_client.abort_multipart_upload(Bucket=BUCKET, **named)
 
 
 class Signing:
@@ -104,17 +109,19 @@ class Signing:
         self.asked: list[list[UrlRequest]] = []
         self.ttl_s = self.claims_s = 900
         self.signer = Signer(address)
-        # Now, while there are credentials.
-        self.sign([UrlRequest(Operation.GET, address.file_key(Digest(bytes(32))))])
+        # Now, while there are credentials; for the other region that tests know of, too.
+        key = address.file_key(Digest(bytes(32)))
+        regions = (None, "eu-central-1")
+        self.sign([UrlRequest(Operation.GET, key, region=region) for region in regions])
         self.asked.clear()
 
     def sign(self, requests: Sequence[UrlRequest]) -> SignedUrls:
         self.asked.append(list(requests))
         return SignedUrls(self.signer.sign(tuple(requests), self.ttl_s).urls, self.claims_s)
 
-    def url(self, operation: Operation, key: str, *more: Any) -> str:
+    def url(self, operation: Operation, key: str, *more: Any, **rest: Any) -> str:
         """Return one URL, as a member would get it."""
-        (url,) = self.sign([UrlRequest(operation, key, *more)]).urls
+        (url,) = self.sign([UrlRequest(operation, key, *more, **rest)]).urls
         return url
 
 
@@ -242,13 +249,14 @@ class Misbehaviour:
 
     Words: a status code, ``cut:N`` (N bytes of the body, then the connection ends), ``whole`` (the
     range is ignored), ``reset`` (no answer at all), ``wrong`` (bytes that aren't the file's),
-    ``all`` (the file, to a request that has no range), ``hang:N`` (N bytes of the body, then
-    silence), ``other`` (a range that was not asked for), ``429:LATER`` (a status code, and what
-    its Retry-After says).
+    ``all`` (the file, to a request that has no range), ``all:N`` (N bytes of it), ``hang:N`` (N
+    bytes of the body, then silence), ``other`` (a range that was not asked for), ``429:LATER`` (a
+    status code, and what its Retry-After says).
     """
 
     url: str
     content: bytes = b""
+    etag: str = ""
     script: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -288,6 +296,8 @@ class Misbehaviour:
             self.awake.wait(10)
         elif word == "other":
             self._send(handler, 206, part, "bytes=7-8")
+        elif word.startswith("all:"):
+            self._send(handler, 200, self.content, None, int(word[4:]))
         elif word in ("whole", "all"):
             self._send(handler, 200, self.content, None)
         elif word.startswith("cut:"):
@@ -308,6 +318,8 @@ class Misbehaviour:
         handler.send_response(status)
         if later:
             handler.send_header("Retry-After", later)
+        if self.etag:
+            handler.send_header("ETag", self.etag)
         handler.send_header("Content-Length", str(len(body)))
         if 300 <= status < 400:
             handler.send_header("Location", f"{self.url}/elsewhere")
@@ -352,6 +364,11 @@ def bad_origin(misbehaviour: Misbehaviour, source: Any) -> Iterator[Origin]:
     made = source(url, misbehaviour.url)
     with closing(Origin(url, misbehaviour.url, retry_base_s=0.001, source=made)) as origin:
         yield origin
+
+
+@pytest.fixture
+def contents() -> dict[str, bytes]:
+    return CONTENTS
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_redirection_is_not_followed(bad_origin: Origin, misbehaviour: Any, word
 def test_body_that_hangs_is_asked_for_again_where_it_hung(
     bad_origin: Origin, misbehaviour: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("bucket", "presigned"):
+    for module in ("bucket", "signed_requests"):
         monkeypatch.setattr(f"dreamer.daemon.origin.{module}.ORIGIN_BODY_TIMEOUT_S", 0.2)
     misbehaviour.content = CONTENT
     misbehaviour.script = ["hang:300000"]
@@ -176,11 +176,11 @@ def test_check_that_was_stopped_asks_no_more(misbehaviour: Any, stop: threading.
 
 
 def test_blocks_before_a_failure_are_kept(
-    bad_origin: Origin, misbehaviour: Any, puller: Any, stop: threading.Event
+    bad_origin: Origin, misbehaviour: Any, puller: Any, contents: Any, stop: threading.Event
 ) -> None:
     index = next(i for i, e in enumerate(puller.manifest.files) if e.path == "sub/weights")
     blocks = puller.manifest.layout.blocks_of_file(index)
-    misbehaviour.content = b"w" * puller.manifest.files[index].size_bytes
+    misbehaviour.content = contents["sub/weights"]
     # Twice: a URL that was good before may have expired, so a new one is tried.
     misbehaviour.script = [f"cut:{BLOCK_BYTES + 5}", "403", "403"]
     verified: list[int] = []

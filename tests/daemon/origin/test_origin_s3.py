@@ -13,9 +13,11 @@ from dreamer.daemon.origin.faults import (
     OriginRefusedError,
 )
 from dreamer.daemon.origin.fetch import fetch_blocks
+from dreamer.daemon.origin.multipart import part_bytes
 from dreamer.daemon.origin.origin import Origin
-from dreamer.daemon.origin.upload import part_bytes
+from dreamer.daemon.origin.tally import UploadProgress
 from dreamer.protocol.content import manifest as manifests
+from dreamer.protocol.content.seek_table import table_bytes
 from dreamer.protocol.errors import InputError, LocalError, StoppedError
 from dreamer.protocol.ids import Digest
 from dreamer.protocol.limits import GIB, MIB, ORIGIN_MAX_PARTS, ORIGIN_PART_BYTES
@@ -23,7 +25,7 @@ from dreamer.protocol.limits import GIB, MIB, ORIGIN_MAX_PARTS, ORIGIN_PART_BYTE
 BUCKET = "team"
 
 
-def ignore(done: int, total: int) -> None:
+def ignore(progress: UploadProgress) -> None:
     pass
 
 
@@ -39,7 +41,9 @@ def test_pushed_model_is_pulled_from_the_origin_whole(
     origin: Origin, pusher: Any, puller: Any, stop: threading.Event
 ) -> None:
     report = upload(origin, pusher)
-    assert report.sent_bytes > pusher.manifest.size_bytes
+    assert report.sent_bytes + report.saved_bytes > pusher.manifest.size_bytes
+    assert report.sent_bytes == report.stored_bytes
+    assert report.saved_bytes > 1_000_000
     assert report.skipped_bytes == 0
     data = origin.fetch_object(Digest(pusher.manifest.id))
     assert manifests.parse(data) == pusher.manifest
@@ -48,13 +52,20 @@ def test_pushed_model_is_pulled_from_the_origin_whole(
     puller.store.put_object(pusher.manifest.outboard, outboard)
     verified: list[int] = []
     arrived: list[int] = []
+    saved: list[int] = []
     with puller.open() as download:
         blocks = range(pusher.manifest.block_count)
-        fetch_blocks(origin, download, blocks, stop, verified.append, pytest.fail, arrived.append)
+        fetch_blocks(
+            *(origin, download, blocks, stop, verified.append, pytest.fail, arrived.append),
+            saved=saved.append,
+        )
         for index in download.missing_files():
             download.finish_file(index)
     assert verified == list(blocks)
-    assert sum(arrived) == pusher.manifest.size_bytes
+    # On the wire there was a seek table, and so much less of the text.
+    table = table_bytes(pusher.manifest.files[-1].size_bytes)
+    assert sum(arrived) + sum(saved) == pusher.manifest.size_bytes + table
+    assert report.saved_bytes == sum(saved) - table
     assert puller.store.complete(pusher.manifest)
 
 
@@ -70,27 +81,32 @@ def test_content_that_is_there_is_not_sent_again(origin: Origin, pusher: Any, s3
 
 
 def test_progress_ends_at_the_total(origin: Origin, pusher: Any, stop: threading.Event) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[UploadProgress] = []
     manifest = pusher.manifest
-    origin.upload(manifest.id, manifest, pusher.store, lambda *args: seen.append(args), stop)
-    assert seen[-1][0] == seen[-1][1]
-    assert sorted(seen) == seen
+    origin.upload(manifest.id, manifest, pusher.store, seen.append, stop)
+    last = seen[-1]
+    assert (last.done, last.parts_done) == (last.total, last.parts_total)
+    done = [(one.done, one.parts_done) for one in seen]
+    assert sorted(done) == done
 
 
-def test_stopped_upload_leaves_no_manifest_and_no_parts(
+def test_stopped_upload_leaves_no_manifest_and_goes_on_with_its_parts(
     origin: Origin, pusher: Any, s3: Any, stop: threading.Event
 ) -> None:
-    def halt(done: int, total: int) -> None:
-        if done > 8 * MIB:
+    def halt(progress: UploadProgress) -> None:
+        if progress.done > 8 * MIB:
             stop.set()
 
     manifest = pusher.manifest
     with pytest.raises(StoppedError):
         origin.upload(manifest.id, manifest, pusher.store, halt, stop)
     assert not [key for key in keys(s3) if "/objects/" in key]
-    assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
-    upload(origin, pusher)
+    (begun,) = s3.list_multipart_uploads(Bucket=BUCKET)["Uploads"]
+    there = s3.list_parts(Bucket=BUCKET, Key=begun["Key"], UploadId=begun["UploadId"])["Parts"]
+    report = upload(origin, pusher)
+    assert report.skipped_bytes >= sum(part["Size"] for part in there) > 0
     assert len([key for key in keys(s3) if "/objects/" in key]) == 2
+    assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 
 
 def test_model_that_is_not_whole_is_not_uploaded(origin: Origin, pusher: Any, s3: Any) -> None:
@@ -113,12 +129,12 @@ def test_tampered_block_is_rejected_and_not_kept(
     origin: Origin, pusher: Any, puller: Any, s3: Any, stop: threading.Event
 ) -> None:
     upload(origin, pusher)
-    weights = pusher.manifest.files[-1]
+    weights = pusher.manifest.files[-2]
     key = f"some/prefix/files/{weights.digest.hex()}"
     data = bytearray(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
     data[MIB + 7] ^= 1
     s3.put_object(Bucket=BUCKET, Key=key, Body=bytes(data))
-    blocks = pusher.manifest.layout.blocks_of_file(len(pusher.manifest.files) - 1)
+    blocks = pusher.manifest.layout.blocks_of_file(len(pusher.manifest.files) - 2)
     verified: list[int] = []
     rejected: list[int] = []
     with puller.open() as download:

@@ -80,7 +80,7 @@ def test_whole_model_goes_there_and_back(
     source = signing(ORIGIN, store_url)
     with closing(Origin(ORIGIN, store_url, 0.001, source)) as origin:
         manifest = pusher.manifest
-        origin.upload(manifest.id, manifest, pusher.store, lambda done, total: None, stop)
+        origin.upload(manifest.id, manifest, pusher.store, lambda progress: None, stop)
         assert origin.fetch_object(Digest(manifest.id)) == manifests.encode(manifest)
         large = max(manifest.files, key=lambda entry: entry.size_bytes)
         data = b"".join(origin.read(large.digest, 5, large.size_bytes - 5))

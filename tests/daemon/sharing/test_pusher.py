@@ -15,12 +15,16 @@ import pytest
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import Progress, PushEvent, PushReceipt
 from dreamer.daemon.sharing.library import Library
-from dreamer.daemon.sharing.pusher import Pusher, PusherParts, PushRequest
+from dreamer.daemon.sharing.pusher import Pusher, PusherParts
+from dreamer.daemon.sharing.uploads import Uploads
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
+from dreamer.daemon.surfaces.pushing import PushRequest
+from dreamer.daemon.tasks import TaskSet
 from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.protocol.errors import ForbiddenError, InputError
 from dreamer.protocol.ids import ManifestId, RoomId
+from dreamer.protocol.registry.view import Registry as View
 
 ROOM = RoomId(b"r" * 32)
 PATIENCE_S = 20.0
@@ -48,12 +52,20 @@ class Room:
         self.membership = SimpleNamespace(roles=roles)
         self.card = SimpleNamespace(name="lab", origin=None, trackers=())
 
+    async def read_registry(self) -> View:
+        """Return what is known: of none, for a registry that only listens."""
+        return View()
+
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Iterator[PusherParts]:
     state = State(tmp_path / "state.db")
     store = Store(tmp_path / "models", state)
-    yield PusherParts(store, state, Library(), Origins(), Publicity(store), lambda room: None)
+    origins = Origins()
+    uploads = Uploads(store, state, origins, TaskSet())
+    yield PusherParts(
+        *(store, state, Library(), origins, Publicity(store), lambda room: None, uploads)
+    )
     store.close()
     state.close()
 

@@ -89,7 +89,7 @@ class Description:
             if data is not None:
                 return data
             reason = "the room has no origin to fall back on"
-            if (origin := self._origins.of(self._session.card)) is not None:
+            if (origin := self._origins.of_model(self._session.card, self._model)) is not None:
                 try:
                     return await asyncio.to_thread(origin.fetch_object, digest, self._stop)
                 except RemoteError as error:

@@ -60,6 +60,10 @@ class Library:
         """Yield a room's offerings."""
         return (found for (where, _), found in self._offerings.items() if where == room)
 
+    def everything(self) -> list[Offering]:
+        """Return all offerings, of all rooms."""
+        return list(self._offerings.values())
+
     def object_owner(self, room: RoomId, digest: bytes) -> Offering | None:
         """Return the offering that a manifest's or outboard's hash belongs to."""
         return next((found for found in self.in_room(room) if found.names(digest)), None)

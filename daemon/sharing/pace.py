@@ -83,6 +83,14 @@ class Pace:
         """Return whether a peer is to be served now; see ``Uploads.admits``."""
         return self._uploads.admits(peer, lane, lan, self._clock())
 
+    def slot_free(self) -> bool:
+        """Return whether a peer that was turned away may be told to come."""
+        return self._uploads.slot_free(self._clock())
+
+    def calls(self, peer: Hashable, lane: Lane, *, lan: bool) -> bool:
+        """Return whether a peer is to be told to come; see ``Uploads.calls``."""
+        return self._uploads.calls(peer, lane, lan, self._clock())
+
     def ask(
         self,
         key: Key,
@@ -151,6 +159,14 @@ class RoomUploads:
     def admits(self, peer: Hashable, lane: Lane, lan: bool, now: float) -> bool:
         """Return whether a peer is to be served now."""
         return self.pace.admits(peer, lane, lan=lan)
+
+    def slot_free(self, now: float) -> bool:
+        """Return whether a peer that was turned away may be told to come."""
+        return self.pace.slot_free()
+
+    def calls(self, peer: Hashable, lane: Lane, lan: bool, now: float) -> bool:
+        """Return whether a peer is to be told to come."""
+        return self.pace.calls(peer, lane, lan=lan)
 
     def ask(
         self,

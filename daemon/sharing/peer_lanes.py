@@ -187,6 +187,9 @@ class PeerLanes(LinkListener):
             case Refuse(request, busy, _) if asked := self._asked.pop((source, request), None):
                 asked[1].stop_expecting(request, -1)
                 self._feed(RequestRefused(source, request, busy))
+            case Refuse(request, False, _):
+                # It refused that before because it was busy, and is not any more.
+                self._feed(RequestRefused(source, request, busy=False))
 
     def _note(self, link: Link, *, idle: bool, whole: bool) -> None:
         self._idle.discard(link.number)

@@ -48,7 +48,9 @@ class PublicSwarms:
         """
         try:
             swarm = await self._find(session, model, description, download)
-            lane = TorrentLane(self.torrents, swarm, download, lambda: job.present, job.feed)
+            lane = TorrentLane(
+                *(self.torrents, swarm, download, lambda: job.present, job.feed), job.gave_to_swarm
+            )
             job.join_swarm(lane)
             await lane.start()
         except (DreamerError, OSError) as error:

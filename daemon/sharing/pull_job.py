@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
+from dreamer.daemon.costs.account import Accounts
 from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.links.room_links import RoomLinks
 from dreamer.daemon.origin.origin import Origin
-from dreamer.daemon.ports import LANES, Progress
-from dreamer.daemon.ports import Lane as LaneName
+from dreamer.daemon.ports import Progress
 from dreamer.daemon.sharing.lane_clock import LaneClock
 from dreamer.daemon.sharing.lanes import BlockLane
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.listening_clock import ListeningClock
+from dreamer.daemon.sharing.moved import Moved
 from dreamer.daemon.sharing.origin_lane import ORIGIN, OriginLane
 from dreamer.daemon.sharing.peer_lanes import PeerLanes, source_named
 from dreamer.daemon.sharing.torrent_lane import TORRENT, TorrentLane
@@ -23,7 +24,7 @@ from dreamer.daemon.store.download import Download as StoredDownload
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import DiskError, DreamerError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.limits import SWEEP_INTERVAL_S, TORRENT_SETTLE_S
+from dreamer.protocol.limits import TORRENT_SETTLE_S
 from dreamer.protocol.link.messages import Message
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.asking import DownPace
@@ -68,25 +69,7 @@ class PullContext:
     tasks: TaskSet
     own: SourceId = NAMELESS
     pace: DownPace | None = None
-
-
-@dataclass
-class Moved:
-    """What a pull has moved so far; bytes are of verified blocks."""
-
-    by_lane: dict[LaneName, int] = field(default_factory=lambda: dict.fromkeys(LANES, 0))
-    seconds: dict[LaneName, float] = field(default_factory=lambda: dict.fromkeys(LANES, 0.0))
-    by_peer: dict[str, int] = field(default_factory=dict)
-    blamed: list[str] = field(default_factory=list)
-
-    def add(self, more: Moved) -> None:
-        """Count what another job of the same pull has moved."""
-        for lane in LANES:
-            self.by_lane[lane] += more.by_lane[lane]
-            self.seconds[lane] += more.seconds[lane]
-        for peer, size in more.by_peer.items():
-            self.by_peer[peer] = self.by_peer.get(peer, 0) + size
-        self.blamed += more.blamed
+    accounts: Accounts | None = None
 
 
 class PullJob(LinkListener):
@@ -109,6 +92,8 @@ class PullJob(LinkListener):
         self._meter = RateMeter()
         self._blamed: list[str] = []
         self._asked: dict[SourceId, None] = {}
+        accounts = context.accounts
+        self._account = accounts.of(context.room, manifest_id) if accounts else None
         self.lacks = ""
         """Why the planner gave up, if it did, for a person."""
         self._peers = PeerLanes(manifest_id, download, self._core, self.feed, self._fail)
@@ -156,6 +141,7 @@ class PullJob(LinkListener):
             if self._torrent is not None:
                 # What it has in hand must not be written into files that are somebody else's next.
                 await self._torrent.closed()
+            self._tell_account()
 
     def feed(self, event: Event) -> None:
         """Give the planner an event and do what it says."""
@@ -255,12 +241,26 @@ class PullJob(LinkListener):
         for lane, size in self._core.bytes_by_lane.items():
             moved.by_lane[lane.value] += size
         moved.by_lane["cache"] = self._download.cached_bytes
+        if self._origin is not None:
+            # A block that somebody else brought meanwhile is counted as theirs.
+            moved.saved = min(self._origin.saved_bytes, moved.by_lane["origin"])
+            moved.by_lane["origin"] -= moved.saved
         moved.by_peer = {
             str(source): size
             for source, size in self._core.bytes_by_source.items()
             if source not in self._lanes
         }
         return moved
+
+    def gave_to_swarm(self, size_bytes: int) -> None:
+        """Count what the swarm was given while the model is fetched from it."""
+        if self._account is not None:
+            self._account.gave(Lane.TORRENT, size_bytes)
+
+    def _tell_account(self) -> None:
+        # Now and at the end, whatever that is: what was moved for a pull that fails is paid for.
+        if self._account is not None:
+            self._account.moved(self._core.bytes_by_lane)
 
     def _note_lanes(self, now: float) -> None:
         self._clock.note(self._core.busy_lanes(), now)
@@ -270,9 +270,9 @@ class PullJob(LinkListener):
         # Not woken by events: a thousand blocks a second would each cost a look at the timers.
         while not self._ended.done():
             now = self._now()
-            delay = min(self._core.next_wake(now) - now, SWEEP_INTERVAL_S)
-            await asyncio.wait([self._ended], timeout=delay)
+            await asyncio.wait([self._ended], timeout=self._core.next_wake(now) - now)
             self.feed(Tick())
+            self._tell_account()
         self._note_lanes(self._now())
         self._ended.result()
 

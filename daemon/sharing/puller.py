@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from dreamer.daemon.ports import Progress, PullEvent, PullInfo, PullReceipt
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.shared_pull import PAUSED, Fetched, PullerParts, SharedPull
-from dreamer.daemon.state import HeldModel, Transfer
+from dreamer.daemon.state import HeldModel
 from dreamer.protocol.errors import DiskError
 from dreamer.protocol.ids import ManifestId, RoomId, short
 from dreamer.protocol.registry.view import Model
@@ -42,6 +43,28 @@ class Puller:
             ManifestError: what was published under this id is not a manifest.
         """
         started = time.monotonic()
+        async with (
+            self._kept(model.manifest_id),
+            aclosing(self._pull(session, model, output, started)) as events,
+        ):
+            async for event in events:
+                yield event
+
+    @asynccontextmanager
+    async def _kept(self, manifest_id: ManifestId) -> AsyncIterator[None]:
+        """Have no daemon of this store evict a model between its last block and its directory."""
+        store = self._parts.store
+        # A disk that can't be used is told by the pull itself, which waits for it.
+        with suppress(DiskError):
+            await asyncio.to_thread(store.keep, manifest_id)
+        try:
+            yield
+        finally:
+            store.let_go(manifest_id)
+
+    async def _pull(
+        self, session: RoomSession, model: Model, output: Path | None, started: float
+    ) -> AsyncGenerator[PullEvent, None]:
         shared = self._join(session, model)
         try:
             while not shared.task.done():
@@ -56,6 +79,7 @@ class Puller:
             else:
                 path = step
         self._record(session.room_id, model, path, fetched)
+        self._count_use(session.room_id, shared, fetched)
         yield _receipt(model, path, fetched, time.monotonic() - started)
 
     def is_pulling(self, manifest_id: ManifestId) -> bool:
@@ -113,12 +137,14 @@ class Puller:
     def _record(self, room: RoomId, model: Model, path: Path, fetched: Fetched) -> None:
         now = time.time()
         self._parts.state.put_model(HeldModel(model.manifest_id, room, model.name, path, now, now))
-        for lane, size in fetched.moved.by_lane.items():
-            if size and lane != "cache":
-                seconds = fetched.moved.seconds[lane]
-                self._parts.state.add_transfer(
-                    Transfer(now, model.manifest_id, lane, size, seconds)
-                )
+
+    def _count_use(self, room: RoomId, shared: SharedPull, fetched: Fetched) -> None:
+        if self._parts.accounts is None:
+            return
+        manifest = fetched.manifest
+        cached = manifest.size_bytes if shared.used else fetched.moved.by_lane["cache"]
+        shared.used = True
+        self._parts.accounts.of(room, manifest.id).used(manifest.size_bytes, cached)
 
 
 def _receipt(model: Model, path: Path, fetched: Fetched, seconds: float) -> PullReceipt:
@@ -134,4 +160,5 @@ def _receipt(model: Model, path: Path, fetched: Fetched, seconds: float) -> Pull
         resumed=fetched.resumed,
         peers=fetched.moved.by_peer,
         blamed=tuple(fetched.moved.blamed),
+        saved=fetched.moved.saved,
     )

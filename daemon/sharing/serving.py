@@ -36,6 +36,7 @@ from dreamer.protocol.swarm.giving_vocabulary import (
     Say,
     SendBlocks,
     StopSending,
+    Tell,
 )
 
 log = logging.getLogger(__name__)
@@ -155,6 +156,11 @@ class Serving(LinkListener):
         self._wake_later()
 
     def _perform(self, command: Command) -> None:
+        if isinstance(command, Tell):
+            for number in command.links:
+                if (told := self._links.get(number)) is not None:
+                    told.send(command.message)
+            return
         link = self._links.get(command.link)
         if link is None:
             return

@@ -4,6 +4,7 @@ What pauses it, and what ends the pause:
 
 - **the disk** (full, read-only, not ours, or it lost what was on it): the job ends and its download
   is closed. It is opened anew now and then, which re-verifies what is there, and a new job goes on;
+- **another daemon of the same store** fetches the model: it is waited for, and asked for nothing;
 - **nobody left to ask**, though somebody was, or no tracker in reach: what is here stays offered,
   and a new job looks for them again. The same holds while the model's description is yet to come.
 
@@ -21,18 +22,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from dreamer.daemon.costs.account import Accounts
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import Lane, Progress, PullInfo
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.described import Description
 from dreamer.daemon.sharing.discovery import Onlooker
 from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.moved import Moved
 from dreamer.daemon.sharing.public_swarms import PublicSwarms
-from dreamer.daemon.sharing.pull_job import Moved, PullContext, PullJob
+from dreamer.daemon.sharing.pull_job import PullContext, PullJob
 from dreamer.daemon.state import State
 from dreamer.daemon.store.download import Download
+from dreamer.daemon.store.locks import HeldElsewhereError
 from dreamer.daemon.store.store import Store
 from dreamer.daemon.tasks import TaskSet
+from dreamer.protocol.cache_limits import STORE_WAIT_POLL_S
 from dreamer.protocol.content.manifest import Manifest
 from dreamer.protocol.content.outboard import Outboard
 from dreamer.protocol.errors import DiskError, ForbiddenError, RemoteError
@@ -61,10 +66,11 @@ class PullerParts:
     state: State
     library: Library
     origins: Origins
-    context: Callable[[RoomSession], PullContext]
+    context: Callable[[RoomSession, Model], PullContext]
     tasks: TaskSet
     swarms: PublicSwarms | None = None
     """None: this node takes part in no torrents."""
+    accounts: Accounts | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,9 @@ class SharedPull:
         self._counted = 0
         self.waiting = 0
         self.cancelled = False
+        self.used = False
+        """Whether a use of it was counted: later ones found here what the first one fetched."""
+        self._belongs(None)
         self.task: asyncio.Task[Fetched] = parts.tasks.start(self._run(after), waited_for=True)
         # With nobody left to wait for it, its error is nobody's.
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -140,6 +149,9 @@ class SharedPull:
         while True:
             try:
                 manifest = await self._attempt(patience)
+            except HeldElsewhereError as error:
+                await self._let_fetch(error.holder)
+                continue
             except DiskError as error:
                 self._pause(f"{error.problem}: {error.remedy}; {_HINT}")
                 if not patience.lasts(self._progress.done, time.monotonic()):
@@ -148,6 +160,18 @@ class SharedPull:
                 seconds = time.monotonic() - started
                 return Fetched(manifest, self._moved, self._resumed, seconds)
             await asyncio.sleep(patience.next_pause())
+
+    async def _let_fetch(self, holder: str) -> None:
+        """Wait while another process of this store fetches the model: it is fetched once.
+
+        When that one is done, all is here; if it dies, this one goes on from what it left.
+        """
+        while holder:
+            self._pause(f"waiting for {holder}, which is fetching it into the same store")
+            await asyncio.sleep(STORE_WAIT_POLL_S)
+            downloader = self._parts.store.downloader
+            holder = await asyncio.to_thread(downloader, self._model.manifest_id)
+        self._paused = ""
 
     def _pause(self, note: str) -> None:
         if note != self._paused:
@@ -158,6 +182,7 @@ class SharedPull:
         """Go on from what is on disk until all of it is; raises DiskError if it can't be used."""
         manifest_id, store = self._model.manifest_id, self._parts.store
         manifest = await self._described(self._description.manifest, patience)
+        self._belongs(manifest)
         if await asyncio.to_thread(store.complete, manifest, self._stop):
             if not self._opened:
                 self._moved.by_lane["cache"] = manifest.size_bytes
@@ -192,6 +217,11 @@ class SharedPull:
                 if not patience.lasts(self._progress.done, time.monotonic()):
                     raise
             await asyncio.sleep(patience.next_pause())
+
+    def _belongs(self, manifest: Manifest | None) -> None:
+        """Have what the origin is asked for from now on put down to this model."""
+        if self._parts.accounts is not None:
+            self._parts.accounts.owners.concerns(self._model.manifest_id, manifest)
 
     def _offer(self, manifest: Manifest) -> None:
         everything = bitfield.full(manifest.block_count)
@@ -233,7 +263,7 @@ class SharedPull:
     async def _fetch(self, download: Download, patience: Patience) -> None:
         while True:
             job = self._job = PullJob(
-                self._parts.context(self._session), self._model.manifest_id, download
+                self._parts.context(self._session, self._model), self._model.manifest_id, download
             )
             try:
                 return await self._drive(job, download)

@@ -73,7 +73,8 @@ class PublicSwarm:
 class TorrentLane:
     """Carries out the planner's requests to a swarm; ``feed`` takes events on the loop.
 
-    ``present`` returns the set of blocks that are verified by now.
+    ``present`` returns the set of blocks that are verified by now; ``gave`` is told how many bytes
+    the swarm was given meanwhile.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class TorrentLane:
         download: Download,
         present: Callable[[], int],
         feed: Callable[[Event], None],
+        gave: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
+        self._gave = gave
         self._torrents = torrents
         self._swarm = swarm
         self._layout = swarm.layout
@@ -277,6 +280,8 @@ class TorrentLane:
     def _look(self, seen: SwarmSeen) -> None:
         if seen.down_bytes:
             self._feed(BytesArrived(TORRENT, seen.down_bytes))
+        if seen.up_bytes:
+            self._gave(seen.up_bytes)
         if self._closing or seen.available == self._seen:
             return
         self._seen = seen.available

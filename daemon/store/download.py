@@ -15,6 +15,7 @@ from dreamer.daemon.store.hashing import hash_and_flush
 from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.partial import PartialFiles, verified_blocks
 from dreamer.daemon.store.places import Location
+from dreamer.daemon.store.quota import Admission, Need, allocated_bytes, counted, room_for
 from dreamer.daemon.store.reuse import Reuse
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
@@ -39,18 +40,18 @@ class Download:
         outboard: Outboard,
         files: StoredFiles,
         partial: PartialFiles,
-        on_close: Callable[[], None],
     ) -> None:
         self.manifest = manifest
         self.outboard = outboard
         self.present = 0
         self.cached_bytes = 0
         self.resumed_bytes = 0
+        self.on_close: Callable[[], None] = lambda: None
+        """Called once, at the end: lets go of what the download held."""
         self.on_lost: Callable[[DiskError], None] = lambda error: None
         """Called when what was written is gone again; the download must be opened anew."""
         self._files = files
         self._partial = partial
-        self._on_close = on_close
         self._closed = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -71,7 +72,9 @@ class Download:
     ) -> None:
         self.close()
 
-    def prepare(self, reuse: Reuse, progress: OnProgress, stop: threading.Event) -> None:
+    def prepare(
+        self, reuse: Reuse, admission: Admission, progress: OnProgress, stop: threading.Event
+    ) -> None:
         """Find what is here already, reserve room for the rest. ``Store`` calls this once.
 
         ``stop`` ends the checks of whole files, too.
@@ -82,11 +85,16 @@ class Download:
             StoppedError: ``stop`` was set.
         """
         self._stop = stop
-        missing = [entry for entry in self._distinct() if not self._files.stored(entry, stop)]
+        for entry in self._distinct():
+            # Hashes what may have changed; only then is it known what is missing.
+            self._files.stored(entry, stop)
+        # Before anything is said or read: a pull that waits for room tries this again and again.
+        with admission() as admit:
+            # From here on nobody removes a file that is here and that this model names.
+            missing = [entry for entry in self._distinct() if not self._files.trusted(entry)]
+            self._reserve(missing, admit)
         # In the order of what it costs: nothing, reading here, copying here.
         self._count_stored(missing)
-        # Before anything is said or read: a pull that waits for room tries this again and again.
-        self._reserve(missing)
         progress(self.cached_bytes, self.manifest.size_bytes)
         for _ in self._resume(missing, stop):
             progress(self.cached_bytes + self.resumed_bytes, self.manifest.size_bytes)
@@ -104,17 +112,15 @@ class Download:
                 self.present |= ((1 << len(blocks)) - 1) << blocks.start
                 self.cached_bytes += entry.size_bytes
 
-    def _reserve(self, missing: list[FileEntry]) -> None:
-        root = self._partial.directory.parent
+    def _reserve(self, missing: list[FileEntry], admit: Callable[[Need], None]) -> None:
         # Room that a former attempt reserved is not needed twice.
-        space.require(
-            sum(
-                max(0, entry.size_bytes - self._partial.allocated_bytes(entry.digest))
-                for entry in missing
-            ),
-            root,
+        kept = {entry.digest: self._partial.status(entry.digest) for entry in missing}
+        need = Need(
+            sum(max(0, e.size_bytes - allocated_bytes(kept[e.digest])) for e in missing),
+            sum(max(0, room_for(e.size_bytes) - counted(kept[e.digest])) for e in missing),
         )
-        with space.explained(root):
+        admit(need)
+        with space.explained(self._partial.directory.parent):
             # All at once, so that a full disk shows before the first byte is fetched.
             for entry in missing:
                 self._partial.make(entry)
@@ -264,5 +270,4 @@ class Download:
             # A second close must not let go of what the next download of this model holds.
             closed, self._closed = self._closed, True
         if not closed:
-            self._partial.tidy()
-            self._on_close()
+            self.on_close()

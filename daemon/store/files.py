@@ -10,11 +10,12 @@ import logging
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from dreamer.daemon.state import Stamp, State
 from dreamer.daemon.store import beneath
-from dreamer.daemon.store.hashing import hash_file
+from dreamer.daemon.store.hashing import OnBytes, hash_file
 from dreamer.daemon.store.places import Places
 from dreamer.protocol.content.manifest import FileEntry
 from dreamer.protocol.ids import Digest
@@ -40,7 +41,8 @@ class StoredFiles:
         """Return where a file is, or would be."""
         return self._places.files / digest.hex()
 
-    def _status(self, digest: Digest) -> os.stat_result | None:
+    def status(self, digest: Digest) -> os.stat_result | None:
+        """Return the status of a stored file, None if it is not there."""
         try:
             return self.path(digest).lstat()
         except FileNotFoundError:
@@ -49,7 +51,7 @@ class StoredFiles:
     def trusted(self, entry: FileEntry) -> bool:
         """Say whether a file is there as it was when last verified; reads none of it."""
         # Asked for every block that is served, so it must not read the file.
-        status = self._status(entry.digest)
+        status = self.status(entry.digest)
         return (
             status is not None
             and status.st_size == entry.size_bytes
@@ -65,22 +67,35 @@ class StoredFiles:
         """
         if self.trusted(entry):
             return True
-        status = self._status(entry.digest)
+        status = self.status(entry.digest)
         if status is None:
             return False
         if not stat.S_ISREG(status.st_mode):
             self._quarantine(entry, "is no regular file")
             return False
         # A file is judged by its hash alone: the size is a manifest's word, and may be a lie.
-        good = stamp_of(status) == self._state.stamp(entry.digest) or self._verify(entry, stop)
+        good = stamp_of(status) == self._state.stamp(entry.digest) or self.verify(entry, stop)
         return good and status.st_size == entry.size_bytes
 
-    def _verify(self, entry: FileEntry, stop: threading.Event) -> bool:
-        flags = os.O_RDONLY | os.O_NOFOLLOW
-        with beneath.opened(os.open(self.path(entry.digest), flags)) as fd:
+    def verify(
+        self, entry: FileEntry, stop: threading.Event, on_bytes: OnBytes = lambda count: None
+    ) -> bool:
+        """Hash a stored file anew, whatever is remembered of it; a damaged one goes to quarantine.
+
+        Raises:
+            StoppedError: ``stop`` was set.
+            OSError: the disk said no, or the file is not a regular one.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            opened = os.open(self.path(entry.digest), flags)
+        except FileNotFoundError:
+            # Another daemon of this store removed it at this moment.
+            return False
+        with beneath.opened(opened) as fd:
             # The stamp from before: a change while hashing must show next time.
             stamp = stamp_of(os.fstat(fd))
-            digest = hash_file(fd, stop)
+            digest = hash_file(fd, stop, on_bytes)
         if digest != entry.digest:
             self._quarantine(entry, "has other bytes than its hash names")
             return False
@@ -96,7 +111,8 @@ class StoredFiles:
         )
         # In this order a crash in between costs a re-hash, not a false trust.
         self._state.drop_stamp(entry.digest)
-        self.path(entry.digest).replace(self._places.quarantine / entry.digest.hex())
+        with suppress(FileNotFoundError):
+            self.path(entry.digest).replace(self._places.quarantine / entry.digest.hex())
 
     def adopt(self, fd: int, staged: Path, digest: Digest) -> None:
         """Make a verified file visible: flushed, read-only, renamed into place.
@@ -125,7 +141,7 @@ class StoredFiles:
         for path in (self.path(digest), self._places.quarantine / digest.hex()):
             status = _lstat(path)
             if status is not None:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 # While a directory of the user's still links to it, nothing is given back.
                 freed += status.st_size if status.st_nlink == 1 else 0
         self._state.drop_stamp(digest)

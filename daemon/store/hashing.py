@@ -99,7 +99,7 @@ def _settle(future: Future[None] | None) -> None:
         future.result()
 
 
-def hash_file(fd: int, stop: threading.Event) -> Digest:
+def hash_file(fd: int, stop: threading.Event, on_bytes: OnBytes = lambda count: None) -> Digest:
     """Return the BLAKE3 of a whole file.
 
     Reads instead of mapping: a mapped file that somebody truncates kills the process.
@@ -116,6 +116,7 @@ def hash_file(fd: int, stop: threading.Event) -> Digest:
         stopping.check(stop)
         hasher.update(buffer[:count])
         offset += count
+        on_bytes(count)
     return Digest(hasher.digest())
 
 

@@ -1,4 +1,8 @@
-"""Manifests and outboards: small, named by their hash, checked whenever written or read."""
+"""Manifests and outboards: small, named by their hash, checked whenever written or read.
+
+Other daemons may add and remove objects of the same store. What is remembered here is only which of
+them are manifests; the directory itself is looked at whenever all of them are asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import threading
 
 from blake3 import blake3
 
-from dreamer.daemon.store import beneath
+from dreamer.daemon.store import beneath, space
 from dreamer.daemon.store.copying import write_all
 from dreamer.daemon.store.places import Places
 from dreamer.protocol.content import manifest as manifests
@@ -32,19 +36,39 @@ class Objects:
         self._places = places
         self._lock = threading.Lock()
         self._manifests: dict[ManifestId, Manifest] = {}
+        # Outboards and what else is no manifest: never opened again to find that out.
+        self._others: set[Digest] = set()
         # What is held is read from the disk, not from a database that may be lost.
-        for digest in self._digests():
-            self._index(digest)
+        self._look()
 
-    def _digests(self) -> list[Digest]:
+    def digests(self) -> list[Digest]:
+        """Return what there is on disk at this moment, by hash."""
         names = sorted(path.name for path in self._places.objects.iterdir())
         return [Digest(bytes.fromhex(name)) for name in names if len(name) == 2 * DIGEST_BYTES]
 
+    def _look(self) -> None:
+        """Notice what other processes have added and removed."""
+        there = {bytes(digest): digest for digest in self.digests()}
+        with self._lock:
+            for gone in [name for name in self._manifests if name not in there]:
+                del self._manifests[gone]
+            self._others.intersection_update(there.values())
+            known: set[bytes] = {*self._manifests, *self._others}
+        for name, digest in there.items():
+            if name not in known:
+                self._index(digest)
+
     def _index(self, digest: Digest) -> None:
-        with (self._places.objects / digest.hex()).open("rb") as file:
-            beginning = file.read(len(_MANIFEST_BEGINS))
+        try:
+            with self._places.object(digest).open("rb") as file:
+                beginning = file.read(len(_MANIFEST_BEGINS))
+        except FileNotFoundError:
+            return
         if beginning == _MANIFEST_BEGINS:
             self._remember(digest, self.get(digest) or b"")
+        else:
+            with self._lock:
+                self._others.add(digest)
 
     def _remember(self, digest: Digest, data: bytes) -> None:
         # Outboards are megabytes of noise; none of them is parsed in vain.
@@ -55,6 +79,8 @@ class Objects:
         # A later version of the format perhaps; the object stays for who can read it.
         except ManifestError as error:
             _log.warning("object %s is not a manifest known here: %s", digest.hex(), error)
+            with self._lock:
+                self._others.add(digest)
             return
         with self._lock:
             self._manifests[ManifestId(digest)] = manifest
@@ -117,13 +143,34 @@ class Objects:
             return 0
         return size_bytes
 
+    def allocated_bytes(self, digest: Digest) -> int:
+        """Return the room that an object takes on the disk."""
+        try:
+            return space.allocated_bytes(self._places.object(digest).lstat())
+        except FileNotFoundError:
+            return 0
+
     def manifest(self, manifest_id: ManifestId) -> Manifest | None:
         """Return a manifest, if it is there."""
         with self._lock:
-            return self._manifests.get(manifest_id)
+            found = self._manifests.get(manifest_id)
+        if found is None:
+            # Another daemon may have put it here.
+            self._index(Digest(manifest_id))
+            with self._lock:
+                found = self._manifests.get(manifest_id)
+        return found
 
-    def manifests(self) -> dict[ManifestId, Manifest]:
-        """Return all manifests there are, whether their content is there or not."""
+    def manifests(self, *, settled: bool = False) -> dict[ManifestId, Manifest]:
+        """Return all manifests there are, whether their content is there or not.
+
+        ``settled``: what a listing cached by this host (NFS) would not show yet, too; for whoever
+        is going to remove what no manifest names.
+        """
+        if settled:
+            # Any change of the directory makes an NFS client read it anew.
+            os.utime(self._places.objects)
+        self._look()
         with self._lock:
             return dict(self._manifests)
 

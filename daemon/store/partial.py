@@ -35,12 +35,12 @@ class PartialFiles:
         """Return where the partial file of ``digest`` is, or would be."""
         return self.directory / digest.hex()
 
-    def allocated_bytes(self, digest: Digest) -> int:
-        """Return the room that a partial file takes already."""
+    def status(self, digest: Digest) -> os.stat_result | None:
+        """Return the status of a partial file, None if it is not there."""
         try:
-            return space.allocated_bytes(self.path(digest).lstat())
+            return self.path(digest).lstat()
         except FileNotFoundError:
-            return 0
+            return None
 
     def make(self, entry: FileEntry) -> None:
         """Make a partial file of the right size, keeping what is in one that is there."""

@@ -5,18 +5,35 @@ NAME-SHORTID/           a model as its user sees it: hard links to files/
 .dreamer/files/HEX      files, read-only, named by their BLAKE3
 .dreamer/partial/HEX/   what is there so far of the model HEX: one file per missing file
 .dreamer/quarantine/HEX a file that was damaged; its good blocks are used again
-.dreamer/staging/       work under way; emptied at start
-.dreamer/store.lock     held by the one process that uses the store
+.dreamer/staging/NAME/  work under way of one process, and NAME.lock, held as long as it lives
+.dreamer/used/HEX       its time of change is when the model HEX was used last, by any daemon here
+.dreamer/pins/          which models are never evicted, and why
+.dreamer/locks/         HEX.pull: held by the one process that downloads the model HEX; HEX.use: by
+                        all that use it; changes: for moments, by whoever adds or takes away
+.dreamer/layouts/NAME-SHORTID  which model a daemon laid out there: such a one may be repaired
+.dreamer/store.lock     held by every process that uses the store
+.dreamer/store.id       tells a copy of the store from the original
+
+Several daemons may share one store. They trust each other's locks and pins, and of content only the
+hashes: each remembers in its own database what it has verified itself.
 """
 
 from __future__ import annotations
 
 import itertools
-import shutil
+import os
+import re
+import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dreamer.protocol.errors import LocalError
+from dreamer.protocol.ids import Digest, ManifestId
+
+STAGING_LOCK_SUFFIX = ".lock"
+
+_MODEL_DIRECTORY = re.compile(r".*-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -30,18 +47,28 @@ class Location:
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes in whole files, in partial and quarantined ones, and free on the store's disk."""
+    """Bytes in whole files, in partial and quarantined ones, and free on the store's disk.
+
+    ``used_bytes`` is what counts against the quota; ``quota_bytes`` is 0 where there is none.
+    """
 
     content_bytes: int
     partial_bytes: int
     free_bytes: int
+    used_bytes: int = 0
+    quota_bytes: int = 0
+
+
+def _own_name() -> str:
+    return f"{os.getpid()}-{secrets.token_hex(8)}"
 
 
 @dataclass(frozen=True)
 class Places:
-    """The directories of a store at ``root``."""
+    """The directories of a store at ``root``, as one process sees them."""
 
     root: Path
+    _own: str = field(default_factory=_own_name, compare=False)
     _numbers: itertools.count[int] = field(default_factory=itertools.count, compare=False)
 
     @property
@@ -71,8 +98,60 @@ class Places:
 
     @property
     def staging(self) -> Path:
-        """Work under way."""
+        """Work under way, of all processes."""
         return self.inner / "staging"
+
+    @property
+    def own_staging(self) -> Path:
+        """Work under way, of this process."""
+        return self.staging / self._own
+
+    @property
+    def locks(self) -> Path:
+        """Locks of models, and the one for changes."""
+        return self.inner / "locks"
+
+    @property
+    def used(self) -> Path:
+        """When each model was used."""
+        return self.inner / "used"
+
+    @property
+    def pins(self) -> Path:
+        """Which models are kept."""
+        return self.inner / "pins"
+
+    @property
+    def layouts(self) -> Path:
+        """Which directories were made by a daemon of this store."""
+        return self.inner / "layouts"
+
+    @property
+    def changes(self) -> Path:
+        """Locked for moments by whoever adds or takes away."""
+        return self.locks / "changes"
+
+    def partial_of(self, manifest_id: ManifestId) -> Path:
+        """The partial files of one model."""
+        return self.partial / manifest_id.hex()
+
+    def pull_lock(self, manifest_id: ManifestId) -> Path:
+        """Locked by the process that downloads a model."""
+        return self.locks / f"{manifest_id.hex()}.pull"
+
+    def use_lock(self, manifest_id: ManifestId) -> Path:
+        """Locked by all processes that use a model."""
+        return self.locks / f"{manifest_id.hex()}.use"
+
+    def object(self, digest: Digest) -> Path:
+        """A manifest or outboard."""
+        return self.objects / digest.hex()
+
+    def model_directories(self) -> Iterator[Path]:
+        """Yield the directories that are, or look like, models as their users see them."""
+        for place in self.root.iterdir():
+            if _MODEL_DIRECTORY.fullmatch(place.name) and not place.is_symlink():
+                yield place
 
     def make(self) -> None:
         """Make the directories that aren't there.
@@ -88,17 +167,9 @@ class Places:
             place.mkdir(exist_ok=True)
 
     def _below(self) -> tuple[Path, ...]:
-        return (self.objects, self.files, self.partial, self.quarantine, self.staging)
-
-    def sweep(self) -> None:
-        """Remove what an interrupted process left in staging."""
-        # Safe because the lock is held: nobody else has work under way here.
-        for left in self.staging.iterdir():
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+        content = (self.objects, self.files, self.partial, self.quarantine, self.staging)
+        return (*content, self.locks, self.used, self.pins, self.layouts)
 
     def new_staging(self) -> Path:
-        """Return a path in staging that nobody uses; the store's lock makes a count enough."""
-        return self.staging / str(next(self._numbers))
+        """Return a path in staging that nobody uses, neither here nor in another process."""
+        return self.own_staging / str(next(self._numbers))

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dreamer.protocol.errors import DiskError, LocalError
+from dreamer.protocol.errors import DiskError
 from dreamer.protocol.limits import STORE_RESERVE_BYTES
 
 # The unit of st_blocks, whatever the file system's own.
 _SECTOR_BYTES = 512
-_MAKE_ROOM = "make room"
+MAKE_ROOM = "make room"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -40,25 +40,6 @@ def fits(needed_bytes: int, place: Path) -> bool:
     """Say whether ``needed_bytes`` can be written and some room is left."""
     # The reserve keeps the database and the logs of a full node working.
     return needed_bytes == 0 or needed_bytes + STORE_RESERVE_BYTES <= free_bytes(place)
-
-
-def require(needed_bytes: int, place: Path) -> None:
-    """Refuse work that needs more room than there is.
-
-    Raises:
-        DiskError: names both figures; making room mends it.
-        LocalError: likewise, but the whole disk is too small.
-    """
-    if fits(needed_bytes, place):
-        return
-    problem = (
-        f"{readable(needed_bytes)} are needed and {readable(free_bytes(place))} are free "
-        f"on the disk of {place} ({readable(STORE_RESERVE_BYTES)} of it stay in reserve)"
-    )
-    if needed_bytes + STORE_RESERVE_BYTES > total_bytes(place):
-        # Waiting for room would be waiting for ever.
-        raise LocalError(f"{problem}: the whole disk is too small, set MODELS_DIR to a larger one")
-    raise DiskError(problem, "free some, or set MODELS_DIR to a larger disk", _MAKE_ROOM)
 
 
 def allocated_bytes(status: os.stat_result) -> int:
@@ -91,6 +72,6 @@ def explained(place: Path) -> Iterator[None]:
             raise DiskError(
                 f"the disk of {place} is full ({readable(free_bytes(place))} free)",
                 "free some space and run the same command again",
-                _MAKE_ROOM,
+                MAKE_ROOM,
             ) from error
         raise DiskError(f"can't use {error.filename or place}: {error.strerror}") from error

@@ -1,68 +1,99 @@
 """The content store: what a node holds, by hashes. See ``places.py`` for where it lies.
 
 Every method blocks on the disk and may be called from several threads at once; the event loop
-calls none but ``locate_all``.
+calls none but ``locate_all``, ``keep``, ``let_go`` and ``used``. Several daemons may use one store.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dreamer.daemon.process_lock import ProcessLock
 from dreamer.daemon.state import State
 from dreamer.daemon.store import space
+from dreamer.daemon.store.claims import Claims
+from dreamer.daemon.store.collecting import Collector, Leftovers
 from dreamer.daemon.store.download import Download
+from dreamer.daemon.store.eviction import Eviction
 from dreamer.daemon.store.files import StoredFiles
+from dreamer.daemon.store.hashing import OnBytes
 from dreamer.daemon.store.ingest import Ingest, OnProgress
-from dreamer.daemon.store.model_directory import ModelDirectory, directory_name
+from dreamer.daemon.store.inventory import Breakdown, Inventory
+from dreamer.daemon.store.layouts import Layouts
+from dreamer.daemon.store.locks import waited_for
 from dreamer.daemon.store.objects import Objects
 from dreamer.daemon.store.partial import PartialFiles
+from dreamer.daemon.store.pins import Pin, Pins
 from dreamer.daemon.store.places import Location, Places, Usage
+from dreamer.daemon.store.quota import Need, Quota, StoreLimits, room_for
+from dreamer.daemon.store.removal import Removal
 from dreamer.daemon.store.reuse import Reuse
 from dreamer.daemon.store.source import scan
+from dreamer.daemon.store.staging import Staging, sweep
+from dreamer.daemon.store.uses import Uses
+from dreamer.daemon.store.volume import SharedStoreLock, forget_other_volume
 from dreamer.protocol.content import manifest as manifests
-from dreamer.protocol.content.manifest import Manifest
+from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
-from dreamer.protocol.errors import InputError, LocalError
+from dreamer.protocol.errors import LocalError, NoMatchError
+from dreamer.protocol.eviction import Kept
 from dreamer.protocol.ids import Digest, ManifestId, short
 
 
 class Store:
-    """The content below one MODELS_DIR; one process at a time may hold it.
+    """The content below one MODELS_DIR, which other daemons may use at the same time.
 
     Raises:
-        LocalError: from any method, when the disk is full or fails, or (at start) another
-            process holds the store.
+        LocalError: from any method, when the disk is full or fails, or (at start) an older Dreamer
+            holds the store, or its file system has no locks.
     """
 
-    def __init__(self, root: Path, state: State) -> None:
-        self._places = Places(root.absolute())
+    def __init__(self, root: Path, state: State, limits: StoreLimits | None = None) -> None:
+        places = self._places = Places(root.absolute())
         self._state = state
-        # One guards the table of downloads and is never held for long; the other, directories.
-        self._lock = threading.Lock()
-        self._directories = threading.Lock()
-        self._downloads: dict[ManifestId, Download | None] = {}
-        with space.explained(root):
-            self._places.make()
-            self._held = ProcessLock(
-                self._places.inner / "store.lock",
-                f"the store at {root} is in use by process {{pid}}: stop that one first, or choose "
-                "another MODELS_DIR",
-            )
-        try:
-            with space.explained(root):
-                self._places.sweep()
-                self._objects = Objects(self._places)
-        except LocalError:
-            self._held.close()
-            raise
-        self._files = StoredFiles(self._places, state)
+        with space.explained(root), ExitStack() as stack:
+            places.make()
+            self._held = SharedStoreLock(places)
+            stack.callback(self._held.close)
+            sweep(places)
+            self._staging = Staging(places)
+            stack.callback(self._staging.close)
+            forget_other_volume(places, state)
+            self._objects = Objects(places)
+            stack.pop_all()
+        self._files = StoredFiles(places, state)
+        self._layouts = Layouts(places, self._files, state)
+        self._claims = Claims(places)
+        self.pins = Pins(places)
+        self.uses = Uses(places)
+        self._removal = Removal(places, self._objects, self._files, self.uses, state)
+        self.quota = Quota(places, limits or StoreLimits())
+        self.eviction = Eviction(
+            *(places, self.quota, self._objects, self._files, self.uses, self.pins),
+            *(self._claims, self._removal, state),
+        )
+        self.inventory = Inventory(places, self._objects, self._files, self.eviction)
 
     def close(self) -> None:
-        """Let another process have the store."""
+        """Use the store no more."""
+        self.uses.close()
+        self._staging.close()
         self._held.close()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Let nobody else add or take away meanwhile, in no process."""
+        with waited_for(self._places.changes, f"the store at {self.root}"):
+            yield
+
+    @contextmanager
+    def _admission(self, wanted: ManifestId | None = None) -> Iterator[Callable[[Need], None]]:
+        with self._changing():
+            yield lambda need: self.eviction.admit(need, wanted)
 
     @property
     def root(self) -> Path:
@@ -85,13 +116,22 @@ class Store:
         # All that can be refused is refused before a byte is copied.
         found = scan(source, self._places.inner, allow_pickle)
         staging = self._places.new_staging()
-        with space.explained(self.root), Ingest(found, staging, self._files) as ingest:
+        with (
+            space.explained(self.root),
+            Ingest(found, staging, self._files, self._admission) as ingest,
+        ):
             taken = ingest.stage(progress, stop)
             manifest = taken.manifest
-            # The manifest first: files that no manifest names could never be removed.
-            self._objects.put(manifest.outboard, taken.outboard.hashes)
-            self._objects.put(Digest(manifest.id), manifests.encode(manifest))
-            ingest.adopt(manifest)
+            is_new = not self._objects.has(Digest(manifest.id))
+            with self.uses.kept(manifest.id):
+                # The manifest first: files that no manifest names could never be removed.
+                self._put(manifest.outboard, taken.outboard.hashes)
+                self._put(Digest(manifest.id), manifests.encode(manifest))
+                # Until somebody says where else it is: what was made here must not get lost.
+                if is_new:
+                    self.pins.put(Pin(manifest.id, at=time.time(), only_copy=True))
+                ingest.adopt(manifest)
+            self.uses.note(manifest.id)
         return manifest.id, manifest
 
     def has_object(self, digest: Digest) -> bool:
@@ -105,6 +145,13 @@ class Store:
             ManifestError: ``data`` is not what ``digest`` names, or is too long.
         """
         with space.explained(self.root):
+            self._put(digest, data)
+
+    def _put(self, digest: Digest, data: bytes) -> None:
+        # Who removes a model must see all manifests that name its files.
+        with self._changing():
+            if self.quota.bounded and not self._objects.has(digest):
+                self.eviction.admit(Need(0, room_for(len(data))), ManifestId(digest))
             self._objects.put(digest, data)
 
     def get_object(self, digest: Digest) -> bytes | None:
@@ -147,38 +194,34 @@ class Store:
 
         Raises:
             LocalError: it is being downloaded already, or there is not enough room.
+            HeldElsewhereError: another process downloads it; see ``downloader``.
             StoppedError: ``stop`` was set.
         """
         # Claimed before the long part: two downloads would write into the same files.
         manifest_id = manifest.id
-        self._claim(manifest_id)
-        partial = PartialFiles(self._places.partial / manifest_id.hex())
-        download = Download(
-            manifest, outboard, self._files, partial, lambda: self._release(manifest_id)
-        )
-        ready = False
-        try:
-            with space.explained(self.root):
-                download.prepare(Reuse(self._objects, self._files, stop), progress, stop)
-            ready = True
-        finally:
-            if not ready:
-                download.close()
-        with self._lock:
-            self._downloads[manifest_id] = download
+        with ExitStack() as stack, space.explained(self.root):
+            self._claims.claim(manifest_id)
+            stack.callback(self._claims.release, manifest_id)
+            stack.enter_context(self.uses.kept(manifest_id))
+            self.uses.note(manifest_id)
+            partial = PartialFiles(self._places.partial_of(manifest_id))
+            # Before the claim is let go: an empty directory may be the next download's.
+            stack.callback(partial.tidy)
+            download = Download(manifest, outboard, self._files, partial)
+            download.prepare(
+                Reuse(self._objects, self._files, stop),
+                functools.partial(self._admission, manifest_id),
+                *(progress, stop),
+            )
+            self._claims.begun(manifest_id, download)
+            # All of it is undone when the download is closed.
+            download.on_close = stack.pop_all().close
         return download
 
-    def _claim(self, manifest_id: ManifestId) -> None:
-        with self._lock:
-            if manifest_id in self._downloads:
-                raise LocalError(
-                    f"{short(manifest_id)} is being downloaded or removed already: wait for that"
-                )
-            self._downloads[manifest_id] = None
-
-    def _release(self, manifest_id: ManifestId) -> None:
-        with self._lock:
-            self._downloads.pop(manifest_id, None)
+    def downloader(self, manifest_id: ManifestId) -> str:
+        """Return which other process downloads a model, in words; empty if none does."""
+        with space.explained(self.root):
+            return self._claims.elsewhere(manifest_id)
 
     def new_folder(self) -> Path:
         """Return a path on the store's disk, for work under way; what is there goes at a start."""
@@ -200,8 +243,9 @@ class Store:
         partial file may be renamed at any moment: when opening fails, ask again. Costs
         microseconds, since disk and database are asked once for each file.
         """
-        with self._lock:
-            download = self._downloads.get(manifest.id)
+        if not self.touch(manifest.id):
+            return None
+        download = self._claims.download(manifest.id)
         stored: dict[int, Path | None] = {}
         found: list[Location] = []
         for block in blocks:
@@ -220,6 +264,14 @@ class Store:
             found.append(Location(path, span.offset, span.length))
         return found
 
+    def touch(self, manifest_id: ManifestId) -> bool:
+        """Say that a model is in use at this moment; False if it is just being removed."""
+        try:
+            return self.uses.touch(manifest_id)
+        except OSError:
+            # A disk that can't hold a lock can still be read; the worst is an eviction meanwhile.
+            return True
+
     def _stored_path(self, manifest: Manifest, file_index: int) -> Path | None:
         entry = manifest.files[file_index]
         return self._files.path(entry.digest) if self._files.trusted(entry) else None
@@ -235,33 +287,9 @@ class Store:
             InputError: something else is at ``output``.
             LocalError: a file of the model is not stored.
         """
-        missing = [entry.path for entry in manifest.files if not self._files.trusted(entry)]
-        if missing:
-            raise LocalError(f"{missing[0]!r} of {short(manifest_id)} is missing: pull it again")
-        # Resolved, so that the record of it does not depend on where we stand.
-        target = output.resolve() if output else self.root / directory_name(name, manifest_id)
-        with self._directories, space.explained(target):
-            self._put_directory(manifest_id, manifest, target, is_ours=output is None)
-        return target
-
-    def _put_directory(
-        self, manifest_id: ManifestId, manifest: Manifest, target: Path, is_ours: bool
-    ) -> None:
-        directory = ModelDirectory(target, manifest, self._files)
-        if directory.is_free():
-            # A rename needs the same file system, which a user's choice of output may not be on.
-            aside = target.with_name(f".{target.name[:60]}.dreamer-new")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            directory.build(self._places.new_staging() if is_ours else aside)
-            # Only what was made here may be repaired here; the rest is its user's to change.
-            self._state.put_layout(target, manifest_id)
-        elif self._state.laid_out(target) == manifest_id and target.is_dir():
-            directory.repair()
-        elif any(directory.differing(thorough=True)):
-            raise InputError(
-                f"{target} is there and holds something else: move it away or choose another "
-                "--output"
-            )
+        with space.explained(self.root):
+            self.uses.note(manifest_id)
+        return self._layouts.lay_out(manifest_id, manifest, name, output)
 
     def forget(self, manifest_id: ManifestId) -> int:
         """Remove a model, but for files that another model here names; return the bytes freed.
@@ -269,40 +297,54 @@ class Store:
         Directories outside MODELS_DIR are their user's and stay.
 
         Raises:
-            LocalError: it is being downloaded.
+            LocalError: it is being downloaded, is pinned, or another process uses it.
         """
-        self._claim(manifest_id)
-        try:
-            with self._directories, space.explained(self.root):
-                manifest = self._objects.manifest(manifest_id)
-                return self._remove(manifest_id, manifest) if manifest else 0
-        finally:
-            self._release(manifest_id)
+        name = short(manifest_id)
+        with ExitStack() as stack, space.explained(self.root):
+            self.require_removable(manifest_id)
+            self._claims.claim(manifest_id)
+            stack.callback(self._claims.release, manifest_id)
+            lock = self.uses.alone(manifest_id, though_touched=True)
+            if lock is None:
+                raise LocalError(f"{name} is in use, maybe by another daemon: stop what uses it")
+            stack.callback(lock.discard)
+            with self._layouts.lock, self._changing():
+                freed = self._removal.remove(manifest_id)
+            self.pins.copied(manifest_id)
+            return freed
 
-    def _remove(self, manifest_id: ManifestId, manifest: Manifest) -> int:
-        for place in self.root.glob(f"*-{short(manifest_id)}"):
-            if place.is_dir() and not place.is_symlink():
-                ModelDirectory(place, manifest, self._files).remove()
-        self._state.drop_layouts(manifest_id)
-        return self._remove_content(manifest_id, manifest)
+    def require_removable(self, manifest_id: ManifestId) -> None:
+        """Refuse to remove what somebody else wants to stay.
 
-    def _remove_content(self, manifest_id: ManifestId, manifest: Manifest) -> int:
-        freed = PartialFiles(self._places.partial / manifest_id.hex()).remove()
-        # First, so that it no longer counts among the others.
-        freed += self._objects.remove(Digest(manifest_id))
-        # Those under way count too: they were told that these files are here.
-        others = [*self._objects.manifests().values(), *self._under_way()]
-        kept = {entry.digest for other in others for entry in other.files}
-        for entry in manifest.files:
-            if entry.digest not in kept:
-                freed += self._files.remove(entry.digest)
-        if all(other.outboard != manifest.outboard for other in others):
-            freed += self._objects.remove(manifest.outboard)
-        return freed
+        Raises:
+            LocalError: it is pinned, or another process uses it.
+        """
+        name = short(manifest_id)
+        with space.explained(self.root):
+            if pins := [pin for pin in self.pins.of(manifest_id) if pin.kept is Kept.PINNED]:
+                why = ", ".join(pin.reason for pin in pins)
+                raise LocalError(f"{name} is pinned {why}: dreamer store unpin {name}")
+            if self.uses.is_elsewhere(manifest_id):
+                raise LocalError(f"{name} is in use by another daemon: stop what uses it there")
 
-    def _under_way(self) -> list[Manifest]:
-        with self._lock:
-            return [download.manifest for download in self._downloads.values() if download]
+    # What is used and kept
+
+    def keep(self, manifest_id: ManifestId) -> None:
+        """Keep a model from being evicted, by any daemon, until ``let_go`` or this process ends."""
+        with space.explained(self.root):
+            self.uses.keep(manifest_id)
+
+    def let_go(self, manifest_id: ManifestId) -> None:
+        """End what ``keep`` began."""
+        self.uses.let_go(manifest_id)
+
+    def used(self, manifest_id: ManifestId, at: float | None = None) -> None:
+        """Record that a model was used (epoch seconds, by default now): who is evicted first.
+
+        Giving its blocks to others is no use: a crowd would keep here what nobody here needs.
+        """
+        with space.explained(self.root):
+            self.uses.note(manifest_id, at)
 
     def held(self, stop: threading.Event | None = None) -> list[ManifestId]:
         """Return the models that are complete, in the order of their ids; see ``complete``."""
@@ -316,14 +358,34 @@ class Store:
     def usage(self) -> Usage:
         """Return how much room the store takes, and what is left."""
         with space.explained(self.root):
-            return Usage(
-                content_bytes=_allocated(self._places.files),
-                partial_bytes=_allocated(self._places.partial)
-                + _allocated(self._places.quarantine),
-                free_bytes=space.free_bytes(self.root),
-            )
+            return self.inventory.usage(self.quota)
 
+    def breakdown(self) -> Breakdown:
+        """Return where the bytes are."""
+        with space.explained(self.root):
+            return self.inventory.breakdown(self.quota)
 
-def _allocated(directory: Path) -> int:
-    files = (path for path in directory.rglob("*") if path.is_file())
-    return sum(space.allocated_bytes(path.lstat()) for path in files)
+    def collect(self, keep: Collection[Digest], older_than_s: float, remove: bool) -> Leftovers:
+        """Find what nobody needs, and remove it if told so; see ``collecting``."""
+        with space.explained(self.root), self._changing():
+            collector = Collector(self._places, self._objects, self._claims, self.uses)
+            return collector.collect(keep, older_than_s, remove)
+
+    def verify(
+        self, manifest_id: ManifestId, on_bytes: OnBytes, stop: threading.Event
+    ) -> list[FileEntry]:
+        """Hash all files of a model anew; return those that are missing or were damaged.
+
+        Damaged ones go to quarantine, from where a pull takes their good blocks.
+
+        Raises:
+            NoMatchError: there is no such model here.
+            StoppedError: ``stop`` was set.
+        """
+        with space.explained(self.root), self.uses.kept(manifest_id):
+            manifest = self._objects.manifest(manifest_id)
+            if manifest is None:
+                raise NoMatchError(f"{short(manifest_id)} is not in the store: pull it first")
+            return [
+                entry for entry in manifest.files if not self._files.verify(entry, stop, on_bytes)
+            ]

@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 
 from dreamer.daemon.state import State
-from dreamer.daemon.store import space
+from dreamer.daemon.store import quota, space
 from dreamer.daemon.store.store import Store
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.limits import BLOCK_BYTES, MIB
@@ -64,26 +64,23 @@ def test_download_that_will_not_fit_is_refused_before_it_begins(
     assert small_store.usage().partial_bytes == 0
 
 
-def test_disk_that_fills_up_meanwhile_ends_a_push_with_nothing_left(
+def test_push_has_its_room_from_the_beginning(
     small_store: Store,
     write_model: Callable[..., Path],
     disk: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(space, "STORE_RESERVE_BYTES", 0)
+    monkeypatch.setattr(quota, "STORE_RESERVE_BYTES", 0)
     source = write_model({"a": bytes(4 * MIB), "b": bytes(4 * MIB)})
 
     def fill_disk(done: int, total: int) -> None:
-        with (disk / "intruder").open("ab") as file:
-            os.posix_fallocate(file.fileno(), 0, space.free_bytes(disk) + file.tell() - BLOCK_BYTES)
+        if (disk / "intruder").exists():
+            return
+        with (disk / "intruder").open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, space.free_bytes(disk) - BLOCK_BYTES)
 
-    with pytest.raises(LocalError, match="full"):
-        small_store.ingest(source, fill_disk, threading.Event())
-    usage = small_store.usage()
-    assert usage.content_bytes == 0
-    assert list((small_store.root / ".dreamer" / "staging").iterdir()) == []
-    (disk / "intruder").unlink()
-    manifest_id, _ = small_store.ingest(source, ignore, threading.Event())
+    manifest_id, _ = small_store.ingest(source, fill_disk, threading.Event())
     assert small_store.held() == [manifest_id]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from dreamer.daemon.process_lock import ProcessLock
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
 from dreamer.protocol.errors import InputError, LocalError, StoppedError
@@ -23,7 +24,7 @@ def ignore(done: int, total: int) -> None:
 
 
 def staged(store: Store) -> list[Path]:
-    return list((store.root / ".dreamer" / "staging").iterdir())
+    return list((store.root / ".dreamer" / "staging").glob("*/*"))
 
 
 def stored(store: Store) -> list[Path]:
@@ -222,19 +223,22 @@ def test_stopping_leaves_nothing(
 
 def test_what_a_killed_process_left_in_staging_is_swept(tmp_path: Path, state: State) -> None:
     Store(tmp_path / "m", state).close()
-    left = tmp_path / "m" / ".dreamer" / "staging" / "0"
+    left = tmp_path / "m" / ".dreamer" / "staging" / "12-ab"
     left.mkdir()
     (left / "0").write_bytes(bytes(BLOCK_BYTES))
     store = Store(tmp_path / "m", state)
     assert staged(store) == []
+    assert not left.exists()
     store.close()
+    assert list(left.parent.iterdir()) == []
 
 
-def test_second_opener_is_told_who_holds_the_store(tmp_path: Path, state: State) -> None:
-    store = Store(tmp_path / "m", state)
-    with pytest.raises(LocalError, match=f"process {os.getpid()}"):
+def test_store_that_an_older_dreamer_holds_is_refused(tmp_path: Path, state: State) -> None:
+    Store(tmp_path / "m", state).close()
+    older = ProcessLock(tmp_path / "m" / ".dreamer" / "store.lock", "in use by {pid}")
+    with pytest.raises(LocalError, match="older dreamerd"):
         Store(tmp_path / "m", state)
-    store.close()
+    older.close()
     Store(tmp_path / "m", state).close()
 
 

@@ -37,6 +37,7 @@ from dreamer.tracker.room.rooms import Rooms
 from dreamer.tracker.room.session_auth import SessionAuth
 from dreamer.tracker.room.sessions import Sessions
 from dreamer.tracker.room.socket import RoomHandler
+from dreamer.tracker.room.sweep import Sweeper
 from dreamer.tracker.room.terms import Terms
 from dreamer.tracker.room.turn import TurnHandler
 from dreamer.tracker.stats import StatsHandler, Tally
@@ -79,6 +80,7 @@ class Tracker:
         self._registry = RegistryHandler(rooms, auth, documents)
         self._turn = TurnHandler(auth, lends.turn)
         self._presign = PresignHandler(auth, lends.origins)
+        self._sweeper = Sweeper(documents, lends.origins, lends.sweep, rng)
         self._stats = StatsHandler(
             self._swarms,
             self._tcp_swarms,
@@ -132,6 +134,7 @@ class Tracker:
         app.router.add_get("/health", self._stats.health)
         app.router.add_get("/ready", self._stats.ready)
         app.cleanup_ctx.append(self._sweeping)
+        app.cleanup_ctx.append(self._sweeping_origins)
         if self._elsewhere is not None:
             app.cleanup_ctx.append(partial(self._sharing, self._elsewhere))
         app.on_response_prepare.append(_last_of_its_connection)
@@ -159,6 +162,12 @@ class Tracker:
 
     async def _sweeping(self, _app: web.Application) -> AsyncIterator[None]:
         sweeper = asyncio.create_task(self._sweep_for_ever())
+        yield
+        sweeper.cancel()
+        await asyncio.wait([sweeper])
+
+    async def _sweeping_origins(self, _app: web.Application) -> AsyncIterator[None]:
+        sweeper = asyncio.create_task(self._sweeper.run())
         yield
         sweeper.cancel()
         await asyncio.wait([sweeper])

@@ -19,10 +19,13 @@ from dreamer.tracker.room.terms import Terms
 
 DEFAULT_LISTEN = "0.0.0.0:8470"
 _LISTS = ("rooms", "names", "turn_urls")
-_NUMBERS = ("turn_ttl_s", "sockets_per_address", "workers")
+_NUMBERS = ("turn_ttl_s", "sockets_per_address", "workers", "sweep_interval_s")
 _TABLES = ("origins",)
-_KEYS = ("listen", "data", "turn_secret_file", "redis", *_LISTS, *_NUMBERS, *_TABLES)
-_SECTIONS = ("node", "api", "network", "sharing", "tracker", "torrent", "inference", "log")
+_KEYS = ("listen", "data", "turn_secret_file", "redis", "sweep", *_LISTS, *_NUMBERS, *_TABLES)
+_SECTIONS = (
+    *("node", "api", "network", "sharing", "tracker", "torrent", "inference"),
+    *("cost", "worker", "models", "store", "log"),
+)
 
 
 @dataclass(frozen=True)

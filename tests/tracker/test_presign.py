@@ -16,6 +16,7 @@ from dreamer.protocol.tracker_limits import (
     PRESIGN_MAX_PER_REQUEST,
     PRESIGN_URLS_BURST,
     PRESIGNED_URL_TTL_S,
+    PRESIGNED_WRITE_TTL_S,
 )
 from dreamer.tracker.room.lends import Lends
 
@@ -30,6 +31,7 @@ WRITES = (
     {"operation": "list-parts", "key": KEY, "upload": "u/1"},
     {"operation": "complete-upload", "key": KEY, "upload": "u/1"},
     {"operation": "abort-upload", "key": KEY, "upload": "u/1"},
+    {"operation": "put", "key": f"{KEY}.zst"},
 )
 
 
@@ -91,7 +93,7 @@ async def test_member_gets_a_url_for_each_request_in_order(signing, insiders):
     for url in said["urls"]:
         parts, query = urlsplit(url), parse_qs(urlsplit(url).query)
         assert (parts.scheme, parts.netloc) == ("https", "minio.lab:9000")
-        assert parts.path == f"/models/{KEY}"
+        assert parts.path.removesuffix(".zst") == f"/models/{KEY}"
         assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
         assert query["X-Amz-Expires"] == [str(PRESIGNED_URL_TTL_S)]
         assert query["X-Amz-SignedHeaders"] == ["host"]
@@ -117,6 +119,84 @@ async def test_reads_are_for_every_member_and_writes_for_those_who_publish(signi
         assert status == 403
         assert "publishers" in text
     assert len(await (await Asker.enter(signing, publisher)).urls(*WRITES)) == len(WRITES)
+
+
+def registry_key(insider) -> str:
+    return f"lab/rooms/{insider.room_id.hex()}/manifest.json"
+
+
+async def test_write_of_the_registry_is_signed_with_its_condition(signing, insiders):
+    asker, key = await Asker.enter(signing, insiders[0]), registry_key(insiders[0])
+    first = {"operation": "write-registry", "key": key}
+    (url,) = await asker.urls(first)
+    query = parse_qs(urlsplit(url).query)
+    assert urlsplit(url).path == f"/models/{key}"
+    assert query["X-Amz-SignedHeaders"] == ["host;if-none-match"]
+    assert query["X-Amz-Expires"] == [str(PRESIGNED_WRITE_TTL_S)]
+    (url,) = await asker.urls({**first, "etag": '"abc"'})
+    assert parse_qs(urlsplit(url).query)["X-Amz-SignedHeaders"] == ["host;if-match"]
+    (other,) = await asker.urls({**first, "etag": '"abd"'})
+    assert url.partition("Signature=")[2] != other.partition("Signature=")[2]
+
+
+async def test_registry_is_read_by_all_and_written_by_who_has_something_to_say(signing, insider_of):
+    member = insider_of(1).invited(("member",), invite=1)
+    key = registry_key(member)
+    read, write = ({"operation": f"{verb}-registry", "key": key} for verb in ("read", "write"))
+    asker = await Asker.enter(signing, member)
+    assert len(await asker.urls(read)) == 1
+    status, text = await asker.ask(read, write)
+    assert (status, text) == (403, "only publishers, workers and admins may write to the registry")
+    worker = await Asker.enter(signing, insider_of(2).invited(("member", "worker"), invite=2))
+    assert len(await worker.urls(read, write)) == 2
+    # Content is another matter.
+    assert (await worker.ask(write, WRITES[0]))[0] == 403
+
+
+@pytest.mark.parametrize("operation", ["read-registry", "write-registry"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEY,
+        f"lab/rooms/{'00' * 32}/manifest.json",
+        "lab/rooms/manifest.json",
+        "rooms/{room}/manifest.json",
+        "lab/rooms/{room}/manifest.json/",
+        "lab/rooms/{room}/probe-0000",
+        "lab/rooms/{room}/../{room}/manifest.json",
+    ],
+)
+async def test_registry_of_another_room_is_signed_for_nobody(signing, insiders, operation, key):
+    asker = await Asker.enter(signing, insiders[0])
+    named = key.replace("{room}", insiders[0].room_id.hex())
+    status, text = await asker.ask({"operation": operation, "key": named})
+    assert (status, "the registry of this room is" in text) == (400, True)
+
+
+@pytest.mark.parametrize("operation", ["get", "put", "head", "create-upload"])
+async def test_registry_is_never_signed_for_without_a_condition(signing, insiders, operation):
+    asker = await Asker.enter(signing, insiders[0])
+    asked = {"operation": operation, "key": registry_key(insiders[0])}
+    assert (await asker.ask(asked))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"operation": "write-registry", "etag": ""},
+        {"operation": "write-registry", "etag": "a\r\nx-amz-acl: public-read"},
+        {"operation": "write-registry", "etag": '"a", "b"'},
+        {"operation": "write-registry", "etag": '"a","b"'},
+        {"operation": "write-registry", "etag": "*"},
+        {"operation": "write-registry", "etag": "x" * 200},
+        {"operation": "write-registry", "etag": 7},
+        {"operation": "write-registry", "upload": "u"},
+        {"operation": "read-registry", "etag": '"a"'},
+    ],
+)
+async def test_malformed_request_for_the_registry_is_refused(signing, insiders, more):
+    asker = await Asker.enter(signing, insiders[0])
+    assert (await asker.ask({"key": registry_key(insiders[0]), **more}))[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -259,3 +339,97 @@ async def test_no_url_is_logged_even_when_everything_is(signing, insiders, caplo
     (url,) = await asker.urls(READS[0])
     signature = parse_qs(urlsplit(url).query)["X-Amz-Signature"][0]
     assert signature not in caplog.text
+
+
+MD5 = "md5=" + "A" * 22 + "=="
+CRC = "crc32=AAAAAA=="
+BOUND = [
+    (
+        {"operation": "put", "key": KEY, "checksum": MD5, "length": 5},
+        "content-length;content-md5;host",
+    ),
+    (
+        {"operation": "put-part", "key": KEY, "upload": "u", "part": 1, "checksum": CRC},
+        "host;x-amz-checksum-crc32",
+    ),
+    (
+        {"operation": "create-upload", "key": KEY, "checksum": "crc32"},
+        "host;x-amz-checksum-algorithm;x-amz-checksum-type",
+    ),
+    (
+        {"operation": "complete-upload", "key": KEY, "upload": "u", "checksum": CRC},
+        "host;x-amz-checksum-crc32;x-amz-checksum-type",
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "signed"), BOUND)
+async def test_url_is_bound_to_the_headers_of_its_body(signing, insiders, asked, signed):
+    asker = await Asker.enter(signing, insiders[0])
+    (url,) = await asker.urls(asked)
+    assert parse_qs(urlsplit(url).query)["X-Amz-SignedHeaders"] == [signed]
+
+
+async def test_uploads_are_listed_of_one_key_and_by_those_who_publish(
+    signing, insiders, insider_of
+):
+    asker = await Asker.enter(signing, insiders[0])
+    (url,) = await asker.urls({"operation": "list-uploads", "key": KEY})
+    query = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    assert urlsplit(url).path == "/models"
+    assert (query["uploads"], query["prefix"]) == ([""], [KEY])
+    member = await Asker.enter(signing, insider_of(1).invited(("member",), invite=1))
+    assert (await member.ask({"operation": "list-uploads", "key": KEY}))[0] == 403
+
+
+async def test_region_that_a_store_named_is_signed_for(signing, insiders):
+    asker = await Asker.enter(signing, insiders[0])
+    (url,) = await asker.urls({"operation": "get", "key": KEY, "region": "eu-central-1"})
+    assert "/eu-central-1/s3/aws4_request" in parse_qs(urlsplit(url).query)["X-Amz-Credential"][0]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"operation": "put", "key": KEY, "checksum": "md5=short"},
+        {"operation": "put", "key": KEY, "checksum": "crc32"},
+        {"operation": "put", "key": KEY, "length": -1},
+        {"operation": "put", "key": KEY, "length": 2**60},
+        {"operation": "get", "key": KEY, "checksum": MD5},
+        {"operation": "get", "key": KEY, "length": 5},
+        {"operation": "create-upload", "key": KEY, "checksum": MD5},
+        {"operation": "complete-upload", "key": KEY, "upload": "u", "checksum": MD5},
+        {"operation": "get", "key": KEY, "region": "evil.example/"},
+        {"operation": "get", "key": KEY, "region": ""},
+        {"operation": "list-uploads", "key": "lab/files"},
+        {"operation": "list-uploads", "key": ""},
+        {"operation": "get", "key": f"{KEY}.gz"},
+        {"operation": "get", "key": f"lab/objects/{HEX}.zst"},
+    ],
+)
+async def test_what_no_url_can_be_bound_to_is_refused(signing, insiders, asked):
+    asker = await Asker.enter(signing, insiders[0])
+    assert (await asker.ask(asked))[0] == 400
+
+
+async def test_leases_of_the_own_room_are_signed_and_the_mark_of_a_collection_is_only_read(
+    signing, insiders
+) -> None:
+    asker = await Asker.enter(signing, insiders[0])
+    own, other = (f"lab/pushes/{room}/{'01' * 16}" for room in (insiders[0].room_id.hex(), HEX))
+    below = f"lab/temporary/7/1800000003/files/{HEX}"
+    for request in (
+        {"operation": "put", "key": own},
+        {"operation": "get", "key": "lab/collection"},
+        {"operation": "head", "key": "lab/collection"},
+        {"operation": "put", "key": below},
+        {"operation": "get", "key": below},
+    ):
+        assert (await asker.ask(request))[0] == 200, request
+    for request in (
+        {"operation": "put", "key": other},
+        {"operation": "put", "key": "lab/collection"},
+        {"operation": "put", "key": f"lab/temporary/7/soon/files/{HEX}"},
+        {"operation": "get", "key": "lab/torrents/dreamer-01234567/a"},
+    ):
+        assert (await asker.ask(request))[0] == 400, request

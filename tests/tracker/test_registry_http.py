@@ -65,12 +65,17 @@ async def test_members_hear_of_the_change(running, insiders):
     assert await other.hear_type("registry") == {"type": "registry", "etag": etag}
 
 
-async def test_only_publishers_and_admins_write_but_all_members_read(running, insider_of):
-    publisher = insider_of(1).invited(("member", "publisher"), invite=1)
-    worker = insider_of(2).invited(("member", "worker"), invite=2)
-    _, writing = await enter(running, publisher)
-    _, reading = await enter(running, worker)
-    assert (await reading.put(b"{}", If_None_Match="*"))[0] == 403
+@pytest.mark.parametrize("role", ["publisher", "worker", "admin"])
+async def test_who_has_something_to_write_down_may_write(running, insider_of, role):
+    _, clerk = await enter(running, insider_of(1).invited(("member", role), invite=1))
+    assert (await clerk.put(b"{}", If_None_Match="*"))[0] == 201
+
+
+async def test_plain_members_read_and_do_not_write(running, insiders, insider_of):
+    _, writing = await enter(running, insiders[0])
+    _, reading = await enter(running, insider_of(2).invited(("member",), invite=2))
+    status, text = await reading.put(b"{}", If_None_Match="*")
+    assert (status, text) == (403, "only publishers, workers and admins may change the registry")
     assert (await writing.put(b"{}", If_None_Match="*"))[0] == 201
     assert (await reading.get())[0] == 200
 

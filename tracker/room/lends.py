@@ -13,6 +13,7 @@ from dreamer.protocol.ids import RoomId, from_hex
 from dreamer.protocol.origin import OriginAddress, parse_origin
 from dreamer.protocol.rooms import fields
 from dreamer.protocol.tracker_limits import TURN_SECRET_MAX_BYTES, TURN_TTL_S
+from dreamer.tracker.room.sweep import SweepSettings, read_sweep
 from dreamer.tracker.room.turn import TurnSettings
 
 _TABLE_FORM = '[tracker.origins.ROOM-ID] has url = "s3://BUCKET/PREFIX" and perhaps endpoint_url'
@@ -20,14 +21,18 @@ _TABLE_FORM = '[tracker.origins.ROOM-ID] has url = "s3://BUCKET/PREFIX" and perh
 
 @dataclass(frozen=True)
 class Lends:
-    """TURN servers (None: none), and the bucket that each room's URLs are signed for."""
+    """TURN servers (None: none), and the bucket that each room's URLs are signed for.
+
+    ``sweep`` says what is removed from these buckets, and how often.
+    """
 
     turn: TurnSettings | None = None
     origins: Mapping[RoomId, OriginAddress] = field(default_factory=dict)
+    sweep: SweepSettings = field(default_factory=SweepSettings)
 
 
 def read_lends(setting: Callable[[str], str]) -> Lends:
-    """Return what the settings that begin with ``turn_`` and the table ``origins`` say.
+    """Return what the settings of TURN, of the table ``origins`` and of the sweep say.
 
     ``setting`` returns a setting's text, empty when there is none: lists with commas, tables as
     JSON.
@@ -38,6 +43,7 @@ def read_lends(setting: Callable[[str], str]) -> Lends:
     return Lends(
         _turn(setting("turn_urls"), setting("turn_secret_file"), setting("turn_ttl_s")),
         _origins(setting("origins")),
+        read_sweep(setting("sweep"), setting("sweep_interval_s")),
     )
 
 

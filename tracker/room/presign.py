@@ -10,22 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from dreamer.protocol import canonical
 from dreamer.protocol.errors import InputError, LocalError
+from dreamer.protocol.garbage.keys import check_member_key
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.origin import OriginAddress
+from dreamer.protocol.origin_limits import ORIGIN_UPLOADS_LOOKED_AT, PRESIGN_REGIONS_MAX
 from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest, parse_requests
-from dreamer.protocol.rooms.certificate import Role
+from dreamer.protocol.rooms.certificate import REGISTRY_WRITERS, Role
+from dreamer.protocol.rooms.membership import Member
 from dreamer.protocol.tracker_limits import (
     PRESIGN_BODY_MAX_BYTES,
     PRESIGN_URLS_BURST,
     PRESIGN_URLS_PER_S,
     PRESIGNED_URL_TTL_S,
+    PRESIGNED_WRITE_TTL_S,
 )
 from dreamer.tracker.paces import Paces
 from dreamer.tracker.room.session_auth import SessionAuth
@@ -43,7 +47,20 @@ _CLIENT_METHODS = {
     Operation.LIST_PARTS: "list_parts",
     Operation.COMPLETE_UPLOAD: "complete_multipart_upload",
     Operation.ABORT_UPLOAD: "abort_multipart_upload",
+    Operation.LIST_UPLOADS: "list_multipart_uploads",
+    Operation.READ_REGISTRY: "get_object",
+    Operation.WRITE_REGISTRY: "put_object",
 }
+
+_SIGNED_HEADERS = {
+    "If-Match": "IfMatch",
+    "If-None-Match": "IfNoneMatch",
+    "Content-MD5": "ContentMD5",
+    "x-amz-checksum-crc32": "ChecksumCRC32",
+    "x-amz-checksum-algorithm": "ChecksumAlgorithm",
+    "x-amz-checksum-type": "ChecksumType",
+}
+"""Headers that a URL can be bound to, and what boto3 calls them."""
 
 
 class Signer:
@@ -52,7 +69,7 @@ class Signer:
     def __init__(self, address: OriginAddress) -> None:
         self.address = address
         self._lock = threading.Lock()
-        self._made: Any = None
+        self._made: dict[str | None, Any] = {}
 
     def sign(self, requests: tuple[UrlRequest, ...], ttl_s: int) -> SignedUrls:
         """Return URLs that are good for ``ttl_s`` seconds. Blocks while credentials are found.
@@ -63,8 +80,7 @@ class Signer:
         from botocore.exceptions import BotoCoreError
 
         try:
-            client = self._client()
-            urls = [self._url(client, request, ttl_s) for request in requests]
+            urls = [self._url(self._client(each.region), each, ttl_s) for each in requests]
         except BotoCoreError as error:
             raise LocalError(
                 f"can't sign for {self.address} ({type(error).__name__}): give the tracker "
@@ -73,34 +89,48 @@ class Signer:
         return SignedUrls(tuple(urls), ttl_s)
 
     def _url(self, client: Any, request: UrlRequest, ttl_s: int) -> str:
-        params: dict[str, object] = {"Bucket": self.address.bucket, "Key": request.key}
+        params: dict[str, object] = {"Bucket": self.address.bucket}
+        if request.operation is Operation.LIST_UPLOADS:
+            # Of the bucket as a whole, but bound to what begins with this one key.
+            params |= {"Prefix": request.key, "MaxUploads": ORIGIN_UPLOADS_LOOKED_AT}
+        else:
+            params["Key"] = request.key
         if request.upload is not None:
             params["UploadId"] = request.upload
         if request.part is not None:
             listing = request.operation is Operation.LIST_PARTS
             params["PartNumberMarker" if listing else "PartNumber"] = request.part
+        # Headers that are given here are signed: without them, or with others, the URL is no good.
+        params |= {_SIGNED_HEADERS[name]: value for name, value in request.headers.items()}
+        if request.length is not None:
+            params["ContentLength"] = request.length
         method = _CLIENT_METHODS[request.operation]
         url: str = client.generate_presigned_url(method, Params=params, ExpiresIn=ttl_s)
         return url
 
-    def _client(self) -> Any:
+    def _client(self, region: str | None) -> Any:
         # boto3 clients may be shared by threads; making one may not.
         with self._lock:
-            if self._made is None:
-                self._made = self._make()
-            return self._made
+            if region not in self._made:
+                # A member may name any: there are fewer regions than this at any one provider.
+                if len(self._made) >= PRESIGN_REGIONS_MAX:
+                    self._made.clear()
+                self._made[region] = self._make(region)
+            return self._made[region]
 
-    def _make(self) -> Any:
+    def _make(self, region: str | None) -> Any:
         # Here: a tracker that signs nothing is spared 40 MB.
         import boto3
         from botocore.config import Config
 
         endpoint_url = self.address.endpoint_url
+        # Stores of one's own rarely have a DNS name for each bucket. At AWS, "auto" means the host
+        # of all regions, which redirects: of no use once it is known which region it is.
+        style = "path" if endpoint_url else "auto" if region is None else "virtual"
         session = boto3.session.Session()
         config = Config(
             signature_version="s3v4",
-            # Stores of one's own rarely have a DNS name for each bucket.
-            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            s3={"addressing_style": style},
             # Else the URL would demand a checksum header that not every store knows.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -108,7 +138,7 @@ class Signer:
         return session.client(
             "s3",
             endpoint_url=endpoint_url,
-            region_name=session.region_name or _DEFAULT_REGION,
+            region_name=region or session.region_name or _DEFAULT_REGION,
             config=config,
         )
 
@@ -130,17 +160,18 @@ class PresignHandler:
                 text="this tracker signs no URLs for this room: its owner can add the room to "
                 "[tracker.origins]"
             )
-        requests = await _asked(request, signer.address)
+        requests = await _asked(request, signer.address, session.room_id)
         # A body may come slowly, and its sender may have been removed from the room meanwhile.
         session = self._auth.session(request)
-        writes = any(not each.operation.reads for each in requests)
-        if writes and not session.member.may(Role.PUBLISHER, Role.ADMIN):
-            raise web.HTTPForbidden(text="only publishers and admins may write to the origin")
+        _check_rights(session.member, requests)
         # Every URL costs a token: a thousand in ten requests are no cheaper than in a thousand.
         whose, now = (session.room_id, session.member.node_id), self._auth.steady()
         if not all(self._paces.allows(whose, now) for _ in requests):
             raise web.HTTPTooManyRequests(text="too many URLs: slow down")
-        ttl_s = int(max(1.0, min(PRESIGNED_URL_TTL_S, self._auth.lasts_s(session))))
+        # Who may write changes sooner than who may read content, which is named by its hash.
+        brief = any(each.operation is Operation.WRITE_REGISTRY for each in requests)
+        longest_s = PRESIGNED_WRITE_TTL_S if brief else PRESIGNED_URL_TTL_S
+        ttl_s = int(max(1.0, min(longest_s, self._auth.lasts_s(session))))
         try:
             signed = await asyncio.to_thread(signer.sign, requests, ttl_s)
         except LocalError as error:
@@ -148,7 +179,21 @@ class PresignHandler:
         return web.json_response(signed.to_json(), headers={"Cache-Control": "no-store"})
 
 
-async def _asked(request: web.Request, address: OriginAddress) -> tuple[UrlRequest, ...]:
+def _check_rights(member: Member, requests: Sequence[UrlRequest]) -> None:
+    if not member.may(*REGISTRY_WRITERS) and any(
+        each.operation is Operation.WRITE_REGISTRY for each in requests
+    ):
+        raise web.HTTPForbidden(
+            text="only publishers, workers and admins may write to the registry"
+        )
+    content = [each.operation for each in requests if not each.operation.of_registry]
+    if not all(each.reads for each in content) and not member.may(Role.PUBLISHER, Role.ADMIN):
+        raise web.HTTPForbidden(text="only publishers and admins may write to the origin")
+
+
+async def _asked(
+    request: web.Request, address: OriginAddress, room: RoomId
+) -> tuple[UrlRequest, ...]:
     # Before reading, and of what was read: a length that is declared is only a word.
     if (request.content_length or 0) > PRESIGN_BODY_MAX_BYTES:
         raise web.HTTPRequestEntityTooLarge(PRESIGN_BODY_MAX_BYTES, request.content_length or 0)
@@ -158,7 +203,10 @@ async def _asked(request: web.Request, address: OriginAddress) -> tuple[UrlReque
     try:
         requests = parse_requests(canonical.loads_lenient(body))
         for each in requests:
-            address.check_key(each.key)
+            if each.operation.of_registry:
+                address.check_registry_key(each.key, room)
+            else:
+                check_member_key(address, room, each.key, reads=each.operation.reads)
     except InputError as error:
         raise web.HTTPBadRequest(text=str(error)) from error
     return requests

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from dreamer.protocol.errors import ConflictError, LocalError
-from dreamer.protocol.rooms.certificate import Role
+from dreamer.protocol.rooms.certificate import REGISTRY_WRITERS
 from dreamer.protocol.tracker_limits import (
     TRACKER_REGISTRY_MAX_BYTES,
     TRACKER_REGISTRY_REQUESTS_BURST,
@@ -49,8 +49,10 @@ class RegistryHandler:
     async def put(self, request: web.Request) -> web.Response:
         """Replace the registry if it is what the caller's precondition says, else 412."""
         session = self._paced(request)
-        if not session.member.may(Role.PUBLISHER, Role.ADMIN):
-            raise web.HTTPForbidden(text="only publishers and admins may change the registry")
+        if not session.member.may(*REGISTRY_WRITERS):
+            raise web.HTTPForbidden(
+                text="only publishers, workers and admins may change the registry"
+            )
         expected = _expected(request)
         body = await _body(request)
         # A body may come slowly, and its sender may have been removed from the room meanwhile.

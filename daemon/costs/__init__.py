@@ -1,0 +1,1 @@
+"""What this node moved and paid for: the ledger, its sources, alerts, reports to its rooms."""

@@ -7,6 +7,7 @@ GGUF := $(CACHE)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .PHONY: install demo test lint types outside unit e2e netns interop fresh models clean
 .PHONY: bench bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner
+.PHONY: bench-worker_start
 .PHONY: bench-fanout bench-tracker bench-simulator
 
 install: $(VENV)/.installed
@@ -58,12 +59,13 @@ fresh: install
 
 # The benchmarks one after the other, each with its table; they want the machine to themselves.
 # Fan-out lays a network out of namespaces and needs root.
-bench: bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner bench-fanout
+bench: bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner bench-fanout \
+       bench-worker_start
 
 bench-direct bench-fanout: install outside
 	$(BIN)/python -m dreamer.simulations.bench.$(@:bench-%=%)
 
-bench-origin bench-latency bench-memory bench-planner bench-simulator: install
+bench-origin bench-latency bench-memory bench-planner bench-simulator bench-worker_start: install
 	$(BIN)/python -m dreamer.simulations.bench.$(@:bench-%=%)
 
 bench-webrtc: install

@@ -6,9 +6,11 @@ from dreamer.daemon.config import Config
 from dreamer.daemon.inference.memory import worker_memory_bytes
 from dreamer.daemon.inference.pool import PoolSettings
 from dreamer.daemon.links.ice import IceSettings
+from dreamer.daemon.store.quota import StoreLimits
 from dreamer.daemon.torrent.vocabulary import Configure
 from dreamer.daemon.version import VERSION
-from dreamer.protocol.limits import MIB
+from dreamer.daemon.worker.kind import Worker
+from dreamer.protocol.limits import GIB, MIB
 from dreamer.protocol.relay_budget import Budgets
 
 
@@ -23,6 +25,12 @@ def pool_settings(config: Config) -> PoolSettings:
     )
 
 
+def store_limits(config: Config) -> StoreLimits:
+    """Return what models may take on the disk."""
+    store = config.store
+    return StoreLimits(int(store.quota_gib * GIB), int(store.min_free_gib * GIB), store.grace_s)
+
+
 def relay_budgets(config: Config) -> Budgets:
     """Return what relays may carry."""
     network = config.network
@@ -33,11 +41,14 @@ def relay_budgets(config: Config) -> Budgets:
     )
 
 
-def torrent_client(config: Config) -> Configure | None:
+def torrent_client(config: Config, worker: Worker) -> Configure | None:
     """Return how torrents are exchanged; None if not at all."""
     wanted = config.torrent
     # With relay = "only" no address of this node may be told to anybody, and a swarm is told it.
     if not wanted.enabled or config.network.relay == "only":
+        return None
+    # Who fetches by torrent is named to the swarm, and gives to it.
+    if worker.ephemeral:
         return None
     listen = ",".join(wanted.listen)
     return Configure(listen, f"Dreamer/{VERSION}", wanted.local_peers, wanted.dht, wanted.stun)

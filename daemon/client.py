@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from dreamer.daemon.clients.caches import CachesClient
+from dreamer.daemon.clients.catalogue import CatalogueClient
+from dreamer.daemon.clients.costs import CostsClient
+from dreamer.daemon.clients.readiness import ReadinessClient
+from dreamer.daemon.clients.retention import RetentionClient
 from dreamer.daemon.places import find_home
 from dreamer.daemon.ports import (
     MeetingText,
-    ModelInfo,
     PeerInfo,
     Progress,
     PullEvent,
@@ -34,9 +38,12 @@ from dreamer.daemon.ports import (
 )
 from dreamer.daemon.rest.caller import Caller
 from dreamer.daemon.rest.json_form import from_json
+from dreamer.daemon.surfaces.catalogue import ModelInfo
+from dreamer.daemon.surfaces.pushing import OriginWait
 from dreamer.protocol.canonical import Json
-from dreamer.protocol.errors import LocalError
+from dreamer.protocol.errors import InputError, LocalError
 from dreamer.protocol.limits import INVITE_DEFAULT_TTL_S
+from dreamer.protocol.registry_limits import QUERY_MAX_CHARS
 
 P = TypeVar("P", bound=PushReceipt | PullReceipt | TorrentReceipt)
 
@@ -55,6 +62,11 @@ class Dreamer:
     def __init__(self, home: str | Path | None = None) -> None:
         self.home = find_home(home, os.environ)
         self._caller = Caller(self.home)
+        self.readiness = ReadinessClient(self._caller)
+        self.costs = CostsClient(self._caller)
+        self.catalogue = CatalogueClient(self._caller)
+        self.caches = CachesClient(self._caller)
+        self.retention = RetentionClient(self._caller)
 
     def status(self) -> dict[str, Any]:
         """Return what the node says of itself: id, name, version, rooms, store, inference."""
@@ -73,10 +85,12 @@ class Dreamer:
         origin: str | None = None,
         endpoint_url: str | None = None,
         no_tracker: bool = False,
+        registry: str = "tracker",
     ) -> RoomInfo:
         """Make a room; ``origin`` is ``s3://BUCKET/PREFIX``.
 
-        With ``no_tracker`` its nodes meet by ``offer_link`` and ``take_meeting_text`` alone.
+        With ``no_tracker`` its nodes meet by ``offer_link`` and ``take_meeting_text`` alone. Its
+        ``registry`` is kept at the ``tracker`` or at the ``origin``.
         """
         body = {
             "name": name,
@@ -84,6 +98,7 @@ class Dreamer:
             "origin": origin,
             "endpoint_url": endpoint_url,
             "no_tracker": no_tracker,
+            "registry": registry,
         }
         return from_json(RoomInfo, self._caller.request("POST", "/rooms", body))
 
@@ -126,9 +141,13 @@ class Dreamer:
             return from_json(PeerInfo, found["linked"])
         return from_json(MeetingText, found["answer"])
 
-    def models(self, room: str | None = None) -> list[ModelInfo]:
-        """Return the models of one room, or of all."""
-        found = self._caller.request("GET", f"/models{_query(room)}")["models"]
+    def models(self, room: str | None = None, query: str = "") -> list[ModelInfo]:
+        """Return the models of one room, or of all; with a query, those that it means."""
+        if len(query) > QUERY_MAX_CHARS:
+            # It goes into the request's first line, which has a bound of its own.
+            raise InputError(f"a query has {QUERY_MAX_CHARS} characters at most")
+        asked = {key: value for key, value in (("room", room), ("query", query)) if value}
+        found = self._caller.request("GET", f"/models?{urlencode(asked)}")["models"]
         return [from_json(ModelInfo, model) for model in found]
 
     def peers(self, room: str | None = None) -> list[PeerInfo]:
@@ -143,10 +162,16 @@ class Dreamer:
         """
         return self._caller.request("GET", f"/rooms/{_part(room)}/topology")
 
-    def set_alias(self, alias: str, ref: str, room: str | None = None) -> ModelInfo:
-        """Make ``alias`` mean the model ``ref``."""
+    def set_alias(
+        self, alias: str, ref: str, room: str | None = None, expected: str | None = None
+    ) -> ModelInfo:
+        """Make ``alias`` mean the model ``ref``; only if it means ``expected``, if that is given.
+
+        ``expected`` "none": only if it means nothing. Else a ConflictError.
+        """
         path = f"/rooms/{_part(room)}/aliases/{_part(alias)}"
-        return from_json(ModelInfo, self._caller.request("PUT", path, {"ref": ref}))
+        body = {"ref": ref, "expected": expected}
+        return from_json(ModelInfo, self._caller.request("PUT", path, body))
 
     def remove_alias(self, alias: str, room: str | None = None) -> None:
         """Remove an alias."""
@@ -180,13 +205,24 @@ class Dreamer:
         progress: ProgressCallback | None = None,
         allow_pickle: bool = False,
         public: bool = False,
+        notes: str | None = None,
+        provenance: Json | None = None,
+        trained_from: Sequence[str] = (),
+        wait: OriginWait = "try",
     ) -> PushReceipt:
         """Publish a file or directory to a room, and wait for it.
 
         ``allow_pickle`` lets through files that can run any code when something loads them.
-        ``public`` gives it to any BitTorrent client, too.
+        ``public`` gives it to any BitTorrent client, too. ``provenance`` may have ``trained_by``,
+        ``trained_at`` (epoch seconds), ``config``, ``config_digest`` and ``metrics``;
+        ``trained_from`` are references to models of the room. ``wait``: for the first attempt of
+        the upload to the room's origin (``try``), until it is ``done``, or not (``no``); the node
+        goes on with it by itself.
         """
-        events = self.push_events(path, room, aliases, tags, name, allow_pickle, public)
+        events = self.push_events(
+            *(path, room, aliases, tags, name, allow_pickle, public),
+            *(notes, provenance, trained_from, wait),
+        )
         return _receipt(events, progress)
 
     def push_events(
@@ -198,6 +234,10 @@ class Dreamer:
         name: str | None = None,
         allow_pickle: bool = False,
         public: bool = False,
+        notes: str | None = None,
+        provenance: Json | None = None,
+        trained_from: Sequence[str] = (),
+        wait: OriginWait = "try",
     ) -> Generator[PushEvent, None, None]:
         """Publish, yielding progress and at last the receipt; closing it cancels the work."""
         body = {
@@ -208,6 +248,10 @@ class Dreamer:
             "name": name,
             "allow_pickle": allow_pickle,
             "public": public,
+            "notes": notes,
+            "provenance": provenance,
+            "trained_from": list(trained_from),
+            "wait": wait,
         }
         kinds = {"progress": Progress, "receipt": PushReceipt}
         return self._caller.events("/push", body, kinds)
@@ -301,6 +345,8 @@ def _absolute(path: str | Path) -> str:
 
 
 def _part(name: str | None) -> str:
+    if name == "":
+        raise InputError("an empty text names nothing: give a room, an alias or a reference")
     return quote(name or _ONLY_ROOM, safe="")
 
 

@@ -10,11 +10,15 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, cast
 
 from dreamer.daemon.setting_checks import Check
+from dreamer.daemon.settings.cost import CostSection
 from dreamer.daemon.settings.inference import InferenceSection
+from dreamer.daemon.settings.models import ModelsSection
 from dreamer.daemon.settings.network import NetworkSection, SharingSection
 from dreamer.daemon.settings.node import ApiSection, LogSection, NodeSection
+from dreamer.daemon.settings.store import StoreSection
 from dreamer.daemon.settings.torrent import TorrentSection
 from dreamer.daemon.settings.tracker import TrackerSection
+from dreamer.daemon.settings.worker import WorkerSection
 from dreamer.protocol.errors import InputError
 
 
@@ -29,6 +33,10 @@ class Config:
     tracker: TrackerSection = field(default_factory=TrackerSection)
     torrent: TorrentSection = field(default_factory=TorrentSection)
     inference: InferenceSection = field(default_factory=InferenceSection)
+    cost: CostSection = field(default_factory=CostSection)
+    worker: WorkerSection = field(default_factory=WorkerSection)
+    models: ModelsSection = field(default_factory=ModelsSection)
+    store: StoreSection = field(default_factory=StoreSection)
     log: LogSection = field(default_factory=LogSection)
 
 

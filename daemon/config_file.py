@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -33,12 +34,17 @@ def load_config(path: Path, environ: Mapping[str, str], *, must_exist: bool = Fa
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if must_exist:
             raise InputError(
                 f"there is no config file {path}; make one with: "
                 f"dreamerd --print-default-config > {path}"
             ) from None
+        text = ""
+    except PermissionError as error:
+        # In a container the home may be another user's: then there is no file of ours in it.
+        if must_exist or os.access(path.parent, os.X_OK):
+            raise InputError(f"config file {path} can't be read: {error}") from error
         text = ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config file {path} can't be read: {error}") from error

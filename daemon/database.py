@@ -37,7 +37,25 @@ _RELAYED = """
 CREATE TABLE relayed (day TEXT, peer BLOB, size_bytes INTEGER,
                       PRIMARY KEY (day, peer)) WITHOUT ROWID;
 """
-_SCHEMA = (_FIRST, _REVOCATIONS, _RELAYED)
+_LEDGER = """
+CREATE TABLE ledger (day TEXT, room_id BLOB, manifest_id BLOB, entry TEXT, amount INTEGER,
+                     PRIMARY KEY (day, room_id, manifest_id, entry)) WITHOUT ROWID;
+INSERT INTO ledger
+SELECT date(at, 'unixepoch') AS on_day, x'', manifest_id, lane || '-down', sum(size_bytes)
+FROM transfers GROUP BY on_day, manifest_id, lane;
+DROP TABLE transfers;
+"""
+_VOLUME = """
+CREATE TABLE volume (identity TEXT);
+"""
+_UPLOADS = """
+CREATE TABLE pending_uploads (room_id BLOB, manifest_id BLOB, name TEXT, size_bytes INTEGER,
+                              metadata BLOB, queued_at REAL, attempts INTEGER, error TEXT,
+                              PRIMARY KEY (room_id, manifest_id)) WITHOUT ROWID;
+CREATE TABLE begun_uploads (place TEXT, key TEXT, upload TEXT, begun_at REAL,
+                            PRIMARY KEY (place, key)) WITHOUT ROWID;
+"""
+_SCHEMA = (_FIRST, _REVOCATIONS, _RELAYED, _LEDGER, _VOLUME, _UPLOADS)
 """What each version of the file added to the one before it."""
 
 SCHEMA_VERSION = len(_SCHEMA)
@@ -108,6 +126,18 @@ class Database:
                 f"{self._path} is damaged ({error}): move it away and start again; "
                 "models are found again by their hashes"
             ) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Have several statements count together, or, if one fails, none of them."""
+        with self.lock:
+            self.rows("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.rows("ROLLBACK")
+                raise
+            self.rows("COMMIT")
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         """Run one statement; return what it found, all of it."""

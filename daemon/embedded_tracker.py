@@ -65,6 +65,8 @@ class EmbeddedTracker:
             "DREAMER_TRACKER_TURN_SECRET_FILE": settings.turn_secret_file,
             "DREAMER_TRACKER_TURN_TTL_S": str(settings.turn_ttl_s),
             "DREAMER_TRACKER_ORIGINS": settings.origins,
+            "DREAMER_TRACKER_SWEEP": settings.sweep,
+            "DREAMER_TRACKER_SWEEP_INTERVAL_S": str(settings.sweep_interval_s),
             "DREAMER_TRACKER_REDIS": settings.redis,
             "DREAMER_TRACKER_WORKERS": str(settings.workers),
         }

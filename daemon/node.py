@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dreamer.daemon.costs.reading import CostReader
+from dreamer.daemon.costs.reporting import NodeReports
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.inference.pool import Pool
 from dreamer.daemon.links.lane_bytes import LaneBytes
 from dreamer.daemon.links.relays import Relays
 from dreamer.daemon.loop_lag import LoopLag
-from dreamer.daemon.metrics import render
+from dreamer.daemon.metrics import Metric, render
 from dreamer.daemon.node_metrics import node_metrics
 from dreamer.daemon.offload.running import Runs
 from dreamer.daemon.ports import (
     MeetingText,
-    ModelInfo,
     PeerInfo,
     PullEvent,
     PushEvent,
@@ -30,26 +31,35 @@ from dreamer.daemon.ports import (
     RunRequest,
     TorrentFileEvent,
 )
+from dreamer.daemon.room.catalogue import RoomCatalogue
 from dreamer.daemon.room.connecting import make_offer, take_text
 from dreamer.daemon.room.keeper import RoomKeeper
+from dreamer.daemon.room.model_infos import ModelInfos
 from dreamer.daemon.room.presence import serves
+from dreamer.daemon.room.retention import RoomRetention
 from dreamer.daemon.room.session import RoomSession
+from dreamer.daemon.sharing.caches import NodeCaches
+from dreamer.daemon.sharing.held_models import find_held
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.puller import Puller
-from dreamer.daemon.sharing.pusher import Pusher, PushRequest
+from dreamer.daemon.sharing.pusher import Pusher
+from dreamer.daemon.sharing.uploads import Uploads
 from dreamer.daemon.state import State
 from dreamer.daemon.store.store import Store
+from dreamer.daemon.surfaces.catalogue import ModelInfo
+from dreamer.daemon.surfaces.pushing import PushRequest
 from dreamer.daemon.topology import TopologyReader
 from dreamer.daemon.torrent.seeding import Seeding
 from dreamer.daemon.torrent.writing import TorrentWriter
 from dreamer.daemon.transport.client import Transport
 from dreamer.daemon.version import VERSION
+from dreamer.daemon.worker.readiness import NodeReadiness
+from dreamer.daemon.worker.starting import EPHEMERAL
 from dreamer.protocol import topology
-from dreamer.protocol.errors import AmbiguousError, DreamerError, LocalError
+from dreamer.protocol.errors import LocalError, NoMatchError, StaleError
 from dreamer.protocol.ids import ManifestId, NodeId, short
-from dreamer.protocol.limits import REF_MIN_PREFIX_DIGITS
 from dreamer.protocol.registry.changes import ChangeTags, MoveAlias, RemoveAlias
-from dreamer.protocol.registry.view import Model
+from dreamer.protocol.registry.expectation import ANY, Expected
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +81,23 @@ class DreamerNode:
     transport: Transport
     relays: Relays
     lane_bytes: LaneBytes
+    costs: CostReader
+    cost_metrics: Callable[[], Iterable[Metric]]
+    reports: NodeReports
     loop_lag: LoopLag
     seeding: Seeding
+    uploads: Uploads
     torrent_writer: TorrentWriter
     topologies: TopologyReader
+    infos: ModelInfos
+    catalogue: RoomCatalogue
+    readiness: NodeReadiness
+    caches: NodeCaches
+    retention: RoomRetention
     started_at: float
     tracker_url: str | None
+    pushing: int = 0
+    """Pushes that are being hashed, published or followed."""
 
     async def status(self) -> dict[str, Any]:
         """Return the node's state, ready for JSON. Times in seconds, sizes in bytes."""
@@ -86,22 +107,27 @@ class DreamerNode:
             "name": self.name,
             "version": VERSION,
             "uptime_s": time.time() - self.started_at,
+            "worker": asdict(self.readiness.worker),
+            "readiness": asdict(self.readiness.info()),
             "tracker": self.tracker_url,
             "rooms": [asdict(room) for room in self.rooms()],
             "store": {"path": str(self.store.root), **asdict(usage)},
             "pulls": [asdict(pull) for pull in self.puller.under_way()],
-            "bytes_by_lane": self.state.bytes_by_lane(0.0),
+            "bytes_by_lane": self.costs.moved_by_lane(),
             "links": sum(len(session.links.links) for session in self.rooms_kept.sessions),
             "inference": {"loaded": [asdict(model) for model in self.pool.loaded()]},
             "relay": self.relays.status(self._name_of),
             "torrent": self.seeding.status(),
+            "uploads": self.uploads.status(),
             "loop_lag": asdict(self.loop_lag.summary()),
+            "cost_alerts": [asdict(alert) for alert in self.costs.alerts.standing()],
             "bans": [short(ban.node_id) for ban in self.state.bans(time.time())],
         }
 
     async def metrics(self) -> str:
         """Return what is counted, in Prometheus' text format."""
-        return render(node_metrics(await self.status(), self.lane_bytes))
+        node = node_metrics(await self.status(), self.lane_bytes)
+        return render([*node, *self.cost_metrics()])
 
     def _name_of(self, node: NodeId) -> str:
         names = (session.name_of(node) for session in self.rooms_kept.sessions)
@@ -118,11 +144,14 @@ class DreamerNode:
         origin: str | None,
         endpoint_url: str | None,
         no_tracker: bool = False,
+        registry: str = "tracker",
     ) -> RoomInfo:
         """Make a room; where no trackers are given, at the one that runs beside this node."""
         if not trackers and not no_tracker and self.tracker_url is not None:
             trackers = [self.tracker_url]
-        return await self.rooms_kept.create(name, trackers, origin, endpoint_url, no_tracker)
+        return await self.rooms_kept.create(
+            name, trackers, origin, endpoint_url, no_tracker, registry
+        )
 
     async def invite(self, room: str, roles: list[str], expires_s: float, uses: int) -> str:
         """Return a join token."""
@@ -134,7 +163,10 @@ class DreamerNode:
 
     async def leave_room(self, room: str) -> None:
         """Forget a room; content stays."""
-        self.state.drop_room(await self.rooms_kept.leave(room))
+        await self.reports.leaving(self.rooms_kept.get(room))
+        left = await self.rooms_kept.leave(room)
+        self.uploads.forget_room(left)
+        self.state.drop_room(left)
 
     async def remove_member(self, room: str, node: str) -> str:
         """End a membership; return the id of the node that was a member."""
@@ -149,23 +181,16 @@ class DreamerNode:
         taken = await take_text(self.rooms_kept, self.identity.node_id, text)
         return taken if isinstance(taken, MeetingText) else self._peer(*taken)
 
-    async def push(
-        self,
-        path: Path,
-        room: str,
-        aliases: list[str],
-        tags: list[str],
-        name: str | None,
-        allow_pickle: bool,
-        public: bool = False,
-    ) -> AsyncIterator[PushEvent]:
+    async def push(self, room: str | None, request: PushRequest) -> AsyncIterator[PushEvent]:
         """Publish a file or directory."""
         session = self.rooms_kept.get(room)
-        title = name or path.name
-        request = PushRequest(path, tuple(aliases), tuple(tags), title, allow_pickle, public)
-        async with aclosing(self.pusher.push(session, request)) as events:
-            async for event in events:
-                yield event
+        self.pushing += 1
+        try:
+            async with aclosing(self.pusher.push(session, request)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self.pushing -= 1
 
     async def pull(
         self, ref: str, room: str | None, output: Path | None
@@ -185,29 +210,9 @@ class DreamerNode:
             async for event in events:
                 yield event
 
-    async def models(self, room: str | None) -> list[ModelInfo]:
-        """Return the models of the rooms, the newest first; a room that fails spoils no other."""
-        found: list[ModelInfo] = []
-        failed: list[DreamerError] = []
-        sessions = list(self.rooms_kept.some(room))
-        for session in sessions:
-            try:
-                found += await self._models_of(session)
-            except DreamerError as error:
-                log.warning("can't list the models of room %s: %s", session.card.name, error)
-                failed.append(error)
-        if failed and len(failed) == len(sessions):
-            raise failed[0]
-        return found
-
-    async def _models_of(self, session: RoomSession) -> list[ModelInfo]:
-        registry = await session.read_registry()
-        models = sorted(registry.models.values(), key=lambda m: (-m.at, m.manifest_id))
-        holders = await asyncio.gather(*(session.holders(m.manifest_id) for m in models))
-        return [
-            self._info(session, model, len(nodes))
-            for model, nodes in zip(models, holders, strict=True)
-        ]
+    async def models(self, room: str | None, query: str = "") -> list[ModelInfo]:
+        """Return the models of the rooms that a query means, the newest first."""
+        return await self.infos.list(room, query)
 
     async def peers(self, room: str | None) -> list[PeerInfo]:
         """Return the members present or linked."""
@@ -224,11 +229,18 @@ class DreamerNode:
         """Return a room as this node knows it."""
         return topology.to_json(await self.topologies.read(self.rooms_kept.get(room)))
 
-    async def set_alias(self, room: str | None, alias: str, ref: str) -> ModelInfo:
+    async def set_alias(
+        self, room: str | None, alias: str, ref: str, expected: str | None = None
+    ) -> ModelInfo:
         """Point an alias at a model."""
         session, model = await self.rooms_kept.find(ref, room)
-        changed = await session.registry.change(MoveAlias(alias, model.manifest_id))
-        return await self._fresh(session, changed.registry.models[model.manifest_id])
+        seen: Expected = ANY
+        if expected is not None:
+            seen = None if expected == "none" else await _expected(session, alias, expected)
+        changed = await session.registry.change(MoveAlias(alias, model.manifest_id, seen))
+        return await self.infos.of(
+            session, changed.registry.models[model.manifest_id], changed.registry
+        )
 
     async def remove_alias(self, room: str | None, alias: str) -> None:
         """Remove an alias."""
@@ -241,13 +253,20 @@ class DreamerNode:
         session, model = await self.rooms_kept.find(ref, room)
         change = ChangeTags(model.manifest_id, tuple(add), tuple(remove))
         changed = await session.registry.change(change)
-        return await self._fresh(session, changed.registry.models[model.manifest_id])
+        return await self.infos.of(
+            session, changed.registry.models[model.manifest_id], changed.registry
+        )
 
     async def remove(self, ref: str, room: str | None) -> int:
         """Remove this node's copy of a model; return the bytes freed."""
-        manifest_id, name = await self._held(ref, room)
+        manifest_id, name = await find_held(self.rooms_kept, self.store, ref, room)
         if self.puller.is_pulling(manifest_id):
             raise LocalError(f"{name} is being pulled: wait for that, or stop it")
+        if self.uploads.holds(manifest_id):
+            raise LocalError(
+                f"{name} is not uploaded yet ('dreamer status' says why): wait for that"
+            )
+        await asyncio.to_thread(self.store.require_removable, manifest_id)
         await self.pool.evict(manifest_id.hex())
         self.library.withdraw_everywhere(manifest_id)
         freed = await asyncio.to_thread(self.store.forget, manifest_id)
@@ -256,58 +275,11 @@ class DreamerNode:
 
     async def run(self, request: RunRequest) -> AsyncIterator[RunEvent]:
         """Generate text."""
-        session, model = await self.rooms_kept.find(request.ref, request.room)
+        here = self.readiness.serving(request.ref, request.room)
+        session, model = here or await self.rooms_kept.find(request.ref, request.room)
         async with aclosing(self.runs.run(session, model, request)) as events:
             async for event in events:
                 yield event
-
-    async def _held(self, ref: str, room: str | None) -> tuple[ManifestId, str]:
-        """Return the id and name of a model by what a room calls it, else by its id in the store.
-
-        A room that this node has left names its models no more, yet they are still here.
-        """
-        try:
-            _, model = await self.rooms_kept.find(ref, room)
-        except AmbiguousError:
-            raise
-        except DreamerError:
-            if room is not None or len(ref) < REF_MIN_PREFIX_DIGITS:
-                raise
-            known = self.store.known()
-            match [manifest_id for manifest_id in known if manifest_id.hex().startswith(ref)]:
-                case []:
-                    raise
-                case [only]:
-                    return only, short(only)
-            raise AmbiguousError(
-                f"several models here begin with {ref!r:.80}: give more digits"
-            ) from None
-        return model.manifest_id, model.name
-
-    async def _fresh(self, session: RoomSession, model: Model) -> ModelInfo:
-        return self._info(session, model, len(await session.holders(model.manifest_id)))
-
-    def _info(self, session: RoomSession, model: Model, others: int) -> ModelInfo:
-        offered = self.library.find(session.room_id, model.manifest_id)
-        local = offered is not None and offered.whole
-        held = self.state.model(model.manifest_id) if local else None
-        return ModelInfo(
-            manifest_id=model.manifest_id.hex(),
-            short_id=short(model.manifest_id),
-            room=session.card.name,
-            name=model.name,
-            size_bytes=model.size_bytes,
-            files=model.files,
-            aliases=model.aliases,
-            tags=model.tags,
-            published_by=model.published_by.hex(),
-            at=model.at,
-            local=local,
-            path=str(held.path) if held else None,
-            on_nodes=others + local,
-            magnet=model.torrent.magnet if model.torrent else "",
-            magnet_v1=model.torrent.magnet_v1 if model.torrent else "",
-        )
 
     def _peer(self, session: RoomSession, node: NodeId) -> PeerInfo:
         link = session.links.link(node)
@@ -325,4 +297,19 @@ class DreamerNode:
             bytes_up=link.bytes_up if link else 0,
             serves=("generate",) if serves(capabilities) else (),
             rtt_ms=round(link.rtt_s * 1000, 3) if link and link.rtt_s is not None else None,
+            ephemeral=capabilities.get(EPHEMERAL) is True,
         )
+
+
+async def _expected(session: RoomSession, alias: str, ref: str) -> ManifestId:
+    """Return the model that an alias is expected to mean.
+
+    Raises:
+        StaleError: the room has no such model, so the alias can't mean it.
+    """
+    try:
+        return (await session.resolve(ref)).manifest_id
+    except NoMatchError as error:
+        raise StaleError(
+            f"{alias!r:.80} can't mean what was expected: {error}; look again, then decide"
+        ) from error

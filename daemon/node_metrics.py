@@ -22,7 +22,7 @@ def node_metrics(status: dict[str, Any], lanes: LaneBytes) -> Iterator[Metric | 
     yield Metric(
         "dreamer_pulled_bytes_total",
         "counter",
-        "Verified bytes of pulls that have ended, by lane, over all starts.",
+        "Bytes that pulls brought, by lane, over all starts; those of the cache were here.",
         [({"lane": lane}, size) for lane, size in status["bytes_by_lane"].items()],
     )
     yield Metric(

@@ -59,7 +59,11 @@ def find_home(option: Path | str | None, environ: Mapping[str, str]) -> Path:
         import platformdirs  # the CLI starts faster without it, and mostly needs it never
 
         chosen = platformdirs.user_data_dir("dreamer")
-    return Path(chosen).expanduser().absolute()
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError:
+        # A container may run as a user that no passwd file knows, with no HOME.
+        return Path("/.local/share/dreamer")
 
 
 def find_places(home: Path, models_dir: str) -> Places:

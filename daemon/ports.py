@@ -12,6 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from dreamer.daemon.surfaces.caches import Caches, VerifyReceipt
+from dreamer.daemon.surfaces.catalogue import Catalogue, ModelInfo
+from dreamer.daemon.surfaces.costs import Costs
+from dreamer.daemon.surfaces.pushing import PushRequest
+from dreamer.daemon.surfaces.readiness import Readiness
+from dreamer.daemon.surfaces.retention import Retention
+
 Lane = Literal["cache", "direct", "webrtc", "relay", "torrent", "origin"]
 LANES: tuple[Lane, ...] = ("cache", "direct", "webrtc", "relay", "torrent", "origin")
 Where = Literal["auto", "local", "peer"]
@@ -32,6 +39,7 @@ class RoomInfo:
 
     ``connected`` says whether any tracker is; ``tracker_states`` how each of them stands.
     ``advice`` is what has yet to be done before a room just made can be used in full; else empty.
+    ``registry`` is where its registry is kept: ``tracker``, ``origin``, or by all ``members``.
     """
 
     name: str
@@ -43,30 +51,7 @@ class RoomInfo:
     connected: bool
     tracker_states: tuple[TrackerInfo, ...] = ()
     advice: str = ""
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """One model as the registry and this node's store see it. ``at`` is seconds since the epoch.
-
-    ``magnet``, and ``magnet_v1`` for older clients, are empty unless the model is public.
-    """
-
-    manifest_id: str
-    short_id: str
-    room: str
-    name: str
-    size_bytes: int
-    files: int
-    aliases: tuple[str, ...]
-    tags: tuple[str, ...]
-    published_by: str
-    at: float
-    local: bool
-    path: str | None
-    on_nodes: int
-    magnet: str = ""
-    magnet_v1: str = ""
+    registry: str = "tracker"
 
 
 @dataclass(frozen=True)
@@ -74,6 +59,7 @@ class PeerInfo:
     """A member of a room that is present or linked. Bytes are payload of the bulk lanes.
 
     ``spent``: the relay below its link has used up a budget, and carries no blocks.
+    ``ephemeral``: it gives nothing to others, and goes when its work is done.
     """
 
     node_id: str
@@ -87,6 +73,7 @@ class PeerInfo:
     serves: tuple[str, ...]
     rtt_ms: float | None
     spent: bool = False
+    ephemeral: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +97,8 @@ class Progress:
     Phases of a push: ``hash``, ``torrent`` (only of a public model), ``publish``, ``upload``; of a
     pull: ``resolve``, ``verify``, ``fetch``, ``finish``, and ``paused`` while it can't go on: then
     ``note`` says why and what would help; of making a torrent file: ``torrent``.
-    ``by_lane`` holds bytes fetched so far.
+    ``by_lane`` holds bytes fetched so far. An upload counts parts, too, of which each is sent and
+    checked by itself.
     """
 
     phase: str
@@ -119,6 +107,8 @@ class Progress:
     rate_bytes_s: float = 0.0
     by_lane: dict[Lane, int] = field(default_factory=dict)
     note: str = ""
+    parts_done: int = 0
+    parts_total: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,8 +125,13 @@ class PullInfo:
 class PushReceipt:
     """What a push published. ``uploaded`` counts bytes sent to the origin by this push.
 
-    Of a public model: its magnet link, and where its torrent file is on this machine, and both of
-    the companion for clients that can't read hybrid torrents; else empty.
+    ``saved`` is by how much files were larger that were sent compressed. ``origin_state`` is
+    ``stored`` once the origin has all of it, ``queued`` while it does not: then ``origin_error``
+    says why, if an attempt has failed, and the node goes on by itself. Empty without an origin.
+
+    ``expires_at`` (epoch seconds) is when a temporary upload ends. Of a public model: its magnet
+    link, and where its torrent file is on this machine, and both of the companion for clients that
+    can't read hybrid torrents; else empty.
     """
 
     manifest_id: str
@@ -154,11 +149,19 @@ class PushReceipt:
     torrent: str = ""
     magnet_v1: str = ""
     torrent_v1: str = ""
+    saved: int = 0
+    origin_state: str = ""
+    origin_error: str = ""
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True)
 class PullReceipt:
-    """What a pull moved, bytes and seconds by lane; ``resumed`` bytes were on disk already."""
+    """What a pull moved, bytes and seconds by lane; ``resumed`` bytes were on disk already.
+
+    ``saved``: so many bytes fewer than the files have came from the origin, which keeps text
+    compressed.
+    """
 
     manifest_id: str
     short_id: str
@@ -171,6 +174,7 @@ class PullReceipt:
     resumed: int
     peers: dict[str, int]
     blamed: tuple[str, ...] = ()
+    saved: int = 0
 
 
 @dataclass(frozen=True)
@@ -235,11 +239,37 @@ class RunEnded:
 PushEvent = Progress | PushReceipt
 PullEvent = Progress | PullReceipt
 TorrentFileEvent = Progress | TorrentReceipt
+VerifyEvent = Progress | VerifyReceipt
 RunEvent = RunStarted | RunText | RunEnded
 
 
 class Node(Protocol):
     """What a running node does for its user. Every call raises a DreamerError on failure."""
+
+    @property
+    def readiness(self) -> Readiness:
+        """Whether it is ready for its work."""
+        ...
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What its rooms' registries tell beyond their lists of models."""
+        ...
+
+    @property
+    def caches(self) -> Caches:
+        """Its store: what is kept, why, and what may go."""
+        ...
+
+    @property
+    def costs(self) -> Costs:
+        """What it moved and paid."""
+        ...
+
+    @property
+    def retention(self) -> Retention:
+        """What its rooms keep, and the garbage at their origins."""
+        ...
 
     async def status(self) -> dict[str, Any]:
         """Return id, name, version, uptime, rooms, store, lanes, inference: ready for JSON."""
@@ -260,6 +290,7 @@ class Node(Protocol):
         origin: str | None,
         endpoint_url: str | None,
         no_tracker: bool = False,
+        registry: str = "tracker",
     ) -> RoomInfo:
         """Make a room whose key this node holds, and register it with its trackers, if any."""
         ...
@@ -288,20 +319,8 @@ class Node(Protocol):
         """Answer an offer; or link to the node that answered ours, and return who it is."""
         ...
 
-    def push(
-        self,
-        path: Path,
-        room: str,
-        aliases: list[str],
-        tags: list[str],
-        name: str | None,
-        allow_pickle: bool,
-        public: bool = False,
-    ) -> AsyncIterator[PushEvent]:
-        """Hash, store, sign and publish a file or directory; upload it to the room's origin.
-
-        ``public``: give it to any BitTorrent client, too.
-        """
+    def push(self, room: str | None, request: PushRequest) -> AsyncIterator[PushEvent]:
+        """Hash, store, sign and publish a file or directory; upload it to the room's origin."""
         ...
 
     def pull(self, ref: str, room: str | None, output: Path | None) -> AsyncIterator[PullEvent]:
@@ -314,8 +333,8 @@ class Node(Protocol):
         """Write the torrent file of a model that is whole here; nothing is seeded or published."""
         ...
 
-    async def models(self, room: str | None) -> list[ModelInfo]:
-        """Return what the rooms' registries name and what the store holds."""
+    async def models(self, room: str | None, query: str = "") -> list[ModelInfo]:
+        """Return what the rooms' registries name, or what of it a query means."""
         ...
 
     async def peers(self, room: str | None) -> list[PeerInfo]:
@@ -326,8 +345,13 @@ class Node(Protocol):
         """Return a room as this node knows it, for the simulator (``protocol.topology``)."""
         ...
 
-    async def set_alias(self, room: str | None, alias: str, ref: str) -> ModelInfo:
-        """Point an alias at a model, moving it if it exists."""
+    async def set_alias(
+        self, room: str | None, alias: str, ref: str, expected: str | None = None
+    ) -> ModelInfo:
+        """Point an alias at a model, moving it if it exists.
+
+        ``expected`` says what it must mean now: a reference, or ``none``; None: anything.
+        """
         ...
 
     async def remove_alias(self, room: str | None, alias: str) -> None:

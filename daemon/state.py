@@ -45,17 +45,6 @@ class CachedRegistry:
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """Bytes of one model that one lane brought, ended at ``at`` (epoch seconds)."""
-
-    at: float
-    manifest_id: ManifestId
-    lane: str
-    size_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Ban:
     """A node not to be dealt with until ``until`` (epoch seconds)."""
 
@@ -96,6 +85,19 @@ class State:
     def drop_stamp(self, digest: Digest) -> None:
         """Forget that a stored file was ever verified."""
         self._rows("DELETE FROM stamps WHERE digest = ?", (digest,))
+
+    def volume(self) -> str:
+        """Return on which volume stored files were verified; empty: not said yet."""
+        rows = self._rows("SELECT identity FROM volume")
+        return str(rows[0][0]) if rows else ""
+
+    def set_volume(self, identity: str) -> None:
+        """Say on which volume files are verified from now on; those of another are forgotten."""
+        with self.database.lock:
+            if self.volume():
+                self._rows("DELETE FROM stamps")
+            self._rows("DELETE FROM volume")
+            self._rows("INSERT INTO volume VALUES (?)", (identity,))
 
     def laid_out(self, path: Path) -> ManifestId | None:
         """Return the model that the store itself laid out at ``path``."""
@@ -180,35 +182,6 @@ class State:
         self._rows(
             "INSERT OR REPLACE INTO revocations VALUES (?, ?, ?)", (room_id, signature, statement)
         )
-
-    def add_transfer(self, transfer: Transfer) -> None:
-        """Enter a transfer in the ledger."""
-        self._rows(
-            "INSERT INTO transfers VALUES (?, ?, ?, ?, ?)",
-            (
-                transfer.at,
-                transfer.manifest_id,
-                transfer.lane,
-                transfer.size_bytes,
-                transfer.seconds,
-            ),
-        )
-
-    def transfers(self, since: float) -> list[Transfer]:
-        """Return the ledger from ``since`` (epoch seconds) on, the oldest first."""
-        rows = self._rows(
-            "SELECT at, manifest_id, lane, size_bytes, seconds FROM transfers "
-            "WHERE at >= ? ORDER BY at, rowid",
-            (since,),
-        )
-        return [Transfer(*row) for row in rows]
-
-    def bytes_by_lane(self, since: float) -> dict[str, int]:
-        """Return the ledger's bytes from ``since`` (epoch seconds) on, by lane."""
-        rows = self._rows(
-            "SELECT lane, sum(size_bytes) FROM transfers WHERE at >= ? GROUP BY lane", (since,)
-        )
-        return dict(rows)
 
     def add_relayed(self, passed: Usage) -> None:
         """Add bytes that passed over relays with one peer to those of that day."""

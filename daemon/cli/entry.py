@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 import typer
 
-from dreamer.daemon.cli import connect, export, models, moving, program, rooms
+from dreamer.daemon.cli import (
+    connect,
+    cost,
+    export,
+    models,
+    moving,
+    program,
+    retention,
+    rooms,
+    store,
+    worker,
+)
 from dreamer.daemon.cli.command import group
 
 
@@ -18,6 +29,10 @@ def make_cli() -> typer.Typer:
     rooms.add_to(app)
     connect.add_to(app)
     export.add_to(app)
+    cost.add_to(app)
+    worker.add_to(app)
+    store.add_to(app)
+    retention.add_to(app)
     return app
 
 

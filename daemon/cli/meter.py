@@ -48,6 +48,8 @@ class Lines:
 def figures(progress: Progress) -> str:
     """Return how much, how fast, by which lanes, in one line."""
     parts = [f"{size(progress.done)} of {size(progress.total)}"] if progress.total else []
+    if progress.parts_total:
+        parts.append(f"{progress.parts_done} of {progress.parts_total} parts")
     if progress.rate_bytes_s:
         parts.append(rate(progress.rate_bytes_s))
         left_s = max(0, progress.total - progress.done) / progress.rate_bytes_s

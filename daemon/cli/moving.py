@@ -11,14 +11,16 @@ from typing import Annotated, TypeVar
 import typer
 
 from dreamer.daemon.cli import tables
+from dreamer.daemon.cli.arguments import Ref, RoomOption
 from dreamer.daemon.cli.command import command
 from dreamer.daemon.cli.meter import metering
-from dreamer.daemon.cli.models import Ref, RoomOption
 from dreamer.daemon.cli.plain_text import printable
+from dreamer.daemon.cli.provenance import given_provenance
 from dreamer.daemon.cli.session import Session
 from dreamer.daemon.ports import Progress, RunEnded, RunEvent, RunStarted, RunText, Where
 from dreamer.daemon.rest.json_form import run_json, to_json
-from dreamer.protocol.errors import LocalProtocolError
+from dreamer.daemon.surfaces.pushing import OriginWait
+from dreamer.protocol.errors import InputError, LocalProtocolError
 from dreamer.protocol.inference_limits import (
     GENERATE_MAX_TOKENS,
 )
@@ -62,12 +64,40 @@ def push(
         bool,
         typer.Option("--public", help="Give it to anybody: any BitTorrent client can fetch it."),
     ] = False,
+    wait_origin: Annotated[
+        bool,
+        typer.Option("--wait-origin", help="Wait until the room's S3 has all of it."),
+    ] = False,
+    no_wait: Annotated[
+        bool,
+        typer.Option("--no-wait", help="Don't wait for the upload to S3, which goes on by itself."),
+    ] = False,
+    note: Annotated[str | None, typer.Option(metavar="TEXT", help="What to know of it.")] = None,
+    trained_from: Annotated[
+        list[str] | None,
+        typer.Option("--trained-from", metavar="REF", help="A model of the room; repeatable."),
+    ] = None,
+    trained_by: Annotated[
+        str | None, typer.Option("--trained-by", metavar="WHO", help="A person or a job.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="NAME=NUMBER", help="Repeatable.")
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", metavar="NAME=VALUE", help="How it was trained; repeatable."),
+    ] = None,
 ) -> None:
     """Publish a model to a room."""
+    if wait_origin and no_wait:
+        raise InputError("--wait-origin and --no-wait contradict each other: give one of them")
+    wait: OriginWait = "done" if wait_origin else "no" if no_wait else "try"
     events = session.client.push_events(
-        path, room, alias or (), tag or (), name, allow_pickle, public
+        *(path, room, alias or (), tag or (), name, allow_pickle, public, note),
+        *(given_provenance(trained_by, metric or (), config or ()), trained_from or ()),
+        wait=wait,
     )
-    receipt = _last("push", events)
+    receipt = last("push", events)
     session.show(to_json(receipt), lambda: tables.push_receipt(receipt))
 
 
@@ -80,7 +110,7 @@ def pull(
     ] = None,
 ) -> None:
     """Fetch a model: from peers first, from the room's S3 last."""
-    receipt = _last("pull", session.client.pull_events(ref, room, output))
+    receipt = last("pull", session.client.pull_events(ref, room, output))
     session.show(to_json(receipt), lambda: tables.pull_receipt(receipt))
 
 
@@ -94,7 +124,7 @@ def torrent(
     ] = None,
 ) -> None:
     """Write a model's torrent file; nothing is published or seeded."""
-    receipt = _last("torrent", session.client.torrent_events(ref, room, output))
+    receipt = last("torrent", session.client.torrent_events(ref, room, output))
     session.show(to_json(receipt), lambda: tables.torrent_receipt(receipt))
 
 
@@ -136,7 +166,7 @@ def _tell(session: Session, event: RunEvent) -> None:
             )
 
 
-def _last(what: str, events: Generator[Progress | R, None, None]) -> R:
+def last(what: str, events: Generator[Progress | R, None, None]) -> R:
     """Show the progress of long work and return its receipt."""
     with closing(events), metering(what) as show:
         for event in events:

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from dreamer.daemon.cli import tables
+from dreamer.daemon.cli import retention, tables
 from dreamer.daemon.cli.command import command, group
 from dreamer.daemon.cli.plain_text import duration_s
 from dreamer.daemon.cli.session import Session
 from dreamer.daemon.rest.json_form import to_json
+from dreamer.protocol.rooms.card import RegistryPlace
 
 RoomName = Annotated[str, typer.Argument(metavar="NAME", help="The room's name.")]
 RoomOption = Annotated[
@@ -39,9 +40,15 @@ def create(
     endpoint_url: Annotated[
         str | None, typer.Option(metavar="URL", help="The S3 server, if it is not AWS.")
     ] = None,
+    registry: Annotated[
+        RegistryPlace,
+        typer.Option(help="Where the room's models, aliases and tags are written down."),
+    ] = RegistryPlace.TRACKER,
 ) -> None:
     """Make a room; this node becomes its keeper."""
-    room = session.client.create_room(name, tracker or [], origin, endpoint_url, no_tracker)
+    room = session.client.create_room(
+        name, tracker or [], origin, endpoint_url, no_tracker, str(registry)
+    )
     session.show(to_json(room), lambda: tables.room_created(room, own_tracker=not tracker))
 
 
@@ -124,6 +131,7 @@ def add_to(app: typer.Typer) -> None:
     command(rooms, "list")(list_rooms)
     command(rooms, "leave")(leave)
     command(rooms, "remove")(remove)
+    retention.add_to_rooms(rooms)
     app.add_typer(rooms, name="room")
     command(app, "peers")(peers)
     command(app, "status")(status)

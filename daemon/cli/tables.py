@@ -10,15 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dreamer.daemon.cli.plain_text import one_line, rate, size
-from dreamer.daemon.ports import (
-    LANES,
-    ModelInfo,
-    PeerInfo,
-    PullReceipt,
-    PushReceipt,
-    RoomInfo,
-    TorrentReceipt,
-)
+from dreamer.daemon.ports import LANES, PeerInfo, PullReceipt, PushReceipt, RoomInfo, TorrentReceipt
+from dreamer.daemon.surfaces.catalogue import ModelInfo
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -41,7 +34,7 @@ def rooms(found: Sequence[RoomInfo]) -> RenderableType:
         )
         for room in found
     )
-    return _table("name id roles tracker url origin", rows)
+    return table("name id roles tracker url origin", rows)
 
 
 def _trackers(room: RoomInfo) -> str:
@@ -67,13 +60,48 @@ def room_created(room: RoomInfo, own_tracker: bool) -> RenderableType:
             "check that other machines reach this address; if not, leave the room and create it "
             "with --tracker URL"
         )
+    if room.registry == "origin":
+        lines.append(f"its registry is kept in {room.origin}")
     if room.advice:
         lines.append(f"nothing can be kept at the origin yet: {room.advice}")
-    return _below(*(_cell(line) for line in lines))
+    return below(*(cell(line) for line in lines))
 
 
-def models(found: Sequence[ModelInfo]) -> RenderableType:
+def model(found: ModelInfo) -> RenderableType:
+    """Return all that is known of one model, a line for each thing that is."""
+    cached = (one.name or one.node_id[:8] for one in found.cached_on)
+    lines = {
+        "id": found.manifest_id,
+        "name": found.name,
+        "type": found.model_type,
+        "room": found.room,
+        "size": f"{size(found.size_bytes)} in {found.files} files",
+        "aliases": ", ".join(found.aliases),
+        "tags": ", ".join(found.tags),
+        "published": f"{_date(found.at)} by {found.published_by[:8]}",
+        "expires": _date(found.expires_at),
+        "trained by": found.trained_by,
+        "trained": _date(found.trained_at),
+        "trained from": ", ".join(parent[:8] for parent in found.parents),
+        "metrics": ", ".join(f"{name}={value:g}" for name, value in found.metrics.items()),
+        "config": ", ".join(f"{name}={value}" for name, value in found.config.items()),
+        "notes": found.notes,
+        "at the origin": found.origin or "",
+        "cached on": ", ".join(cached),
+        "here": found.path or "",
+        "magnet": found.magnet,
+    }
+    return below(*(cell(f"{label}: {text}") for label, text in lines.items() if text))
+
+
+def _date(at: float | None) -> str:
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def models(found: Sequence[ModelInfo], query: str = "") -> RenderableType:
     """Return the models as a table, newest first."""
+    if not found and query:
+        return cell(f"no model is what {query!r:.200} asks for; 'dreamer models' lists all")
     if not found:
         return "no models yet; publish one with: dreamer push PATH --room NAME"
     rows = (
@@ -84,14 +112,14 @@ def models(found: Sequence[ModelInfo]) -> RenderableType:
             ", ".join(model.tags),
             size(model.size_bytes),
             model.room,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(model.at)),
+            _date(model.at),
             "here" if model.local else "",
             "public" if model.magnet else "",
             str(model.on_nodes),
         )
         for model in sorted(found, key=lambda model: -model.at)
     )
-    return _table("id name aliases tags size room published local public nodes", rows)
+    return table("id name aliases tags size room published local public nodes", rows)
 
 
 def peers(found: Sequence[PeerInfo]) -> RenderableType:
@@ -112,19 +140,18 @@ def peers(found: Sequence[PeerInfo]) -> RenderableType:
         )
         for peer in found
     )
-    return _table("name id room state lane down up rtt serves", rows)
+    return table("name id room state lane down up rtt serves", rows)
 
 
 def linked(peer: PeerInfo) -> RenderableType:
     """Return in one line to whom this node has just been linked."""
     name = f"{peer.name} " if peer.name else ""
-    return _cell(f"linked to {name}({peer.node_id[:8]}) in room {peer.room} over {peer.lane}")
+    return cell(f"linked to {name}({peer.node_id[:8]}) in room {peer.room} over {peer.lane}")
 
 
 def _presence(peer: PeerInfo) -> str:
-    if peer.linked:
-        return "linked"
-    return "present" if peer.present else "away"
+    state = "linked" if peer.linked else "present" if peer.present else "away"
+    return f"{state}, ephemeral" if peer.ephemeral else state
 
 
 def push_receipt(receipt: PushReceipt) -> RenderableType:
@@ -136,32 +163,45 @@ def push_receipt(receipt: PushReceipt) -> RenderableType:
         f"{receipt.seconds:.1f} s" + (f", {names}" if names else ""),
     ]
     if receipt.origin:
-        lines.append(f"uploaded {size(receipt.uploaded)} to {receipt.origin}")
+        lines += _uploaded(receipt)
     if receipt.magnet:
         lines += [
             f"public: {receipt.magnet}",
             f"for older clients: {receipt.magnet_v1}",
             f"torrent files: {receipt.torrent}, {receipt.torrent_v1}",
         ]
-    return _below(*(_cell(line) for line in lines))
+    return below(*(cell(line) for line in lines))
+
+
+def _uploaded(receipt: PushReceipt) -> list[str]:
+    saved = f", {size(receipt.saved)} saved by compression" if receipt.saved else ""
+    if receipt.origin_state != "queued":
+        return [f"uploaded {size(receipt.uploaded)} to {receipt.origin}{saved}"]
+    why = f" ({receipt.origin_error})" if receipt.origin_error else ""
+    return [
+        f"origin: queued{why}",
+        "this node uploads it by itself; 'dreamer status' says how far it is",
+    ]
 
 
 def pull_receipt(receipt: PullReceipt) -> RenderableType:
     """Return where the model is, and a table of bytes and seconds by lane."""
-    where = _cell(f"{receipt.name} {receipt.short_id} is at {receipt.path}")
+    where = cell(f"{receipt.name} {receipt.short_id} is at {receipt.path}")
     # What other models of the store gave was never moved.
     here = receipt.bytes.get("cache", 0) + receipt.resumed
     moved = sum(receipt.bytes.values()) - receipt.bytes.get("cache", 0)
     if not moved:
-        return _below(where, _cell("already here, nothing moved"))
+        return below(where, cell("already here, nothing moved"))
     total = f"{size(moved)} moved in {receipt.seconds:.1f} s"
     if here:
         total += f", {size(here)} were here already"
+    if receipt.saved:
+        total += f", {size(receipt.saved)} saved by compression"
     if receipt.peers:
         total += f", from {len(receipt.peers)} peer{'s' if len(receipt.peers) > 1 else ''}"
     if receipt.blamed:
         total += f"; sent bad data and were dropped: {', '.join(receipt.blamed)}"
-    return _below(where, _lanes(receipt), _cell(total))
+    return below(where, _lanes(receipt), cell(total))
 
 
 def torrent_receipt(receipt: TorrentReceipt) -> RenderableType:
@@ -174,7 +214,7 @@ def torrent_receipt(receipt: TorrentReceipt) -> RenderableType:
         f"magnet: {receipt.magnet}",
         f"torrent file: {receipt.path}",
     ]
-    return _below(*(_cell(line) for line in lines))
+    return below(*(cell(line) for line in lines))
 
 
 def _lanes(receipt: PullReceipt) -> Table:
@@ -184,12 +224,12 @@ def _lanes(receipt: PullReceipt) -> Table:
         if count:
             speed = rate(count / seconds) if seconds else ""
             rows.append((lane, size(count), f"{seconds:.1f} s", speed))
-    return _table("lane bytes seconds rate", rows)
+    return table("lane bytes seconds rate", rows)
 
 
 def tree(value: dict[str, Any], indent: int = 0) -> RenderableType:
     """Return any JSON object as indented lines of keys and values."""
-    return _below(*(_cell(line) for line in _lines(value, indent)))
+    return below(*(cell(line) for line in _lines(value, indent)))
 
 
 def _lines(value: dict[str, Any], indent: int) -> Iterable[str]:
@@ -214,24 +254,27 @@ def _shown(key: str, item: object) -> str:
     return str(item)
 
 
-def _table(header: str, rows: Iterable[Sequence[str]]) -> Table:
+def table(header: str, rows: Iterable[Sequence[str]]) -> Table:
+    """Return rows below a header of titles without spaces; what is in them is made harmless."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in header.split():
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(text) for text in row))
+        table.add_row(*(cell(text) for text in row))
     return table
 
 
-def _below(*parts: RenderableType) -> Group:
+def below(*parts: RenderableType) -> Group:
+    """Return parts one below the other."""
     from rich.console import Group
 
     return Group(*parts)
 
 
-def _cell(text: str) -> Text:
+def cell(text: str) -> Text:
+    """Return one line of text as it is, made harmless."""
     from rich.text import Text
 
     # Text, not str: rich would read square brackets in a str as markup.

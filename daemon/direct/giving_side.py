@@ -84,6 +84,7 @@ class GivingSide:
             sent = self._giving.sent_bytes - self._counted_bytes
             self._counted_bytes += sent
             self._link.bytes_up += sent
+            self._link.bytes_up_direct += sent
 
     def close(self) -> None:
         """Let go of everything; the link is gone."""

@@ -51,6 +51,7 @@ class Pool:
         self._settings = settings
         self._options = WorkerOptions(settings.threads or len(_cores()), settings.memory_bytes)
         self._seats: dict[str, Seat] = {}
+        self._kept: dict[str, None] = {}
         self._pending = 0
         self._closing = asyncio.Event()
         self._loading = asyncio.Lock()
@@ -85,10 +86,39 @@ class Pool:
                         yield _ended(seat.count(fields), first_token_s or seconds, seconds)
                         return
 
+    async def load(self, model_dir: Path, manifest_id: str, instead_of: str | None = None) -> None:
+        """Load a model to stay: it is not ended for being idle.
+
+        ``instead_of`` is a model that will be evicted after this: until then one model more than
+        ``max_models`` may be loaded, so that there is no moment in which neither is.
+
+        Raises:
+            InputError: the model can't be used.
+            LocalError: as many are to stay already, or its worker failed.
+        """
+        others = [one for one in self._kept if one not in (manifest_id, instead_of)]
+        if len(others) >= self._settings.max_models:
+            raise LocalError(
+                f"{len(others)} models are to stay loaded already, as many as may be: raise "
+                "[inference] max_models, or preload fewer"
+            )
+        self._kept[manifest_id] = None
+        try:
+            async with self._turn(manifest_id) as seat:
+                await self._worker(seat, model_dir, beside=instead_of)
+        except BaseException:
+            self._kept.pop(manifest_id, None)
+            raise
+
     def loaded(self) -> list[LoadedModel]:
         """Return the models in memory, by manifest id."""
         held = [seat for seat in self._held() if seat.worker and seat.worker.ready]
         return sorted((seat.report() for seat in held), key=lambda model: model.manifest_id)
+
+    def seated(self) -> list[str]:
+        """Return the models in memory, and those that are loaded or asked for at this moment."""
+        seats = self._seats.values()
+        return [seat.manifest_id for seat in seats if seat.worker or seat.turn.locked()]
 
     @property
     def pending(self) -> int:
@@ -97,6 +127,7 @@ class Pool:
 
     async def evict(self, manifest_id: str) -> None:
         """End a model's worker once the requests before this call are done."""
+        self._kept.pop(manifest_id, None)
         if seat := self._seats.get(manifest_id):
             async with seat.turn:
                 await seat.stop()
@@ -136,13 +167,15 @@ class Pool:
         if self._closing.is_set():
             raise LocalError("this node is shutting down; ask again when it is back")
 
-    async def _worker(self, seat: Seat, model_dir: Path) -> WorkerProcess:
+    async def _worker(
+        self, seat: Seat, model_dir: Path, beside: str | None = None
+    ) -> WorkerProcess:
         """Return the seat's worker, loading the model if it isn't in memory."""
         if seat.worker and seat.worker.alive:
             return seat.worker
         await seat.stop()
         async with self._loading:
-            await self._make_room()
+            await self._make_room(beside)
             self._require_open()
             seat.worker = worker = await WorkerProcess.spawn(model_dir, self._options)
             try:
@@ -155,17 +188,24 @@ class Pool:
             self._reaper = asyncio.create_task(self._reap_idle())
         return worker
 
-    async def _make_room(self) -> None:
-        """End the model that was idle longest, or wait until one is idle."""
-        while len(held := self._held()) >= max(1, self._settings.max_models):
+    async def _make_room(self, beside: str | None) -> None:
+        """End the model that was idle longest, or wait until one is idle.
+
+        ``beside`` doesn't count. One that is to stay goes last of all: it comes back when it is
+        asked for.
+        """
+        while len(held := self._held(beside)) >= max(1, self._settings.max_models):
             self._freed.clear()
             if idle := [seat for seat in held if not seat.turn.locked()]:
-                await min(idle, key=lambda seat: seat.idle_since).stop()
+                await min(idle, key=self._idle_rank).stop()
             else:
                 await self._freed.wait()
 
-    def _held(self) -> list[Seat]:
-        return [seat for seat in self._seats.values() if seat.worker]
+    def _idle_rank(self, seat: Seat) -> tuple[bool, float]:
+        return seat.manifest_id in self._kept, seat.idle_since
+
+    def _held(self, but: str | None = None) -> list[Seat]:
+        return [s for s in self._seats.values() if s.worker and s.manifest_id != but]
 
     async def _reap_idle(self) -> None:
         """End workers that nobody has used for the idle timeout, until none is left."""
@@ -174,7 +214,7 @@ class Pool:
             wait_s = self._settings.idle_timeout_s
             for seat in held:
                 left_s = seat.idle_since + self._settings.idle_timeout_s - now
-                if seat.turn.locked():
+                if seat.turn.locked() or seat.manifest_id in self._kept:
                     continue
                 if left_s <= 0:
                     await seat.stop()

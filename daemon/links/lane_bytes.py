@@ -18,8 +18,10 @@ class _Seen:
 
     link: Link
     lane: Lane
+    bulk: Lane
     down: int = 0
     up: int = 0
+    up_direct: int = 0
 
 
 @dataclass
@@ -56,7 +58,7 @@ class LaneBytes(LinkListener):
 
     def link_up(self, link: Link) -> None:
         """Take note of a link."""
-        self._links[link.number] = _Seen(link, link.lane)
+        self._links[link.number] = _Seen(link, link.lane, link.lane_of(direct=False))
 
     def link_down(self, link: Link, reason: str) -> None:
         """Keep what a link has carried."""
@@ -67,10 +69,13 @@ class LaneBytes(LinkListener):
         """Put down what came before to the lane before."""
         if (seen := self._links.get(link.number)) is not None:
             self._look(seen)
-            seen.lane = link.lane
+            seen.lane, seen.bulk = link.lane, link.lane_of(direct=False)
 
     def _look(self, seen: _Seen) -> None:
         total, link = self._totals[seen.lane], seen.link
         total.down += link.bytes_down - seen.down
-        total.up += link.bytes_up - seen.up
-        seen.down, seen.up = link.bytes_down, link.bytes_up
+        # What is given goes over the carrier that the peer asked for, whatever ours is meanwhile.
+        direct = link.bytes_up_direct - seen.up_direct
+        self._totals[Lane.DIRECT].up += direct
+        self._totals[seen.bulk].up += link.bytes_up - seen.up - direct
+        seen.down, seen.up, seen.up_direct = link.bytes_down, link.bytes_up, link.bytes_up_direct

@@ -86,7 +86,8 @@ class Link:
     ``direct`` brings blocks while a direct connection stands that this node asked for, and
     ``direct_up`` takes some over one that the peer asked for; ``lan`` says whether either runs
     within the local network. ``deciding``: whether there is to be one will show in a moment, so
-    nothing is asked over the slower channel. ``bulk_spent`` says that the link's own channel may
+    nothing is asked over the slower channel. Of ``bytes_up``, ``bytes_up_direct`` went over direct
+    connections, the rest over the link's own channel. ``bulk_spent`` says that this channel may
     carry none, for the relay below it has used up its budget.
     """
 
@@ -101,6 +102,7 @@ class Link:
     rtt_s: float | None = None
     bytes_down: int = 0
     bytes_up: int = 0
+    bytes_up_direct: int = 0
     direct: Taker | None = None
     direct_up: Giver | None = None
     deciding: bool = False

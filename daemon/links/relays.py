@@ -26,7 +26,7 @@ from dreamer.daemon.transport.vocabulary import (
 )
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import LocalError
-from dreamer.protocol.ids import NodeId, short
+from dreamer.protocol.ids import NodeId, RoomId, short
 from dreamer.protocol.limits import RELAY_LINKS_REMEMBERED
 from dreamer.protocol.link import messages
 from dreamer.protocol.link.messages import Message
@@ -64,6 +64,7 @@ class _Watched:
     link: Link
     room: RoomRelays
     total: int = 0
+    own: int = 0
     ours: bool = False
     theirs: bool = False
     told: bool = False
@@ -112,6 +113,8 @@ class Relays:
         # Bytes that could not be written down yet, by day and peer.
         self._unwritten: dict[tuple[str, NodeId], int] = {}
         self._complained = False
+        self.paid: Callable[[RoomId, int], None] = lambda room, size_bytes: None
+        """Told what passed over this node's own TURN allocations, by room."""
 
     @classmethod
     def load(cls, budgets: Budgets, state: State, send: Callable[[ToTransport], None]) -> Relays:
@@ -180,8 +183,9 @@ class Relays:
         if watched is None:
             return
         match event:
-            case Relayed(number, down, up):
+            case Relayed(number, down, up, own):
                 self._count(number, watched, down + up)
+                self._pay(watched, own)
             case BulkHeld(number):
                 self._perform(self.budget.stopped(number, self._wall()))
             case PathChanged(_, relayed) if watched.up:
@@ -200,6 +204,10 @@ class Relays:
             self._perform(self.budget.counted(number, total, now))
         else:
             self.budget.add(watched.link.peer, passed, now)
+
+    def _pay(self, watched: _Watched, own: int) -> None:
+        paid, watched.own = own - watched.own, own
+        self.paid(watched.link.room, paid)
 
     def _write(self, day: str, peer: NodeId, size_bytes: int) -> None:
         """Record bytes at once: what a crash loses is what the transport has not reported yet."""

@@ -7,6 +7,7 @@ import io
 import aiohttp
 
 from dreamer.daemon.rendezvous import messages
+from dreamer.daemon.rendezvous.services import TrackerBusyError
 from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, RemoteError
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.tracker_limits import (
@@ -32,6 +33,7 @@ class TrackerRegistry:
         """Return the document and its ETag; None when the room has none yet.
 
         Raises:
+            TrackerBusyError: it wants to be asked more slowly.
             RemoteError: the tracker can't be reached or answers something else.
             ForbiddenError: it doesn't let us.
         """
@@ -55,6 +57,7 @@ class TrackerRegistry:
 
         Raises:
             ConflictError: the document is another by now; nothing was written.
+            TrackerBusyError: it wants to be asked more slowly; nothing was written.
             ForbiddenError: this node may not publish.
             InputError: the document is too large or no JSON object.
             RemoteError: the tracker can't be reached; the document may have been written.
@@ -106,6 +109,8 @@ class TrackerRegistry:
                 return ForbiddenError(f"the tracker refuses: {said}")
             case 400 | 413:
                 return InputError(f"the tracker can't take this registry: {said}")
+            case 429:
+                return TrackerBusyError(f"tracker {self._base_url} is busy: {said}")
             case 507:
                 return RemoteError(f"tracker {self._base_url} refuses: {said}")
             case 401:

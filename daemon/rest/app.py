@@ -5,9 +5,14 @@ from __future__ import annotations
 from aiohttp import web
 
 from dreamer.daemon.ports import Node
+from dreamer.daemon.rest.caches import CacheHandlers
+from dreamer.daemon.rest.catalogue import CatalogueHandlers
 from dreamer.daemon.rest.connect import ConnectHandlers
+from dreamer.daemon.rest.costs import CostHandlers
 from dreamer.daemon.rest.guard import bearer_token, errors_as_json, json_writes, known_host
 from dreamer.daemon.rest.metrics import MetricsHandler
+from dreamer.daemon.rest.readiness import ReadinessHandlers
+from dreamer.daemon.rest.retention import RetentionHandlers
 from dreamer.daemon.rest.rooms import RoomHandlers
 from dreamer.daemon.rest.work import WorkHandlers
 from dreamer.protocol.limits import REST_BODY_MAX_BYTES
@@ -22,9 +27,21 @@ def make_app(node: Node, token: str | None = None) -> web.Application:
         # Outermost first: every refusal below is answered as JSON.
         middlewares=[errors_as_json, known_host, bearer_token(token), json_writes],
     )
-    handlers = (RoomHandlers(node), ConnectHandlers(node), WorkHandlers(node))
+    readiness = ReadinessHandlers(node, token)
+    handlers = (
+        RoomHandlers(node),
+        ConnectHandlers(node),
+        WorkHandlers(node),
+        CatalogueHandlers(node),
+        CostHandlers(node),
+        CacheHandlers(node),
+        RetentionHandlers(node),
+        readiness,
+    )
     for route in (route for each in handlers for route in each.routes()):
         app.router.add_route(route.method, f"{PREFIX}{route.path}", route.handler)
+    for route in readiness.open_routes():
+        app.router.add_route(route.method, route.path, route.handler)
     # Where every program of this kind has it, and so where Prometheus looks.
     app.router.add_get("/metrics", MetricsHandler(node).metrics)
     return app

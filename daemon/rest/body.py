@@ -8,8 +8,9 @@ from typing import Any, TypeVar, get_type_hints
 
 from aiohttp import web
 
-from dreamer.daemon.field_types import checked
+from dreamer.daemon.field_types import TableText, checked
 from dreamer.daemon.ports import Where
+from dreamer.daemon.surfaces.pushing import OriginWait, PushRequest
 from dreamer.protocol.canonical import Json, loads_lenient
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.inference_limits import (
@@ -19,6 +20,7 @@ from dreamer.protocol.inference_limits import (
 from dreamer.protocol.limits import (
     INVITE_DEFAULT_TTL_S,
 )
+from dreamer.protocol.registry.provenance import Provenance, read_provenance
 
 B = TypeVar("B")
 
@@ -35,6 +37,7 @@ class CreateRoom:
     origin: str | None = None
     endpoint_url: str | None = None
     no_tracker: bool = False
+    registry: str = "tracker"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class SetAlias:
     """Body of ``PUT rooms/{room}/aliases/{alias}``."""
 
     ref: str
+    expected: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,23 @@ class Push:
     name: str | None = None
     allow_pickle: bool = False
     public: bool = False
+    notes: str | None = None
+    provenance: TableText | None = None
+    trained_from: tuple[str, ...] = ()
+    wait: OriginWait = "try"
 
     def __post_init__(self) -> None:
         absolute_path(self.path, "path")
+
+    def request(self) -> PushRequest:
+        """Return what the node is asked."""
+        path = Path(self.path)
+        return PushRequest(
+            *(path, self.aliases, self.tags, self.name or path.name),
+            *(self.allow_pickle, self.public, self.notes, _provenance(self.provenance)),
+            trained_from=self.trained_from,
+            wait=self.wait,
+        )
 
 
 @dataclass(frozen=True)
@@ -145,6 +163,20 @@ class Run:
             raise InputError(f"field 'max_tokens' must be between 1 and {GENERATE_MAX_TOKENS}")
         if len(self.prompt.encode(errors="replace")) > PROMPT_MAX_BYTES:
             raise InputError(f"field 'prompt' must be at most {PROMPT_MAX_BYTES} bytes")
+
+
+def _provenance(table: TableText | None) -> Provenance | None:
+    if table is None:
+        return None
+    found = read_provenance(loads_lenient(table.encode()))
+    # Who writes a field that means nothing here expects it to mean something.
+    unknown = [*found.extra, *(["parents"] if found.parents else [])]
+    if unknown:
+        raise InputError(
+            f"unknown field {unknown[0]!r:.80} in 'provenance'; it can be: trained_by, trained_at, "
+            "config, config_digest, metrics (parents are given as 'trained_from')"
+        )
+    return found
 
 
 def absolute_path(text: str, field: str) -> Path:

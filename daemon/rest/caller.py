@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 from dreamer.daemon.places import find_places
 from dreamer.daemon.rest.json_form import from_json
 from dreamer.daemon.rest.local_socket import connect
+from dreamer.daemon.worker.session_home import existing_session_homes
 from dreamer.protocol.canonical import Json, loads_lenient
 from dreamer.protocol.errors import DreamerError, InputError, LocalError, error_from_code
 from dreamer.protocol.limits import (
@@ -21,6 +24,7 @@ from dreamer.protocol.limits import (
 )
 
 _PREFIX = "/dreamer/v1"
+_NOBODY = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
 
 
 class Caller:
@@ -45,9 +49,11 @@ class Caller:
             return _checked(answer)
 
     def events(
-        self, path: str, body: Json, kinds: dict[str, type[Any]]
+        self, path: str, body: Json, kinds: dict[str, type[Any]], *, endless: bool = False
     ) -> Generator[Any, None, None]:
         """Yield the events of long work as their classes, up to the last of ``kinds``.
+
+        If it is ``endless``, for as long as they are read.
 
         Closing the generator closes the connection, which cancels the work.
 
@@ -56,7 +62,7 @@ class Caller:
             DreamerError: what the daemon answered.
         """
         # Events end with their receipt; a stream that ends without one was cut off.
-        last = list(kinds)[-1]
+        last = None if endless else list(kinds)[-1]
         with (
             closing(self._connect(CLIENT_SILENCE_TIMEOUT_S)) as connection,
             self._watching(CLIENT_SILENCE_TIMEOUT_S),
@@ -75,7 +81,7 @@ class Caller:
 
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
         try:
-            end = connect(self._socket, timeout_s)
+            end = self._reach(timeout_s)
         except PermissionError as error:
             raise LocalError(
                 f"the dreamerd for {self._home} belongs to somebody else: choose your own --home"
@@ -90,6 +96,19 @@ class Caller:
         connection = http.client.HTTPConnection("dreamerd", timeout=timeout_s)
         connection.sock = end
         return connection
+
+    def _reach(self, timeout_s: float) -> socket.socket:
+        """Connect to the daemon of this home, or to that of a session in its place."""
+        try:
+            return connect(self._socket, timeout_s)
+        except (*_NOBODY, PermissionError):
+            # Of a worker whose home can't be written: it lives in a temporary directory.
+            for home in existing_session_homes(self._home, os.environ):
+                try:
+                    return connect(find_places(home, "").socket, timeout_s)
+                except (*_NOBODY, PermissionError):
+                    continue
+            raise
 
     @contextmanager
     def _watching(self, timeout_s: float) -> Iterator[None]:

@@ -38,6 +38,12 @@ async def answer(
         return web.json_response(summary([event async for event in work]))
 
 
+async def stream(request: web.Request, work: AsyncIterator[E]) -> web.StreamResponse:
+    """Answer with the events of work that has no end of its own, until the client goes."""
+    async with _closing(work):
+        return await _stream(request, work)
+
+
 @asynccontextmanager
 async def _closing(work: AsyncIterator[Any]) -> AsyncIterator[None]:
     try:

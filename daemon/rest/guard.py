@@ -30,6 +30,9 @@ from dreamer.protocol.errors import (
 HOSTS = ("localhost", "127.0.0.1", "::1", "dreamerd")
 """Names by which the API may be addressed, with any port."""
 
+OPEN_PATHS = ("/health", "/ready")
+"""What whoever starts and stops this daemon may ask with no token."""
+
 _WRITES = ("POST", "PUT", "PATCH")
 
 _STATUS: dict[type[DreamerError], int] = {
@@ -113,13 +116,18 @@ def bearer_token(token: str | None) -> Middleware:
 
     @web.middleware
     async def demand(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not _by_unix_socket(request) and not _carries(request, token):
+        if request.path not in OPEN_PATHS and not may_read(request, token):
             raise web.HTTPUnauthorized(
                 text="send Authorization: Bearer with the token from the api-token file"
             )
         return await handler(request)
 
     return demand
+
+
+def may_read(request: web.Request, token: str | None) -> bool:
+    """Return whether who asks may read the whole API, and not only what is on an open path."""
+    return _by_unix_socket(request) or _carries(request, token)
 
 
 def _by_unix_socket(request: web.Request) -> bool:

@@ -19,17 +19,21 @@ from dreamer.daemon.ports import (
     TorrentFileEvent,
     TorrentReceipt,
 )
+from dreamer.daemon.surfaces.caches import VerifyReceipt
+from dreamer.daemon.surfaces.catalogue import ModelList
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import DreamerError, LocalProtocolError
 
 V = TypeVar("V")
-Event = PushEvent | PullEvent | TorrentFileEvent | RunEvent
+Event = PushEvent | PullEvent | TorrentFileEvent | RunEvent | ModelList | VerifyReceipt
 
 EVENT_NAMES: dict[type[Any], str] = {
     Progress: "progress",
     PushReceipt: "receipt",
     PullReceipt: "receipt",
     TorrentReceipt: "receipt",
+    ModelList: "models",
+    VerifyReceipt: "receipt",
     RunStarted: "started",
     RunText: "text",
     RunEnded: "ended",
@@ -51,6 +55,8 @@ def from_json(kind: type[V], value: Json) -> V:
 
 
 def _field(hint: Any, value: Any) -> Any:
+    if isinstance(hint, type) and is_dataclass(hint):
+        return from_json(hint, value)
     if get_origin(hint) is not tuple:
         return value
     each = get_args(hint)[0]

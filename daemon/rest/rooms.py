@@ -57,7 +57,8 @@ class RoomHandlers:
         """``POST rooms``."""
         body = await read_body(request, CreateRoom)
         made = await self._node.create_room(
-            body.name, list(body.trackers), body.origin, body.endpoint_url, body.no_tracker
+            *(body.name, list(body.trackers), body.origin, body.endpoint_url),
+            *(body.no_tracker, body.registry),
         )
         return web.json_response(to_json(made), status=201)
 
@@ -89,26 +90,27 @@ class RoomHandlers:
         """``PUT rooms/{room}/aliases/{alias}``."""
         body = await read_body(request, SetAlias)
         alias = request.match_info["alias"]
-        model = await self._node.set_alias(_room_in_path(request), alias, body.ref)
+        model = await self._node.set_alias(room_in_path(request), alias, body.ref, body.expected)
         return web.json_response(to_json(model))
 
     async def remove_alias(self, request: web.Request) -> web.Response:
         """``DELETE rooms/{room}/aliases/{alias}``."""
         alias = request.match_info["alias"]
-        await self._node.remove_alias(_room_in_path(request), alias)
+        await self._node.remove_alias(room_in_path(request), alias)
         return web.json_response({"removed": alias})
 
     async def change_tags(self, request: web.Request) -> web.Response:
         """``POST rooms/{room}/models/{ref}/tags``."""
         body = await read_body(request, ChangeTags)
         model = await self._node.change_tags(
-            _room_in_path(request), request.match_info["ref"], list(body.add), list(body.remove)
+            room_in_path(request), request.match_info["ref"], list(body.add), list(body.remove)
         )
         return web.json_response(to_json(model))
 
     async def models(self, request: web.Request) -> web.Response:
-        """``GET models?room=``."""
-        models = await self._node.models(_room_in_query(request))
+        """``GET models?room=&query=``."""
+        asked = _in_query(request, "room", "query")
+        models = await self._node.models(asked.get("room"), asked.get("query", ""))
         return web.json_response({"models": [to_json(model) for model in models]})
 
     async def remove(self, request: web.Request) -> web.Response:
@@ -119,7 +121,7 @@ class RoomHandlers:
 
     async def topology(self, request: web.Request) -> web.Response:
         """``GET rooms/{room}/topology``."""
-        return web.json_response(await self._node.topology(_room_in_path(request)))
+        return web.json_response(await self._node.topology(room_in_path(request)))
 
     async def peers(self, request: web.Request) -> web.Response:
         """``GET peers?room=``."""
@@ -127,13 +129,18 @@ class RoomHandlers:
         return web.json_response({"peers": [to_json(peer) for peer in peers]})
 
 
-def _room_in_path(request: web.Request) -> str | None:
+def room_in_path(request: web.Request) -> str | None:
+    """Return the room that a path names; None for the only one this node is in."""
     room = request.match_info["room"]
     return None if room == ONLY_ROOM else room
 
 
 def _room_in_query(request: web.Request) -> str | None:
+    return _in_query(request, "room").get("room")
+
+
+def _in_query(request: web.Request, *known: str) -> dict[str, str]:
     for key in request.query:
-        if key != "room":
-            raise InputError(f"unknown query field {key!r:.80}; it can be: room")
-    return request.query.get("room")
+        if key not in known:
+            raise InputError(f"unknown query field {key!r:.80}; it can be: {', '.join(known)}")
+    return dict(request.query)

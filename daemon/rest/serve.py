@@ -12,6 +12,9 @@ from pathlib import Path
 from aiohttp import web
 
 from dreamer.daemon.rest.local_socket import listen
+from dreamer.daemon.rest.readiness import make_probe_app
+from dreamer.daemon.setting_checks import split_address
+from dreamer.daemon.surfaces.readiness import Readiness
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.limits import SHUTDOWN_DRAIN_S
 
@@ -49,13 +52,33 @@ async def serving(
         await runner.cleanup()
 
 
-async def _listen_tcp(runner: web.AppRunner, host: str, port: int) -> tuple[str, int]:
+@asynccontextmanager
+async def probing(readiness: Readiness, listen_at: str) -> AsyncIterator[tuple[str, int]]:
+    """Answer probes at ``HOST:PORT`` while the context lasts; yields the address in use.
+
+    Raises:
+        LocalError: the port is taken.
+    """
+    address = split_address(listen_at)
+    assert address is not None, "the settings were checked"
+    app = make_probe_app(readiness)
+    runner = web.AppRunner(app, shutdown_timeout=0.0, access_log=None)
+    await runner.setup()
+    try:
+        yield await _listen_tcp(runner, *address, key="probe_listen")
+    finally:
+        await runner.cleanup()
+
+
+async def _listen_tcp(
+    runner: web.AppRunner, host: str, port: int, key: str = "listen"
+) -> tuple[str, int]:
     site = web.TCPSite(runner, host, port)
     try:
         await site.start()
     except OSError as error:
         raise LocalError(
-            f"can't listen on {host}:{port}: {error.strerror or error}; change [api] listen"
+            f"can't listen on {host}:{port}: {error.strerror or error}; change [api] {key}"
         ) from error
     bound = runner.addresses[-1]
     return bound[0], bound[1]

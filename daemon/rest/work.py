@@ -32,28 +32,20 @@ class WorkHandlers:
     async def push(self, request: web.Request) -> web.StreamResponse:
         """``POST push``."""
         body = await read_body(request, Push)
-        work = self._node.push(
-            Path(body.path),
-            body.room,
-            list(body.aliases),
-            list(body.tags),
-            body.name,
-            body.allow_pickle,
-            body.public,
-        )
-        return await answer(request, work, _receipt)
+        work = self._node.push(body.room, body.request())
+        return await answer(request, work, receipt)
 
     async def pull(self, request: web.Request) -> web.StreamResponse:
         """``POST pull``."""
         body = await read_body(request, Pull)
         output = None if body.output is None else Path(body.output)
-        return await answer(request, self._node.pull(body.ref, body.room, output), _receipt)
+        return await answer(request, self._node.pull(body.ref, body.room, output), receipt)
 
     async def torrent(self, request: web.Request) -> web.StreamResponse:
         """``POST torrent``."""
         body = await read_body(request, WriteTorrent)
         output = None if body.output is None else Path(body.output)
-        return await answer(request, self._node.torrent(body.ref, body.room, output), _receipt)
+        return await answer(request, self._node.torrent(body.ref, body.room, output), receipt)
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """``POST run``."""
@@ -62,7 +54,12 @@ class WorkHandlers:
         return await answer(request, self._node.run(wanted), run_json)
 
 
-def _receipt(events: list[PushEvent] | list[PullEvent] | list[TorrentFileEvent]) -> Json:
+def receipt(events: list[PushEvent] | list[PullEvent] | list[TorrentFileEvent]) -> Json:
+    """Return the receipt with which long work ended, as JSON.
+
+    Raises:
+        LocalProtocolError: it ended without one.
+    """
     if not events or isinstance(events[-1], Progress):
         raise LocalProtocolError("the daemon ended its work without a receipt: see its log")
     return to_json(events[-1])

@@ -24,6 +24,7 @@ from dreamer.protocol.limits import CHAIN_MAX_CERTIFICATES
 from dreamer.protocol.rooms import fields
 from dreamer.protocol.rooms.card import (
     SECRET_BYTES,
+    RegistryPlace,
     RoomCard,
     check_room_name,
     parse_card,
@@ -91,6 +92,7 @@ class RoomBook:
         origin: str | None,
         endpoint_url: str | None,
         now: float,
+        registry: RegistryPlace = RegistryPlace.TRACKER,
     ) -> Membership:
         """Make a room whose key this node holds, and become its first member, with every role.
 
@@ -105,7 +107,8 @@ class RoomBook:
         room_id = RoomId(room_key.public)
         # The same tracker named twice would be joined twice.
         bases = tuple(dict.fromkeys(map(tracker_base_url, trackers)))
-        card = RoomCard(room_id, name, bases, origin, endpoint_url, self._draw(SECRET_BYTES))
+        secret = self._draw(SECRET_BYTES)
+        card = RoomCard(room_id, name, bases, origin, endpoint_url, secret, registry)
         own = node_certificate(room_id, self._identity.node_id, ALL_ROLES, now, room_key)
         membership = Membership(card, (own,), seed)
         self.add(membership)

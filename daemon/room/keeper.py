@@ -21,6 +21,7 @@ from dreamer.protocol.errors import AmbiguousError, DreamerError, InputError, No
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.limits import ROOM_RESTART_BASE_S, ROOM_RESTART_MAX_S
 from dreamer.protocol.registry.view import Model
+from dreamer.protocol.rooms.card import RegistryPlace, RoomCard, parse_registry_place
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +90,12 @@ class RoomKeeper:
         origin: str | None,
         endpoint_url: str | None,
         no_tracker: bool = False,
+        registry: str = RegistryPlace.TRACKER,
     ) -> RoomInfo:
         """Make a room; nothing stays of one whose tracker or origin can't be reached.
 
         Raises:
-            InputError: the name is taken, or a URL is malformed.
+            InputError: the name is taken, a URL is malformed, or its bucket can't keep a registry.
             RemoteError: a tracker or the origin can't be reached.
         """
         if trackers and no_tracker:
@@ -103,14 +105,18 @@ class RoomKeeper:
                 "a room needs a tracker: give --tracker URL; or --no-tracker, if its machines "
                 "are to be linked by 'dreamer connect' alone"
             )
+        place = parse_registry_place(registry)
+        if place is RegistryPlace.ORIGIN and origin is None:
+            raise InputError("--registry origin needs a bucket: give --origin s3://BUCKET/PREFIX")
         membership = await asyncio.to_thread(
-            self._book.create, name, trackers, origin, endpoint_url, time.time()
+            self._book.create, name, trackers, origin, endpoint_url, time.time(), place
         )
         try:
             session = self._start(membership)
             await session.wait_connected()
             # After the tracker: it may have to sign for the origin.
             advice = await self._check_origin(membership)
+            await session.prove_registry()
         except BaseException:
             await self._undo(membership)
             raise
@@ -270,4 +276,10 @@ def _info(session: RoomSession) -> RoomInfo:
         endpoint_url=card.endpoint_url,
         connected=session.connected,
         tracker_states=session.trackers.infos(),
+        registry=_kept_at(card),
     )
+
+
+def _kept_at(card: RoomCard) -> str:
+    at_members = card.registry is RegistryPlace.TRACKER and not card.trackers
+    return "members" if at_members else str(card.registry)

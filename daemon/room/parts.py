@@ -12,6 +12,7 @@ from dreamer.daemon.direct.endpoint import DirectEndpoint
 from dreamer.daemon.identity import NodeIdentity
 from dreamer.daemon.links.attempt import TransportPort
 from dreamer.daemon.links.ice import IceSettings
+from dreamer.daemon.room.bucket_documents import BlockingDocument
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.pace import Pace
 from dreamer.daemon.sharing.serving import BlockPlaces
@@ -20,6 +21,7 @@ from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.ids import ManifestId
 from dreamer.protocol.limits import LINKS_MESH_MIN
+from dreamer.protocol.rooms.card import RoomCard
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,5 @@ class RoomParts:
     pace: Pace = field(default_factory=Pace)
     direct: DirectEndpoint | None = None
     """Where direct connections come in; None: this node makes none."""
+    registry_at: Callable[[RoomCard], BlockingDocument] | None = None
+    """Returns the registry of a room that keeps it at its origin."""

@@ -54,7 +54,7 @@ from dreamer.protocol.registry.changes import Author
 from dreamer.protocol.registry.membership import member_verifier
 from dreamer.protocol.registry.view import Model, Registry
 from dreamer.protocol.rooms.card import swarm_hash
-from dreamer.protocol.rooms.certificate import Role
+from dreamer.protocol.rooms.certificate import REGISTRY_WRITERS
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.protocol.rooms.revocations import Revocation
 from dreamer.protocol.swarm.holders import Found
@@ -97,7 +97,8 @@ class RoomSession:
         self.objects = ObjectFetcher(parts.numbers)
         self._documents = self._make_documents()
         kept = self._make_registry()
-        self.registry, self._view = kept.client, kept.view
+        self.registry, self._view, self.prove_registry = kept.client, kept.view, kept.prove
+        self.at_close.append(kept.follow(parts.rng))
         serving = Serving(
             *(self.room_id, parts.library, parts.places, parts.damaged, parts.tasks),
             own_object=kept.exchange.get,
@@ -189,9 +190,10 @@ class RoomSession:
 
     async def remove_member(self, ref: str) -> NodeId:
         """End the membership of the node that ``ref`` names; see ``Removals.remove``."""
-        return await self._removals.remove(ref, self._known_members())
+        return await self._removals.remove(ref, self.known_members())
 
-    def _known_members(self) -> Iterator[NodeId]:
+    def known_members(self) -> Iterator[NodeId]:
+        """Yield the members that are present, linked, or have written; some of them twice."""
         yield from self.present
         yield from (link.peer for link in self.links.links)
         yield from self._view.authors()
@@ -218,6 +220,11 @@ class RoomSession:
     async def read_registry(self) -> Registry:
         """Return the registry; see ``RegistryView.read``."""
         return (await self._view.read()).registry
+
+    def registry_known(self) -> Registry | None:
+        """Return the registry as it was read last, without asking anybody; None: it never was."""
+        latest = self._view.latest
+        return latest.registry if latest is not None else None
 
     async def resolve(self, ref: str) -> Model:
         """Return the model that a reference names in this room; see ``RegistryView.resolve``."""
@@ -297,9 +304,9 @@ class RoomSession:
         return RevocationExchange(known, self._removals.heard, lambda: not self.connected)
 
     def _make_documents(self) -> TrackerDocuments:
-        publishes = any(role in self.membership.roles for role in (Role.PUBLISHER, Role.ADMIN))
+        writes = any(role in self.membership.roles for role in REGISTRY_WRITERS)
         parts = self._parts
-        return TrackerDocuments(self.card, self.sessions, publishes, parts.rng, parts.tasks)
+        return TrackerDocuments(self.card, self.sessions, writes, parts.rng, parts.tasks)
 
     def _make_registry(self) -> RoomRegistry:
         parts = self._parts
@@ -309,6 +316,7 @@ class RoomSession:
             *(self.card, parts.state, self._documents, author, judge, self.objects),
             tracker_there=lambda: self.connected,
             tasks=parts.tasks,
+            at_origin=parts.registry_at and partial(parts.registry_at, self.card),
         )
 
     # What trackers and the library report

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dreamer.daemon.setting_checks import (
     a_socket_mode,
+    an_address_or_none,
     loopback_or_none,
 )
 from dreamer.daemon.settings.key import key
@@ -38,6 +39,12 @@ class ApiSection:
         "",
         "Listen on TCP too, on loopback only, with a bearer token. Empty: no TCP.",
         loopback_or_none,
+    )
+    probe_listen: str = key(
+        "",
+        "Listen at HOST:PORT for GET /health and GET /ready alone, with no token and no details: "
+        'for the probes of Kubernetes ("0.0.0.0:8472"). Empty: no such port.',
+        an_address_or_none,
     )
     token_file: str = key(
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dreamer.daemon.field_types import TableText
 from dreamer.daemon.setting_checks import (
@@ -12,7 +13,14 @@ from dreamer.daemon.setting_checks import (
     with_schemes,
 )
 from dreamer.daemon.settings.key import key
-from dreamer.protocol.tracker_limits import TURN_TTL_MAX_S, TURN_TTL_MIN_S, TURN_TTL_S, WORKERS_MAX
+from dreamer.protocol.tracker_limits import (
+    SWEEP_INTERVAL_MAX_S,
+    SWEEP_INTERVAL_S,
+    TURN_TTL_MAX_S,
+    TURN_TTL_MIN_S,
+    TURN_TTL_S,
+    WORKERS_MAX,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,16 @@ class TrackerSection:
         "Rooms for which it signs S3 URLs, so that nodes need no S3 credentials: a section "
         '[tracker.origins.ROOM-ID] with url = "s3://BUCKET/PREFIX" and, if it isn\'t AWS, '
         "endpoint_url. The credentials are this daemon's.",
+    )
+    sweep: Literal["off", "temporary", "garbage"] = key(
+        "temporary",
+        "What it removes by itself from the origins that it signs for: nothing, temporary uploads "
+        "whose time is over, or also what no model of the room has (docs/retention.md).",
+    )
+    sweep_interval_s: int = key(
+        int(SWEEP_INTERVAL_S),
+        "Seconds from one such sweep to the next.",
+        between(1, SWEEP_INTERVAL_MAX_S),
     )
     redis: str = key(
         "",

@@ -43,6 +43,8 @@ class SeedingParts:
     tasks: TaskSet
     uploaded: Callable[[int], None] = lambda size_bytes: None
     """Told how many bytes strangers were given."""
+    gave: Callable[[RoomId, ManifestId, int], None] = lambda room, manifest_id, size_bytes: None
+    """Told the same by model, and by the first of the rooms that call it public."""
 
 
 @dataclass
@@ -181,6 +183,7 @@ class Seeding:
                 seed.up_bytes += up_bytes
                 self.up_bytes += up_bytes
                 self._parts.uploaded(up_bytes)
+                self._parts.gave(next(iter(seed.rooms)), manifest_id, up_bytes)
             case TorrentFailed(_, reason):
                 log.warning("%s is not seeded for now: %s", short(manifest_id), reason)
                 self._end(manifest_id, seed)

@@ -178,7 +178,7 @@ class Connection:
         passed = (meter.received_bytes, meter.sent_bytes)
         if passed != self._relay_reported:
             self._relay_reported = passed
-            self._emit(Relayed(self.link, *passed))
+            self._emit(Relayed(self.link, *passed, meter.own_bytes))
         if self.outbox is not None and not self._closed and meter.relayed != self._relayed:
             self._relayed = meter.relayed
             self._emit(PathChanged(self.link, self._relayed))

@@ -102,6 +102,8 @@ class RelayMeter:
         self._watched: list[StunProtocol] = []
         self.received_bytes = 0
         self.sent_bytes = 0
+        self.own_bytes = 0
+        """Of both, over this node's own allocation: those that it pays for."""
         self.allowed_bytes = 0
 
     @property
@@ -142,11 +144,13 @@ class RelayMeter:
                 return
             if self._ice._nominated and (ours or addr[:2] in self._theirs):
                 self.received_bytes += len(data) + framing
+                self.own_bytes += (len(data) + framing) * ours
             receive(data, addr)
 
         def sent(size_bytes: int, addr: Address) -> None:
             if self._ice._nominated and (ours or addr in self._theirs):
                 self.sent_bytes += size_bytes + framing
+                self.own_bytes += (size_bytes + framing) * ours
 
         # aioice has no hook for this; its protocols are plain objects, one for each socket.
         counted = CountedTransport(protocol.transport, sent)

@@ -188,11 +188,15 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Relayed:
-    """Bytes that have passed over a relay since the link opened (``relay_meter``)."""
+    """Bytes that have passed over a relay since the link opened (``relay_meter``).
+
+    ``own`` of both are those over this node's own allocation at a TURN server.
+    """
 
     link: int
     down: int
     up: int
+    own: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import threading
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.places import find_places
 from dreamer.daemon.ports import (
     MeetingText,
-    ModelInfo,
     PeerInfo,
     Progress,
     PullReceipt,
@@ -40,7 +40,37 @@ from dreamer.daemon.room.parts import RoomParts
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.state import State
+from dreamer.daemon.surfaces.caches import (
+    CachedInfo,
+    CollectReceipt,
+    LeftoverInfo,
+    OwnBytes,
+    PinInfo,
+    StoreUsage,
+    VerifiedModel,
+    VerifyReceipt,
+)
+from dreamer.daemon.surfaces.catalogue import ModelInfo
+from dreamer.daemon.surfaces.costs import (
+    CostAlert,
+    CostFigures,
+    CostReport,
+    LaneCost,
+    ModelCost,
+    NodeCost,
+    RoomCost,
+)
+from dreamer.daemon.surfaces.readiness import PreloadInfo, ReadyInfo
+from dreamer.daemon.surfaces.retention import (
+    GarbageKind,
+    GarbageReport,
+    Judged,
+    KeepRules,
+    PolicyInfo,
+    RetentionReport,
+)
 from dreamer.daemon.tasks import TaskSet
+from dreamer.protocol.costs import check_month
 from dreamer.protocol.errors import (
     AmbiguousError,
     ForbiddenError,
@@ -52,6 +82,132 @@ from dreamer.protocol.errors import (
 
 WAIT_S = 10.0
 MODEL_ID = "ab" * 32
+
+
+class MemoryReadiness:
+    """One model to be preloaded; ready when the test says so."""
+
+    def __init__(self) -> None:
+        self.ready = True
+
+    def info(self):
+        if self.ready:
+            model = PreloadInfo("prod", "ready", True, MODEL_ID, "tiny", True, 5, 5)
+            return ReadyInfo(True, (), (model,))
+        model = PreloadInfo("prod", "fetching", False, done=2, total=5)
+        return ReadyInfo(False, ("prod: fetching, 2 of 5 bytes are here",), (model,))
+
+
+class MemoryCosts:
+    """A room of two nodes, in a month that cost a dollar instead of ten."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple] = []
+        self.crossed = False
+
+    async def read(self, month, room):
+        self.asked.append((month, room))
+        check_month(month or "2026-11")
+        if room == "nowhere":
+            raise NoMatchError("there is no room 'nowhere'")
+        figures = CostFigures(uses=3, wanted_bytes=100 * 10**9, cost=1.0, without_peers=4.5,
+                              without_cache=5.5, without_both=9.0, saved=8.0)  # fmt: skip
+        lanes = (LaneCost("direct", 5 * 2**20, 2**20, 0.0), LaneCost("origin", 10**9, 0, 1.0))
+        nodes = (
+            NodeCost("ef" * 32, "memory", True, None, figures),
+            NodeCost("01" * 32, "other", False, 7200.0, CostFigures()),
+        )
+        lab = RoomCost("lab", "cd" * 32, 5, 2, figures, lanes, nodes, 10**12, 23.0)
+        models = (ModelCost(MODEL_ID, "tiny", figures), ModelCost("", "", CostFigures(lists=4)))
+        alert = CostAlert("origin_gb_per_day", 50.0, 61.5, "2026-11-21", True)
+        return CostReport(
+            month, "2026-01", "USD", {"egress_gb": 0.09}, figures, lanes, models,
+            (lab,), (alert,) if self.crossed else (),
+        )  # fmt: skip
+
+
+class MemoryCaches:
+    """One model, used an hour ago and pinned; one leftover. ``damaged`` when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple] = []
+        self.damaged = False
+        self.pin_of = PinInfo(MODEL_ID, "by alias prod in lab", "prod", "lab", "memory", 1.8e9)
+
+    async def models(self):
+        used = time.time() - 3 * 3600
+        return [
+            CachedInfo(
+                MODEL_ID, MODEL_ID[:8], "tiny", 3 * 2**20, 3 * 2**20, 2 * 2**20, used, True,
+                "loaded", (self.pin_of,),
+            ),
+            CachedInfo("cd" * 32, "cd" * 4, "half[red]", 9, 4, 5, 0.0, False, "", (), 1.0),
+        ]  # fmt: skip
+
+    async def usage(self):
+        own = (OwnBytes(MODEL_ID, "tiny", 2 * 2**20),)
+        return StoreUsage("/models", own, 2**20, 0, 5, 0, 0, 7, 0, 2**22, 2**23, 2**30, 2**21)
+
+    async def verify(self, ref, room):
+        self.asked.append(("verify", ref, room))
+        if ref in MemoryNode.FAILURES:
+            raise MemoryNode.FAILURES[ref]
+        yield Progress("verify", 1, 2)
+        lacking = ("w.bin",) if self.damaged else ()
+        advice = f"pull again: {MODEL_ID[:8]}" if self.damaged else ""
+        found = VerifiedModel(MODEL_ID, "tiny", 2, lacking)
+        yield VerifyReceipt((found,), int(self.damaged), advice)
+
+    async def collect(self, remove, older_than_s):
+        self.asked.append(("collect", remove, older_than_s))
+        return CollectReceipt((LeftoverInfo("partial", "cd" * 32, 2**20),), 2**20, remove)
+
+    async def pins(self):
+        return [self.pin_of]
+
+    async def pin(self, ref, room, alias):
+        self.asked.append(("pin", ref, room, alias))
+        return self.pin_of if alias else PinInfo(MODEL_ID, "by hand")
+
+    async def unpin(self, ref, room, alias):
+        self.asked.append(("unpin", ref, room, alias))
+        if ref == "other":
+            raise NoMatchError("nothing pins 'other' so: see 'dreamer store ls'")
+        return [self.pin_of]
+
+
+class MemoryRetention:
+    """A room whose rules keep one model and let another go."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple] = []
+        self.rules = KeepRules()
+
+    async def policy(self, room):
+        said = (f"the last {self.rules.keep_last} of each alias",) if self.rules.keep_last else ()
+        return PolicyInfo(room or "lab", self.rules, said)
+
+    async def set_policy(self, room, rules):
+        if room == "theirs":
+            raise ForbiddenError("only admins set what a room keeps: ask one")
+        self.asked.append(("set_policy", room, rules))
+        self.rules = rules
+        return await self.policy(room)
+
+    async def retain(self, room, apply):
+        self.asked.append(("retain", room, apply))
+        kept = Judged(MODEL_ID, MODEL_ID[:8], "tiny", 3, 1.8e9, (), ("alias prod",))
+        going = Judged("cd" * 32, "cd" * 4, "old[red]", 2**20, 1.7e9, (), ())
+        return RetentionReport("lab", apply, ("the last 3 of each alias",), (kept,), (going,))
+
+    async def collect(self, room, apply, grace_s):
+        self.asked.append(("collect", room, apply, grace_s))
+        kinds = (GarbageKind("no model of the room has it", 3, 2**20),)
+        return GarbageReport(
+            "lab", "s3://b/lab", apply, grace_s, 9, 2**21, kinds, 2 * apply, 2**20 * apply, 1, 5,
+            2, 6, 4, 7, ("0123abcd",), 1, ("lab/files/notes.txt",), ("lab/files/x",) * apply,
+            False, "sweep",
+        )  # fmt: skip
 
 
 class MemoryNode:
@@ -69,6 +225,10 @@ class MemoryNode:
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []
+        self.readiness = MemoryReadiness()
+        self.costs = MemoryCosts()
+        self.caches = MemoryCaches()
+        self.retention = MemoryRetention()
         self.begun = threading.Event()
         self.cancelled = threading.Event()
         self.aliases = ("prod",)
@@ -101,12 +261,17 @@ class MemoryNode:
     def rooms(self):
         return [self.room]
 
-    async def create_room(self, name, trackers, origin, endpoint_url, no_tracker=False):
+    async def create_room(
+        self, name, trackers, origin, endpoint_url, no_tracker=False, registry="tracker"
+    ):
         tracker = ("no tracker",) if no_tracker else ()
+        tracker += ("registry",) if registry == "origin" else ()
         self.calls.append(("create_room", name, trackers, origin, endpoint_url, *tracker))
         own = () if no_tracker else self.room.trackers
         where = tuple(trackers) or own
-        return RoomInfo(name, "cd" * 32, ("admin",), where, origin, endpoint_url, True)
+        return RoomInfo(
+            *(name, "cd" * 32, ("admin",), where, origin, endpoint_url, True), registry=registry
+        )
 
     async def invite(self, room, roles, expires_s, uses):
         self.calls.append(("invite", room, roles, expires_s, uses))
@@ -141,11 +306,11 @@ class MemoryNode:
                 )
         raise InputError("this text is cut short")
 
-    async def push(self, path: Path, room, aliases, tags, name, allow_pickle, public):
-        self.calls.append(("push", path, room, aliases, tags, name, allow_pickle, public))
+    async def push(self, room, request):
+        self.calls.append(("push", room, request))
         yield Progress("hash", 1, 2)
         yield PushReceipt(
-            MODEL_ID, MODEL_ID[:8], name or path.name, room, 2, 1, tuple(aliases), tuple(tags),
+            MODEL_ID, MODEL_ID[:8], request.name, room, 2, 1, request.aliases, request.tags,
             0.5, 0, None,
         )  # fmt: skip
 
@@ -178,8 +343,8 @@ class MemoryNode:
         finally:
             self.cancelled.set()
 
-    async def models(self, room):
-        self.calls.append(("models", room))
+    async def models(self, room, query=""):
+        self.calls.append(("models", room, *([query] if query else [])))
         return [self._model()]
 
     async def peers(self, room):
@@ -190,9 +355,9 @@ class MemoryNode:
         self.calls.append(("topology", room))
         return {"kind": "dreamer.topology", "version": 1, "members": [1, 2], "models": [3]}
 
-    async def set_alias(self, room, alias, ref):
+    async def set_alias(self, room, alias, ref, expected=None):
         self._check(ref)
-        self.calls.append(("set_alias", room, alias, ref))
+        self.calls.append(("set_alias", room, alias, ref, *([expected] if expected else [])))
         self.aliases = (*self.aliases, alias)
         return self._model()
 

@@ -1,5 +1,6 @@
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,13 +65,14 @@ def test_relative_paths_are_those_of_the_client(dreamer, served, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     assert dreamer.pull("prod", output="here") == tmp_path / "here"
     receipt = dreamer.push("tiny", "lab", aliases=["a"], tags=["t"])
-    assert served.node.calls[-1][1] == tmp_path / "tiny"
+    assert served.node.calls[-1][-1].path == tmp_path / "tiny"
     assert (receipt.name, receipt.aliases, receipt.tags) == ("tiny", ("a",), ("t",))
-    assert served.node.calls[-1][-2:] == (False, False)
+    asked = served.node.calls[-1][-1]
+    assert (asked.allow_pickle, asked.public) == (False, False)
     dreamer.push("tiny", "lab", allow_pickle=True)
-    assert served.node.calls[-1][-2:] == (True, False)
+    assert served.node.calls[-1][-1] == replace(asked, aliases=(), tags=(), allow_pickle=True)
     dreamer.push("tiny", "lab", public=True)
-    assert served.node.calls[-1][-2:] == (False, True)
+    assert served.node.calls[-1][-1] == replace(asked, aliases=(), tags=(), public=True)
 
 
 def test_torrent_returns_the_hashes_and_writes_where_the_client_says(

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dreamer.daemon.node import DreamerNode
+from dreamer.daemon.room.model_infos import ModelInfos
 from dreamer.protocol.errors import AmbiguousError, LocalError, NoMatchError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.registry.view import Model, Registry
@@ -64,13 +65,19 @@ class Parts:
         async def evict(key):
             return None
 
+        state = SimpleNamespace(drop_model=lambda _: None, model=lambda _: None)
+        library = SimpleNamespace(find=lambda *_: None, withdraw_everywhere=lambda _: None)
+        kept = Rooms(*rooms)
+        store = SimpleNamespace(
+            known=lambda: HERE, forget=self._forget, require_removable=lambda _: None
+        )
         return DreamerNode(
             name="us",
             identity=SimpleNamespace(node_id=NodeId(b"u" * 32)),
-            store=SimpleNamespace(known=lambda: HERE, forget=self._forget),
-            state=SimpleNamespace(drop_model=lambda _: None, model=lambda _: None),
-            library=SimpleNamespace(find=lambda *_: None, withdraw_everywhere=lambda _: None),
-            rooms_kept=Rooms(*rooms),
+            store=store,
+            state=state,
+            library=library,
+            rooms_kept=kept,
             puller=SimpleNamespace(is_pulling=lambda _: self.pulling),
             pusher=None,
             runs=None,
@@ -78,10 +85,19 @@ class Parts:
             transport=None,
             relays=None,
             lane_bytes=None,
+            costs=None,
+            cost_metrics=None,
+            reports=None,
             loop_lag=None,
             seeding=None,
+            uploads=SimpleNamespace(holds=lambda _: False),
             torrent_writer=None,
             topologies=None,
+            infos=ModelInfos(kept, library, state),
+            catalogue=None,
+            readiness=None,
+            caches=None,
+            retention=None,
             started_at=0.0,
             tracker_url=None,
         )

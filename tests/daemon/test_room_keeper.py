@@ -21,6 +21,7 @@ from dreamer.protocol.errors import (
     RemoteError,
 )
 from dreamer.protocol.limits import ROOM_RESTART_MAX_S
+from dreamer.protocol.rooms.card import RegistryPlace
 
 TRACKER = "http://127.0.0.1:1"
 DEADLINE_S = 10.0
@@ -30,6 +31,7 @@ class Session:
     """A room session; ``refusal`` is what the tracker says to it."""
 
     refusal: Exception | None = None
+    unproven: Exception | None = None
 
     def __init__(self, membership) -> None:
         self.membership = membership
@@ -55,6 +57,10 @@ class Session:
     async def wait_connected(self) -> None:
         if self.refusal:
             raise self.refusal
+
+    async def prove_registry(self) -> None:
+        if self.unproven:
+            raise self.unproven
 
     async def resolve(self, ref):
         if ref not in self.models:
@@ -120,6 +126,43 @@ async def test_a_room_without_a_tracker_is_asked_for_by_name(nodes) -> None:
     info = await a.create("cave", [], None, None, no_tracker=True)
     joined = await b.join(a.invite("cave", ["member"], 60.0, 1))
     assert info.trackers == joined.trackers == ()
+
+
+async def test_registry_is_kept_where_the_maker_says_and_all_who_join_know(nodes) -> None:
+    a, b = nodes.node("a"), nodes.node("b")
+    nodes.origin = SimpleNamespace(check=lambda stop: None)
+    place = ("s3://team/cave", None, True, "origin")
+    info = await a.create("cave", [], *place)
+    joined = await b.join(a.invite("cave", ["member"], 60.0, 1))
+    assert info.registry == joined.registry == "origin"
+    again = nodes.node("b")
+    again.start()
+    assert again.get("cave").card.registry is RegistryPlace.ORIGIN
+    assert (await made(a)).registry == "tracker"
+    assert (await a.create("den", [], None, None, no_tracker=True)).registry == "members"
+
+
+async def test_registry_at_an_origin_needs_one(nodes) -> None:
+    keeper = nodes.node("a")
+    with pytest.raises(InputError, match="--origin"):
+        await keeper.create("lab", [TRACKER], None, None, registry="origin")
+    with pytest.raises(InputError, match="tracker or origin"):
+        await keeper.create("lab", [TRACKER], None, None, registry="git")
+    assert keeper.sessions == []
+
+
+async def test_nothing_stays_of_a_room_whose_bucket_can_keep_no_registry(
+    nodes, monkeypatch
+) -> None:
+    keeper = nodes.node("a")
+    nodes.origin = SimpleNamespace(check=lambda stop: None)
+    monkeypatch.setattr(Session, "unproven", InputError("this store can't keep a registry"))
+    with pytest.raises(InputError, match="can't keep"):
+        await keeper.create("lab", [TRACKER], "s3://team/lab", None, registry="origin")
+    assert keeper.sessions == []
+    again = nodes.node("a")
+    again.start()
+    assert again.sessions == []
 
 
 async def test_rooms_come_back_after_a_restart(nodes) -> None:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.daemon.database import SCHEMA_VERSION
+from dreamer.daemon.database import _SCHEMA, SCHEMA_VERSION
 from dreamer.daemon.state import (
     Ban,
     CachedRegistry,
     HeldModel,
     Stamp,
     State,
-    Transfer,
 )
 from dreamer.protocol.errors import LocalError
 from dreamer.protocol.ids import Digest, ManifestId, NodeId, RoomId
@@ -87,11 +86,10 @@ def test_revocations_outlive_the_process_but_not_their_room(tmp_path: Path) -> N
 
 def test_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    state = State(path)
-    state.put_stamp(DIGEST, Stamp(5, 6))
-    state.close()
     database = sqlite3.connect(path)
-    database.executescript("DROP TABLE revocations; DROP TABLE relayed; PRAGMA user_version = 1;")
+    database.executescript(f"{_SCHEMA[0]} PRAGMA user_version = 1;")
+    database.execute("INSERT INTO stamps VALUES (?, 5, 6)", (bytes(DIGEST),))
+    database.commit()
     database.close()
     again = State(path)
     again.put_revocation(ROOM, b"sig", b"statement")
@@ -119,14 +117,6 @@ def test_relayed_bytes_add_up_by_peer_and_day_and_old_days_are_forgotten(state: 
     assert state.relayed("2026-01-01") == kept
 
 
-def test_ledger_sums_bytes_by_lane(state: State) -> None:
-    for at, lane, size in ((1.0, "origin", 5), (2.0, "webrtc", 7), (3.0, "webrtc", 1)):
-        state.add_transfer(Transfer(at, MODEL, lane, size, 0.5))
-    assert state.bytes_by_lane(0.0) == {"origin": 5, "webrtc": 8}
-    assert state.bytes_by_lane(2.5) == {"webrtc": 1}
-    assert [transfer.at for transfer in state.transfers(2.0)] == [2.0, 3.0]
-
-
 def test_ban_ends_by_itself(state: State) -> None:
     state.put_ban(Ban(ANN, 10.0, "bad block"))
     state.put_ban(Ban(BOB, 20.0, "slow"))
@@ -144,15 +134,15 @@ def test_invitation_remembers_who_used_it_first(state: State) -> None:
 
 def test_threads_may_share_it(state: State) -> None:
     def work(number: int) -> None:
-        for count in range(20):
-            state.add_transfer(Transfer(float(count), MODEL, f"lane{number}", 1, 0.1))
+        for _ in range(20):
+            state.add_relayed(Usage("2026-11-01", NodeId(bytes([number]) * 32), 1))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert state.bytes_by_lane(0.0) == {f"lane{number}": 20 for number in range(4)}
+    assert [used.size_bytes for used in state.relayed("2026-11-01")] == [20] * 4
 
 
 def test_damaged_database_says_what_to_do(tmp_path: Path) -> None:

@@ -37,8 +37,10 @@ def test_nodes_without_credentials_push_to_and_pull_from_the_bucket(team, watch)
         room = make_room(a, url, team)
         # There is a room now, so that the owner of the tracker can let it in by its id.
         assert f"[tracker.origins.{room['room_id']}]" in room["advice"]
-        refused = a.try_dreamer("push", str(source), "--room", "signed")
-        watch.one_line(refused, "no tracker of room signed signs URLs", "AWS_ACCESS_KEY_ID")
+        waits = a.dreamer("push", str(source), "--room", "signed")
+        assert waits["origin_state"] == "queued"
+        for words in ("no tracker of room signed signs URLs", "AWS_ACCESS_KEY_ID"):
+            assert words in waits["origin_error"]
         listen = url.removeprefix("http://")
     with tracker(data, listen, env=tables(team.endpoint, **{room["room_id"]: "signed"})):
         until(lambda: Dreamer(a.home).rooms()[0].connected, "the return to the tracker")

@@ -9,7 +9,9 @@ from dreamer.daemon.cli.entry import run
 from dreamer.daemon.cli.plain_text import duration_s, printable, size
 from dreamer.daemon.client import Dreamer
 from dreamer.daemon.ports import TrackerInfo
+from dreamer.daemon.surfaces.pushing import PushRequest
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.registry.provenance import Provenance
 
 WAIT_S = 10.0
 
@@ -64,10 +66,8 @@ def test_push_takes_several_aliases_and_tags(dreamer, served, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     words = ["--alias", "a", "--alias", "b", "--tag", "t", "--name", "n"]
     status, out, err = dreamer("push", "tiny", "--room", "lab", *words)
-    assert (status, served.node.calls) == (
-        0,
-        [("push", tmp_path / "tiny", "lab", ["a", "b"], ["t"], "n", False, False)],
-    )
+    wanted = PushRequest(tmp_path / "tiny", ("a", "b"), ("t",), "n")
+    assert (status, served.node.calls) == (0, [("push", "lab", wanted)])
     assert "ab" * 32 in out
     assert "published n to lab: abababab" in out
     assert "push: hash 1 B of 2 B" in err
@@ -75,12 +75,53 @@ def test_push_takes_several_aliases_and_tags(dreamer, served, tmp_path, monkeypa
 
 def test_pickles_are_pushed_only_when_asked_for(dreamer, served):
     assert dreamer("push", "tiny", "--room", "lab", "--allow-pickle")[0] == 0
-    assert served.node.calls[0][-2:] == (True, False)
+    request = served.node.calls[0][-1]
+    assert (request.allow_pickle, request.public) == (True, False)
 
 
 def test_models_are_public_only_when_asked_for(dreamer, served):
     assert dreamer("push", "tiny", "--room", "lab", "--public")[0] == 0
-    assert served.node.calls[0][-2:] == (False, True)
+    request = served.node.calls[0][-1]
+    assert (request.allow_pickle, request.public) == (False, True)
+
+
+def test_push_waits_for_as_much_as_it_is_told(dreamer, served):
+    for words in ([], ["--wait-origin"], ["--no-wait"]):
+        assert dreamer("push", "tiny", "--room", "lab", *words)[0] == 0
+    assert [call[-1].wait for call in served.node.calls] == ["try", "done", "no"]
+    status, _, err = dreamer("push", "tiny", "--room", "lab", "--wait-origin", "--no-wait")
+    assert status != 0
+    assert "contradict" in err
+
+
+def test_push_says_where_a_model_comes_from(dreamer, served):
+    said = ["--trained-by", "anna", "--metric", "loss=3e-2", "--metric", "bleu=31"]
+    said += ["--config", "epochs=3", "--config", "data=a=b", "--config", "ema=true"]
+    words = [*said, "--trained-from", "prod", "--trained-from", "cafe", "--note", "good"]
+    assert dreamer("push", "tiny", "--room", "lab", *words)[0] == 0
+    request = served.node.calls[0][-1]
+    assert (request.trained_from, request.notes) == (("prod", "cafe"), "good")
+    assert request.provenance == Provenance(
+        "anna",
+        config={"epochs": 3, "data": "a=b", "ema": True},
+        metrics={"loss": 0.03, "bleu": 31.0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--metric", "loss"], "NAME=VALUE"),
+        (["--metric", "=3"], "NAME=VALUE"),
+        (["--metric", "loss=low"], "must be a number"),
+        (["--metric", "loss=nan"], "finite"),
+        (["--config", "e"], "NAME=VALUE"),
+    ],
+)
+def test_provenance_that_makes_no_sense_is_refused(dreamer, served, words, part):
+    status, _, err = dreamer("push", "tiny", "--room", "lab", *words)
+    assert (status, served.node.calls) == (1, [])
+    assert part in err
 
 
 def test_run_streams_text_to_stdout_and_who_ran_it_to_stderr(dreamer, served):

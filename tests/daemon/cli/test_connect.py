@@ -143,6 +143,17 @@ def test_colours_are_said_only_to_a_terminal():
     assert not any("\x1b" in line for line in qr.lines(OFFER, coloured=False))
 
 
+def test_a_room_says_where_its_registry_is_kept(dreamer, served):
+    words = ["--no-tracker", "--origin", "s3://b/p", "--registry", "origin"]
+    status, out, _ = dreamer("room", "create", "cave", *words)
+    assert (status, "its registry is kept in s3://b/p" in out) == (0, True)
+    assert served.node.calls == [
+        ("create_room", "cave", [], "s3://b/p", None, "no tracker", "registry")
+    ]
+    status, _, err = dreamer("room", "create", "cave", "--registry", "git")
+    assert (status, "tracker" in err, "origin" in err) == (2, True, True)
+
+
 def test_a_room_without_a_tracker_says_how_its_machines_link(dreamer, served):
     status, out, _ = dreamer("room", "create", "cave", "--no-tracker")
     assert status == 0

@@ -35,3 +35,8 @@ def test_bar_on_a_terminal_shows_bytes_by_lane(monkeypatch, capsys):
         show(Progress("fetch", 2**20, 2**21, 2.0**20, {"webrtc": 2**20}, "[red]note"))
     err = capsys.readouterr().err
     assert "1.0 MiB of 2.0 MiB, 1.0 MiB/s, 1 s left, webrtc 1.0 MiB, [red]note" in err
+
+
+def test_upload_is_shown_in_bytes_and_in_parts():
+    shown = meter.figures(Progress("upload", 2**20, 2**21, parts_done=3, parts_total=8))
+    assert shown == "1.0 MiB of 2.0 MiB, 3 of 8 parts"

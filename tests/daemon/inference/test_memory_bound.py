@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.daemon.app import _pool_settings
+from dreamer.daemon.chosen import pool_settings
 from dreamer.daemon.config_file import parse_config
 from dreamer.daemon.inference.memory import machine_bytes, worker_memory_bytes
 from dreamer.daemon.inference.pool import Pool
@@ -22,13 +22,13 @@ BOMB = "{{ messages[0].content }}{% if messages[0].content == 'boom' %}{{ (%s)|l
 
 
 def test_a_node_bounds_its_workers_by_default() -> None:
-    bound = _pool_settings(parse_config("", {})).memory_bytes
+    bound = pool_settings(parse_config("", {})).memory_bytes
     assert machine_bytes() // 2 < bound < machine_bytes()
 
 
 def test_the_setting_bounds_each_worker() -> None:
     config = parse_config("[inference]\nmax_memory_mib = 600\n", {})
-    assert _pool_settings(config).memory_bytes == 600 * MIB
+    assert pool_settings(config).memory_bytes == 600 * MIB
     assert worker_memory_bytes(1) == MIB
 
 
@@ -50,7 +50,7 @@ async def test_a_template_that_wants_gigabytes_is_refused_and_the_worker_goes_on
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     _set_template(model, BOMB.replace("%s", blow_up))
-    pool = Pool(_pool_settings(parse_config("[inference]\nmax_memory_mib = 600\n", {})))
+    pool = Pool(pool_settings(parse_config("[inference]\nmax_memory_mib = 600\n", {})))
     try:
         assert _text(await _answer(pool, model, "the world"))
         (before,) = pool.loaded()

@@ -309,3 +309,68 @@ def test_worker_has_no_network() -> None:
     if left == "False":
         pytest.skip("this kernel or container allows no network namespace")
     assert reached == "False"
+
+
+async def loaded(pool: Pool, model: Path, name: str, instead_of: str | None = None) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        await pool.load(model, name, instead_of)
+
+
+def names(pool: Pool) -> list[str]:
+    return [model.manifest_id for model in pool.loaded()]
+
+
+async def test_model_loaded_to_stay_is_not_ended_for_being_idle(
+    make_pool: MakePool, tiny_model: Path
+) -> None:
+    pool = make_pool(idle_timeout_s=0.0)
+    await loaded(pool, tiny_model, "aa")
+    await answer(pool, tiny_model, "bb")
+    (pid,) = [model.pid for model in pool.loaded() if model.manifest_id == "bb"]
+    await gone(pid)
+    assert names(pool) == ["aa"]
+
+
+async def test_next_model_is_loaded_beside_the_one_it_replaces(
+    make_pool: MakePool, tiny_model: Path
+) -> None:
+    pool = make_pool(max_models=1)
+    await loaded(pool, tiny_model, "aa")
+    await loaded(pool, tiny_model, "bb", instead_of="aa")
+    assert names(pool) == ["aa", "bb"]
+    async with asyncio.timeout(DEADLINE_S):
+        await pool.evict("aa")
+    assert names(pool) == ["bb"]
+
+
+async def test_more_models_to_stay_than_may_be_loaded_are_refused(
+    make_pool: MakePool, tiny_model: Path
+) -> None:
+    pool = make_pool(max_models=1)
+    await loaded(pool, tiny_model, "aa")
+    with pytest.raises(LocalError, match="max_models"):
+        await pool.load(tiny_model, "bb")
+    async with asyncio.timeout(DEADLINE_S):
+        await pool.evict("aa")
+    await loaded(pool, tiny_model, "bb")
+    assert names(pool) == ["bb"]
+
+
+async def test_model_that_is_to_stay_makes_room_last_of_all(
+    make_pool: MakePool, tiny_model: Path
+) -> None:
+    pool = make_pool(max_models=2)
+    await loaded(pool, tiny_model, "aa")
+    await answer(pool, tiny_model, "bb")
+    await answer(pool, tiny_model, "cc")
+    assert names(pool) == ["aa", "cc"]
+
+
+async def test_model_that_can_not_be_loaded_takes_no_place(
+    make_pool: MakePool, tiny_model: Path, tmp_path: Path
+) -> None:
+    pool = make_pool(max_models=1)
+    with pytest.raises(InputError):
+        await pool.load(tmp_path, "bad")
+    await loaded(pool, tiny_model, "aa")
+    assert names(pool) == ["aa"]

@@ -126,7 +126,7 @@ def test_unknown_query_field_is_refused(served):
     status, value = served.json("GET", "/models?rom=lab")
     assert (status, value["error"]["message"]) == (
         400,
-        "unknown query field 'rom'; it can be: room",
+        "unknown query field 'rom'; it can be: room, query",
     )
 
 
@@ -140,9 +140,11 @@ def test_documentation_names_every_route_and_no_other():
     page = (ROOT / "docs" / "rest.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^### `(\w+) (/dreamer/v1[^`?]*)", page, re.M))
     served = {(route.method, route.resource.canonical) for route in make_app(None).router.routes()}
-    # Not of the API, but documented there: /metrics has no prefix.
-    assert documented | {("GET", "/metrics"), ("HEAD", "/metrics")} == served
-    assert re.search(r"(?m)^### `GET /metrics`", page)
+    # Not of the API, but documented there: these have no prefix.
+    bare = ("/metrics", "/health", "/ready")
+    assert documented | {("GET", path) for path in bare} | {("HEAD", "/metrics")} == served
+    for path in bare:
+        assert re.search(rf"(?m)^### `GET {path}`", page)
 
 
 async def test_every_curl_example_reaches_a_route():

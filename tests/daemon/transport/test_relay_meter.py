@@ -57,6 +57,7 @@ def test_all_that_passes_our_own_relay_counts_with_its_framing():
     meter = metered(wire)
     exchange(wire, PEER)
     assert (meter.received_bytes, meter.sent_bytes) == (1004, 104)
+    assert meter.own_bytes == 1108
     assert (wire.sent, wire.received) == ([b"x" * 100], [b"y" * 1000])
 
 
@@ -67,6 +68,7 @@ def test_what_goes_to_and_comes_from_a_relay_of_the_peer_counts():
     assert (meter.received_bytes, meter.sent_bytes) == (0, 0)
     exchange(wire, THEIRS)
     assert (meter.received_bytes, meter.sent_bytes) == (1000, 100)
+    assert meter.own_bytes == 0, "the peer's allocation is the peer's to pay for"
 
 
 def test_path_counts_whatever_pair_is_nominated_here():

@@ -23,6 +23,7 @@ CODES = {
     "remote": "RemoteError",
     "peer_fault": "RemoteProtocolError",
     "conflict": "ConflictError",
+    "stale": "StaleError",
     "forbidden": "ForbiddenError",
 }
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from dreamer.daemon.links.link import Fanout, Link, LinkListener
+from dreamer.daemon.origin.faults import OriginMissingError
 from dreamer.daemon.sharing.library import Library
 from dreamer.daemon.sharing.objects import ObjectFetcher
 from dreamer.daemon.sharing.pull_job import PullContext, PullJob
@@ -293,11 +294,28 @@ class Pulling:
         return self.node.store.complete(self.manifest)
 
 
+class PlainForms:
+    """Every file is kept as it is."""
+
+    def known(self, digest: Digest) -> bool:
+        return False
+
+    def forget(self, digest: Digest) -> None:
+        """There is nothing to ask again."""
+
+    def note_plain(self, digest: Digest) -> None:
+        """It is known."""
+
+    def table(self, entry: object, stop: object, arrived: object = None) -> None:
+        raise OriginMissingError("the origin has no file in that form")
+
+
 class MemoryOrigin:
     """An origin over another node's store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.forms = PlainForms()
         self.bytes = 0
         self.tamper: Callable[[bytes], bytes] = lambda data: data
 

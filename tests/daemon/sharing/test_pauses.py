@@ -43,7 +43,7 @@ class Followed:
         context = node.context(None)
         self.parts = PullerParts(
             *(node.store, node.state, node.library),
-            *(_NoOrigins(), lambda _: context, node.tasks),
+            *(_NoOrigins(), lambda *_: context, node.tasks),
         )
         self.puller = Puller(self.parts)
         self.session = kit.session_of(node, [two.giver])
@@ -70,6 +70,9 @@ class Followed:
 
 class _NoOrigins:
     def of(self, card):
+        return None
+
+    def of_model(self, card, model):
         return None
 
 

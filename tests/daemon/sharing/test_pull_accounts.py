@@ -25,6 +25,9 @@ class NoOrigins:
     def of(self, card) -> None:
         """The room has none."""
 
+    def of_model(self, card, model) -> None:
+        """Nor has a model of it."""
+
 
 @pytest.fixture
 def accounts(two) -> Accounts:

@@ -22,6 +22,9 @@ class Origins:
     def of(self, card):
         return self.origin
 
+    def of_model(self, card, model):
+        return self.origin
+
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
@@ -36,7 +39,12 @@ def puller_of(kit):
         context = node.context(origin)
         return Puller(
             PullerParts(
-                node.store, node.state, node.library, Origins(origin), lambda _: context, node.tasks
+                node.store,
+                node.state,
+                node.library,
+                Origins(origin),
+                lambda *_: context,
+                node.tasks,
             )
         )
 

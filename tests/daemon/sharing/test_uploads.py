@@ -239,7 +239,9 @@ async def test_draining_ends_at_its_deadline_and_says_what_is_left(place: Place)
     uploads.keep(place.item)
     uploads.begin(place.item, room)
     (left,) = await uploads.drain(time.monotonic() + 0.2)
-    assert (left.name, left.room, left.left_bytes) == ("tiny", "lab", 80)
+    # The deadline may come just as another attempt begins, which has sent nothing yet.
+    assert (left.name, left.room) == ("tiny", "lab")
+    assert left.left_bytes in (80, 100)
     # And may be cancelled.
     draining = asyncio.ensure_future(uploads.drain(time.monotonic() + 100))
     await asyncio.sleep(0)

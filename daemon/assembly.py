@@ -112,6 +112,17 @@ class Assembly:
         self.transport = Transport(
             self._transport_event, process_count(config.network.transport_processes)
         )
+        self._make_torrents(config, starting)
+        self.pool = Pool(pool_settings(config))
+        self.relays = Relays.load(relay_budgets(config), self.state, self.transport.send)
+        self.relays.paid = self.costs.relayed
+        self.lane_bytes = LaneBytes()
+        self.link_rates = LinkRates()
+        self.numbers = itertools.count(1)
+        self.rng = Random(secrets.randbits(64))  # noqa: S311 - it spreads choices, guards nothing
+        self._make_sharing(config)
+
+    def _make_torrents(self, config: Config, starting: Starting) -> None:
         self.torrents = Torrents(torrent_client(config, starting.worker), self.tasks)
         torrent = config.torrent
         self.publicity = Publicity(
@@ -127,13 +138,9 @@ class Assembly:
         )
         self.pace.changed.append(self._limit_torrents)
         self._limit_torrents()
-        self.pool = Pool(pool_settings(config))
-        self.relays = Relays.load(relay_budgets(config), self.state, self.transport.send)
-        self.relays.paid = self.costs.relayed
-        self.lane_bytes = LaneBytes()
-        self.link_rates = LinkRates()
-        self.numbers = itertools.count(1)
-        self.rng = Random(secrets.randbits(64))  # noqa: S311 - it spreads choices, guards nothing
+
+    def _make_sharing(self, config: Config) -> None:
+        """Make what stands between a room and the store."""
         self.reports = NodeReports(
             ReportParts(
                 *(self.identity.node_id, self.name, self.costs.ledger, self.shared, self.state),
@@ -151,7 +158,7 @@ class Assembly:
         )
         self.uploads = Uploads(
             *(self.store, self.state, self.origins, self.tasks),
-            origin_by_name=torrent.origin_is_public,
+            origin_by_name=config.torrent.origin_is_public,
         )
         self.keeper = RoomKeeper(self.book, self._make_session, self.origins, self.tasks)
         libraries = tuple(dict.fromkeys((self.library, self.shared)))

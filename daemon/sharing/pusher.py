@@ -63,6 +63,44 @@ class PublishedTorrent:
     files: tuple[str, str] = ("", "")
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What a push came to; ``state`` and ``error`` are of its upload."""
+
+    request: PushRequest
+    manifest: Manifest
+    published: PublishedTorrent
+    sent: UploadReport
+    state: str
+    error: str
+    expires_at: int | None
+
+    def receipt(self, session: RoomSession, seconds: float) -> PushReceipt:
+        """Return it as its user hears of it."""
+        manifest, request = self.manifest, self.request
+        return PushReceipt(
+            manifest_id=manifest.id.hex(),
+            short_id=short(manifest.id),
+            name=request.name,
+            room=session.card.name,
+            size_bytes=manifest.size_bytes,
+            files=len(manifest.files),
+            aliases=request.aliases,
+            tags=request.tags,
+            seconds=seconds,
+            uploaded=self.sent.sent_bytes,
+            saved=self.sent.saved_bytes,
+            origin=session.card.origin,
+            origin_state=self.state,
+            origin_error=self.error,
+            expires_at=self.expires_at,
+            magnet=self.published.magnets[0],
+            torrent=self.published.files[0],
+            magnet_v1=self.published.magnets[1],
+            torrent_v1=self.published.files[1],
+        )
+
+
 class Pusher:
     """All pushes of a node."""
 
@@ -123,27 +161,8 @@ class Pusher:
             if not self._parts.shares and names and job.report:
                 # Not before: nobody can have from this node what a name already means.
                 await session.registry.change(*names)
-        yield PushReceipt(
-            manifest_id=manifest_id.hex(),
-            short_id=short(manifest_id),
-            name=request.name,
-            room=session.card.name,
-            size_bytes=manifest.size_bytes,
-            files=len(manifest.files),
-            aliases=request.aliases,
-            tags=request.tags,
-            seconds=time.monotonic() - started,
-            uploaded=sent.sent_bytes,
-            saved=sent.saved_bytes,
-            origin=session.card.origin,
-            origin_state=state,
-            origin_error=error,
-            expires_at=expires_at,
-            magnet=published.magnets[0],
-            torrent=published.files[0],
-            magnet_v1=published.magnets[1],
-            torrent_v1=published.files[1],
-        )
+        done = _Done(request, manifest, published, sent, state, error, expires_at)
+        yield done.receipt(session, time.monotonic() - started)
 
     def _check(self, session: RoomSession, request: PushRequest) -> None:
         if not set(session.membership.roles) & set(PUBLISHING_ROLES):
@@ -206,18 +225,7 @@ class Pusher:
             publicity = self._parts.publicity
             torrent = publicity.announce(metadata, request.name, session.card)
             files = await asyncio.to_thread(publicity.write_files, metadata, session.card, path)
-        entry = ModelEntry(
-            manifest_id,
-            request.name,
-            manifest.size_bytes,
-            len(manifest.files),
-            model_type(manifest),
-            torrent,
-            notes=_notes(request, known),
-            provenance=request.provenance or (known.provenance if known else None),
-            storage=Storage.of((one.path, one.size_bytes) for one in manifest.files),
-            expires_at=expires_at,
-        )
+        entry = _entry(request, manifest, torrent, known, expires_at)
         await session.registry.change(Publish(entry), *names)
         self._parts.published(session.room_id)
         if torrent is None:
@@ -272,6 +280,27 @@ async def _said_of(session: RoomSession, request: PushRequest) -> PushRequest:
     parents = [(await session.resolve(ref)).manifest_id for ref in request.trained_from]
     said = request.provenance or Provenance()
     return replace(request, provenance=replace(said, parents=tuple(dict.fromkeys(parents))))
+
+
+def _entry(
+    request: PushRequest,
+    manifest: Manifest,
+    torrent: PublicTorrent | None,
+    known: Model | None,
+    expires_at: int | None,
+) -> ModelEntry:
+    return ModelEntry(
+        manifest.id,
+        request.name,
+        manifest.size_bytes,
+        len(manifest.files),
+        model_type(manifest),
+        torrent,
+        notes=_notes(request, known),
+        provenance=request.provenance or (known.provenance if known else None),
+        storage=Storage.of((one.path, one.size_bytes) for one in manifest.files),
+        expires_at=expires_at,
+    )
 
 
 def _names(request: PushRequest, manifest_id: ManifestId) -> tuple[Change, ...]:

@@ -73,7 +73,9 @@ def test_reference_ends_with_its_time_and_a_push_for_good_keeps_it(team, watch):
         lambda: c.try_dreamer("pull", sent["short_id"], "--room", "brief").status != 0,
         "the end of the upload",
     )
-    watch.one_line(c.try_dreamer("pull", sent["short_id"], "--room", "brief"), "no model is called")
+    watch.one_line(
+        c.try_dreamer("pull", sent["short_id"], "--room", "brief"), "temporary upload, until"
+    )
     c.dreamer("upload", str(kept), "--ttl", "1h", "--room", "brief")
     pushed = c.dreamer("push", str(kept), "--room", "brief", "--alias", "stays")
     assert pushed["expires_at"] is None

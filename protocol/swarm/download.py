@@ -157,17 +157,16 @@ class Download:
         """Take one event at ``now`` (seconds, any monotonic origin); return what to do."""
         if self._over:
             return []
-        kind = type(event)
-        if kind is SourceGained and now < self._asking.full_until:
+        if isinstance(event, SourceGained) and now < self._asking.full_until:
             # By far the most frequent, and of no use at this moment.
-            self._holdings.put_off(event)  # type: ignore[arg-type]
+            self._holdings.put_off(event)
             return []
-        if kind is BytesArrived:
+        if isinstance(event, BytesArrived):
             # None that gives anything to ask for.
-            self._on_bytes(event, now)  # type: ignore[arg-type]
+            self._on_bytes(event, now)
             return []
         self._holdings.read(now)
-        handler = self._handlers.get(kind)
+        handler = self._handlers.get(type(event))
         if handler is None:
             raise LocalProtocolError(f"no such event: {event!r}")
         if self._helped(event):

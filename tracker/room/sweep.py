@@ -8,7 +8,6 @@ that this tracker keeps; as a mirror it may be old, which the leases of pushes t
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import secrets
 import threading
@@ -31,28 +30,21 @@ from dreamer.protocol.errors import (
 )
 from dreamer.protocol.garbage.collect import Collection, Described, Order
 from dreamer.protocol.garbage.commands import (
-    AbortUpload,
     Command,
     Deleted,
     DeleteKeys,
-    ListKeys,
-    ListUploads,
     OpenUpload,
-    Pause,
     ReadClock,
-    ReadKey,
-    ReadManifest,
-    ReadNames,
     StoredKey,
     WriteKey,
 )
-from dreamer.protocol.garbage.driving import drive
+from dreamer.protocol.garbage.driving import Answers, drive
 from dreamer.protocol.garbage.lease import MARK_ID_BYTES
 from dreamer.protocol.garbage.names import RoomNames, names_in
 from dreamer.protocol.garbage.report import Report
 from dreamer.protocol.ids import Digest, RoomId, short
 from dreamer.protocol.origin import OriginAddress
-from dreamer.protocol.origin_limits import GARBAGE_GRACE_S, ORIGIN_LISTED_PER_ANSWER
+from dreamer.protocol.origin_limits import GARBAGE_GRACE_S
 from dreamer.protocol.registry.document import parse
 from dreamer.protocol.registry.membership import member_verifier
 from dreamer.protocol.registry.verify import verify
@@ -202,62 +194,45 @@ class _Hands:
         self._bucket = bucket
         self._names = names
         self._stop = stop
-        self._listings: dict[str, Iterator[StoredKey]] = {}
+        self._answers = Answers(self)
 
     def answer(self, command: Command) -> Any:
         # A mark may be taken off yet.
         if self._stop.is_set() and not isinstance(command, WriteKey | ReadClock):
             raise StoppedError("the tracker is stopping")
-        match command:
-            case ReadNames():
-                return self._names()
-            case ReadKey():
-                return self._bucket.read(command.key)
-            case ReadManifest():
-                return self._manifest(command.digest)
-            case ListKeys():
-                return self._page(command.prefix)
-            case ListUploads():
-                return tuple(self._bucket.uploads(command.prefix))
-            case ReadClock():
-                return time.monotonic()
-            case Pause():
-                return self._stop.wait(command.seconds)
-            case _:
-                return self._change(command)
+        return self._answers.to(command)
 
-    def _change(self, command: WriteKey | DeleteKeys | AbortUpload) -> Any:
-        match command:
-            case WriteKey():
-                return self._write(command)
-            case DeleteKeys():
-                return self._delete(command)
-            case AbortUpload():
-                return self._abort(command.upload)
+    def names(self) -> RoomNames | None:
+        return self._names()
 
-    def _manifest(self, digest: Digest) -> bytes | None:
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        return self._bucket.read(key)
+
+    def listed(self, prefix: str) -> Iterator[StoredKey]:
+        return self._bucket.listed(prefix)
+
+    def uploads(self, prefix: str) -> tuple[OpenUpload, ...]:
+        return tuple(self._bucket.uploads(prefix))
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+
+    def manifest(self, digest: Digest) -> bytes | None:
         found = self._bucket.read(self._bucket.address.object_key(digest))
         if found is not None and blake3(found[0]).digest() != digest:
             raise RemoteError(f"manifest {short(digest)} is damaged: push the model again")
         return found[0] if found else None
 
-    def _page(self, prefix: str) -> tuple[StoredKey, ...]:
-        listing = self._listings.get(prefix)
-        if listing is None:
-            listing = self._listings[prefix] = self._bucket.listed(prefix)
-        page = tuple(itertools.islice(listing, ORIGIN_LISTED_PER_ANSWER))
-        if not page:
-            # Listed again, it is listed anew.
-            del self._listings[prefix]
-        return page
-
-    def _write(self, command: WriteKey) -> str | None:
+    def write(self, command: WriteKey) -> str | None:
         try:
             return self._bucket.write(command.key, command.data, command.etag)
         except ConflictError:
             return None
 
-    def _delete(self, command: DeleteKeys) -> Deleted:
+    def delete(self, command: DeleteKeys) -> Deleted:
         removed: list[str] = []
         failed: list[str] = []
         for key in command.keys:
@@ -271,7 +246,7 @@ class _Hands:
                 failed.append(key)
         return Deleted(frozenset(removed), frozenset(failed))
 
-    def _abort(self, upload: OpenUpload) -> bool:
+    def abort(self, upload: OpenUpload) -> bool:
         try:
             self._bucket.abort(upload.key, upload.upload_id)
         except RemoteError as error:

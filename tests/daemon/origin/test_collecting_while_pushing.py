@@ -222,7 +222,7 @@ class Bench:
             if self._matters(command):
                 yield command
             try:
-                command = steps.send(collector._answer(command))
+                command = steps.send(collector.answers.to(command))
             except StopIteration:
                 return
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dreamer.daemon.origin.tally import UploadReport
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.ports import Progress, PushEvent, PushReceipt
 from dreamer.daemon.sharing.library import Library
@@ -148,3 +149,62 @@ async def test_node_without_torrents_publishes_nothing_into_a_public_room(
     with pytest.raises(InputError, match="public_rooms"):
         await push(without, room, PushRequest(pickled, (), (), "tiny", allow_pickle=True))
     assert room.registry.changes == []
+
+
+class Sent:
+    """An upload that ends at once; notes what the registry said while it was under way."""
+
+    def __init__(self, room: Room, report: UploadReport | None) -> None:
+        self.room = room
+        self.job = SimpleNamespace(
+            report=report, item=SimpleNamespace(error="" if report else "away")
+        )
+        self.waited = ""
+        self.named: list[str] = []
+
+    def keep(self, item: Any) -> bool:
+        return True
+
+    def holds(self, manifest_id: ManifestId) -> bool:
+        return True
+
+    def begin(self, item: Any, session: Any) -> Any:
+        return self.job
+
+    async def follow(self, job: Any, wait: str) -> Any:
+        self.waited = wait
+        self.named = [type(change).__name__ for change in self.room.registry.changes]
+        yield Progress("upload", 1, 1)
+
+
+async def pushed_to_an_origin(
+    parts: PusherParts, pickled: Path, report: UploadReport | None, *, shares: bool
+) -> tuple[Sent, list[str]]:
+    room = Room("publisher")
+    room.card.origin = "s3://bucket/lab"
+    sent = Sent(room, report)
+    request = PushRequest(pickled, ("prod",), ("old",), "tiny", allow_pickle=True)
+    await push(replace(parts, uploads=sent, shares=shares), room, request)
+    return sent, [type(change).__name__ for change in room.registry.changes]
+
+
+async def test_names_from_a_node_that_shares_nothing_move_once_the_content_is_stored(
+    parts: PusherParts, pickled: Path
+) -> None:
+    sent, said = await pushed_to_an_origin(parts, pickled, UploadReport(1, 0), shares=False)
+    assert (sent.waited, sent.named) == ("done", ["Publish"])
+    assert said == ["Publish", "MoveAlias", "ChangeTags"]
+
+
+async def test_names_of_what_was_never_stored_do_not_move(
+    parts: PusherParts, pickled: Path
+) -> None:
+    _, said = await pushed_to_an_origin(parts, pickled, None, shares=False)
+    assert said == ["Publish"]
+
+
+async def test_names_from_a_node_that_shares_move_at_once(
+    parts: PusherParts, pickled: Path
+) -> None:
+    sent, _ = await pushed_to_an_origin(parts, pickled, None, shares=True)
+    assert (sent.waited, sent.named) == ("try", ["Publish", "MoveAlias", "ChangeTags"])

@@ -214,3 +214,19 @@ def test_daemon_that_accepts_and_never_answers_is_not_said_to_be_gone(tmp_path, 
 def test_home_comes_from_the_environment(served, monkeypatch):
     monkeypatch.setenv("DREAMER_HOME", str(served.home))
     assert Dreamer().status()["name"] == "memory"
+
+
+def test_home_that_may_not_be_entered_is_looked_for_in_its_session(served, tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    reach = caller.connect
+
+    def connect(path, timeout_s):
+        if path.is_relative_to(closed):
+            raise PermissionError(13, "Permission denied")
+        return reach(path, timeout_s)
+
+    monkeypatch.setattr(caller, "connect", connect)
+    with pytest.raises(LocalError, match="belongs to somebody else"):
+        Dreamer(closed).status()
+    monkeypatch.setattr(caller, "existing_session_homes", lambda home, environ: [served.home])
+    assert Dreamer(closed).status()["name"] == "memory"

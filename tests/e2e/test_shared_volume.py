@@ -304,6 +304,9 @@ def test_full_disk_is_foreseen_and_told_with_what_would_have_to_go(
         assert "pinned by hand (dreamer store unpin" in note
         assert watch.bytes_down(node) == before
         assert list((small_disk / ".dreamer/partial").glob("*/*")) == []
+        # What is only described here is no damage.
+        (verified,) = node.dreamer("store", "verify")["models"]
+        assert (verified["name"], verified["lacking"]) == ("large", [])
         node.dreamer("store", "unpin", "large")
         receipt, _ = finish(pull)
     assert watch.content(Path(receipt["path"])) == watch.content(source)

@@ -52,7 +52,7 @@ netns: install
 	$(BIN)/pytest -m netns
 
 interop: install
-	$(BIN)/pytest -m interop
+	$(BIN)/pytest -n 2 --dist loadfile -m interop
 
 fresh: install
 	$(BIN)/python tests/fresh_clone.py

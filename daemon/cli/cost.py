@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -124,7 +125,9 @@ def _row(one: CostFigures) -> tuple[str, ...]:
 
 def _money(amount: float) -> str:
     # A team of three pays fractions of a cent a day: these must not look like nothing.
-    return f"{amount:.2f}" if abs(amount) >= 1 or not amount else f"{amount:.4g}"
+    if abs(amount) >= 1 or not amount:
+        return f"{amount:.2f}"
+    return format(Decimal(f"{amount:.2g}"), "f")
 
 
 def _age(age_s: float) -> str:

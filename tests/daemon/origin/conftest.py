@@ -46,6 +46,17 @@ CONTENTS = {
 }
 
 
+SERVERS = {"s3_url", "rclone_url", "s3rver_url", "server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what asks a real S3 server: that takes too long for the unit tests."""
+    for item in items:
+        here = Path(__file__).parent in item.path.parents
+        if here and SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.interop)
+
+
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let boto3 see these keys and nothing of the machine it runs on."""

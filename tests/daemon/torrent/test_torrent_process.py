@@ -26,7 +26,7 @@ from dreamer.daemon.torrent.vocabulary import (
     WantPieces,
 )
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
 
 
 class Partials:

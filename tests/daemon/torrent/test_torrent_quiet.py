@@ -12,6 +12,7 @@ SCRIPT = Path(__file__).parent / "quiet.py"
 
 
 @pytest.mark.root
+@pytest.mark.interop
 @pytest.mark.timeout(90)
 def test_no_packet_leaves_a_node_that_seeds(program) -> None:
     command = [program("unshare"), "-n", sys.executable, "-W", "ignore", str(SCRIPT)]

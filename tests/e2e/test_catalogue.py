@@ -111,7 +111,7 @@ def test_promotion_moves_an_alias_and_its_history_says_who_did(keeper, publisher
         (None, ids[0]),
         (ids[0], ids[1]),
     ]
-    assert history[0]["by_name"] == ""  # it is the keeper itself
+    assert history[0]["by"] == Dreamer(keeper.home).status()["node_id"]
     assert history[1]["by"] == Dreamer(publisher.home).status()["node_id"]
 
 

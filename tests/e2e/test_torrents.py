@@ -280,7 +280,7 @@ def test_torrent_that_dies_at_60_percent_costs_nothing(team, nodes, watch, tmp_p
     source, receipt = push(team, a, "dying", 24 * MIB + 5, 16 * MIB, room="depot")
     size = receipt["size_bytes"]
     folder = seed_folder(tmp_path, source, torrent_name(receipt))
-    slow = {"upload_rate_limit": 8 * MIB}
+    slow = {"upload_rate_limit": 4 * MIB}
     with stopped(a), stock(receipt["torrent"], folder, **slow) as seeder:
         until(lambda: seeder.has_all, "the check of the stock seeder")
         with withheld(team, "depot"):
@@ -311,7 +311,7 @@ def test_killed_pull_goes_on_from_what_the_torrent_brought(team, nodes, watch, t
     source, receipt = push(team, a, "killed", 24 * MIB + 5, 16 * MIB, room="depot")
     size = receipt["size_bytes"]
     folder = seed_folder(tmp_path, source, torrent_name(receipt))
-    slow = {"upload_rate_limit": 8 * MIB}
+    slow = {"upload_rate_limit": 4 * MIB}
     with stopped(a), stock(receipt["torrent"], folder, **slow) as seeder:
         until(lambda: seeder.has_all, "the check of the stock seeder")
         with (

@@ -42,7 +42,7 @@ def loads(data: bytes) -> Json:
     return value
 
 
-def count_items(data: bytes) -> int:
+def count_items(data: bytes | bytearray) -> int:
     """Return how many values a JSON text has, or a few more; ``loads`` bounds them."""
     return data.count(b",") + data.count(b"[") + data.count(b"{")
 

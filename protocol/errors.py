@@ -10,6 +10,7 @@
     ├── LocalError                  our own machine can't do it (disk full, file damaged, held home)
     │   ├── DiskError               the disk refuses now: a pull waits until that is mended
     │   ├── StoppedError            the work was asked to stop before its end
+    │   ├── BusyError               as much is asked of it already as it takes: ask again later
     │   └── LocalProtocolError      our own code broke the protocol: a bug
     ├── RemoteError                 somebody else failed (tracker away, origin refused)
     │   ├── RemoteProtocolError     a peer broke the protocol: it is blamed and dropped
@@ -78,6 +79,16 @@ class StoppedError(LocalError):
     """The work was asked to stop; nothing is left half-done that would be taken for whole."""
 
     code = "stopped"
+
+
+class BusyError(LocalError):
+    """As much is asked of this machine as it takes; ``retry_after_s`` is a guess in seconds."""
+
+    code = "busy"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class LocalProtocolError(LocalError):

@@ -16,6 +16,7 @@ from dreamer.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dreamer.protocol.ids import DIGEST_BYTES
 from dreamer.protocol.limits import CONTROL_MAX_FIELDS, CONTROL_MESSAGE_MAX_BYTES
 from dreamer.protocol.link.direct import DirectAnswer, DirectOpen, DirectRetire
+from dreamer.protocol.link.offload_messages import OffloadMessage
 
 PROTOCOL_VERSION = 1
 
@@ -165,66 +166,6 @@ class ObjectPiece:
 
 
 @dataclass(frozen=True)
-class Generate:
-    """Run a model that you serve for me."""
-
-    kind: ClassVar[int] = 30
-    request: int
-    manifest: bytes
-    prompt: str
-    max_tokens: int
-
-
-@dataclass(frozen=True)
-class Working:
-    """I am at it, though there is no text yet: the request waits, or its model is being loaded."""
-
-    kind: ClassVar[int] = 35
-    request: int
-
-
-@dataclass(frozen=True)
-class Text:
-    """A piece of the answer."""
-
-    kind: ClassVar[int] = 31
-    request: int
-    text: str
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The answer is whole. Times in microseconds."""
-
-    kind: ClassVar[int] = 32
-    request: int
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    first_token_us: int
-    total_us: int
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A generation can't go on; ``code`` is a DreamerError's."""
-
-    kind: ClassVar[int] = 33
-    request: int
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
-class StopGenerating:
-    """I no longer need the answer."""
-
-    kind: ClassVar[int] = 34
-    request: int
-
-
-@dataclass(frozen=True)
 class Around:
     """Whom I can reach, and over how many links: changes since I told you last (``routes``)."""
 
@@ -294,12 +235,6 @@ Message = (
     | BulkHeld
     | GetObject
     | ObjectPiece
-    | Generate
-    | Working
-    | Text
-    | Ended
-    | Failed
-    | StopGenerating
     | Around
     | Pass
     | Seek
@@ -309,6 +244,7 @@ Message = (
     | DirectOpen
     | DirectAnswer
     | DirectRetire
+    | OffloadMessage
 )
 
 _KINDS: dict[int, type[Message]] = {cls.kind: cls for cls in get_args(Message)}

@@ -19,6 +19,7 @@ CODES = {
     "local": "LocalError",
     "disk": "DiskError",
     "stopped": "StoppedError",
+    "busy": "BusyError",
     "bug": "LocalProtocolError",
     "remote": "RemoteError",
     "peer_fault": "RemoteProtocolError",

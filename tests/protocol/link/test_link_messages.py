@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 
 from dreamer.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dreamer.protocol.ids import DIGEST_BYTES
-from dreamer.protocol.inference_limits import (
-    PROMPT_MAX_BYTES,
-)
 from dreamer.protocol.limits import (
     CONTROL_MESSAGE_MAX_BYTES,
     OBJECT_PIECE_BYTES,
@@ -23,12 +20,17 @@ from dreamer.protocol.limits import (
 from dreamer.protocol.link import messages
 from dreamer.protocol.link.messages import (
     Follow,
-    Generate,
     Have,
     Message,
     ObjectPiece,
     Pong,
     Want,
+)
+from dreamer.protocol.link.offload_messages import Advert, Ask, Text
+from dreamer.protocol.offload_limits import (
+    OFFLOAD_ADVERT_MAX_BYTES,
+    OFFLOAD_PIECE_BYTES,
+    OFFLOAD_TEXT_MAX_BYTES,
 )
 
 NAME = b"n" * 32
@@ -127,7 +129,9 @@ def test_what_has_no_form_on_the_wire_is_our_own_fault(message: Message) -> None
     [
         ObjectPiece(2**32, 2**40, 2**40, b"\0" * OBJECT_PIECE_BYTES),
         Have(NAME, b"\0" * (OUTBOARD_MAX_BYTES // DIGEST_BYTES // 8)),
-        Generate(2**32, NAME, "x" * PROMPT_MAX_BYTES, 4096),
+        Ask(2**32, "generate", NAME, 2**32, 2**32, b"\0" * OFFLOAD_PIECE_BYTES),
+        Text(2**32, "x" * OFFLOAD_TEXT_MAX_BYTES, b"\0" * 16384, b""),
+        Advert(b"\0" * OFFLOAD_ADVERT_MAX_BYTES),
     ],
 )
 def test_the_largest_message_of_each_kind_fits_a_channel_of_256_kib(

@@ -56,12 +56,14 @@ def write_tiny_gguf(
     embedding: Kind = Kind.Q8_0,
     tied: bool = True,
     architecture: str = "llama",
+    shape: TinyShape | None = None,
 ) -> None:
     """Write the model; the same arguments give the same bytes.
 
-    ``matrices`` and ``embedding`` are any types that the ``gguf`` package can quantise to.
+    ``matrices`` and ``embedding`` are any types that the ``gguf`` package can quantise to. A larger
+    ``shape`` than the default makes a model that takes its time.
     """
-    shape, tokens = TinyShape(), _vocabulary()
+    shape, tokens = shape or TinyShape(), _vocabulary()
     writer = gguf.GGUFWriter(path, architecture)
     _write_shape(writer, shape)
     _write_tokenizer(writer, tokens)

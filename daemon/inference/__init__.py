@@ -1,5 +1,6 @@
-"""Running models: import, decoding, chat templates, and the worker processes that hold sessions.
+"""Running models: what is asked and answered, as it crosses processes, and a room for each side.
 
-``pool`` is the side that lives in dreamerd and stays light: everything that needs numpy, onnx or
-ONNX Runtime is imported in a worker process (``worker``) or by the import command (``gguf``).
+``pool`` lives in dreamerd and stays light. ``worker`` is the process that holds a model: ``batch``
+decodes, ``answers`` turns conversations into tokens and logits into text, ``graphs`` runs
+everything else. ``gguf`` imports. What needs numpy, onnx or ONNX Runtime is imported there only.
 """

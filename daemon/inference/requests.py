@@ -1,14 +1,18 @@
-"""What is asked of inference and what it answers: values that cross between processes."""
+"""What is asked of a model that writes text, and what it answers: values that cross processes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from dreamer.daemon.inference.sampling_options import Grammar, Sampling
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.inference_limits import (
     GENERATE_MAX_TOKENS,
+    LOGPROBS_MAX,
     PROMPT_MAX_BYTES,
+    STOP_STRING_MAX_BYTES,
+    STOP_STRINGS_MAX,
 )
 
 FinishReason = Literal["stop", "length"]
@@ -24,30 +28,43 @@ class Message:
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One generation: a plain ``prompt`` (one user turn) or ``messages``, not both.
+    """One generation, of exactly one kind of prompt.
+
+    ``messages`` go through the model's chat template, and so does ``prompt`` as one user turn;
+    ``raw_prompt`` is text to go on from as it is, ``prompt_ids`` the same as tokens.
 
     ``max_tokens`` counts the whole answer. ``token_ids_so_far`` are tokens of the answer that
-    another runner made already: they are replayed, and only what follows them is produced.
+    another runner made already: they are replayed, and only what follows them is produced. An
+    answer ends before the first of the ``stop`` strings. ``logprobs`` is how many of the likeliest
+    tokens to tell of at each place beside the chosen one; None tells of none.
     """
 
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
+    raw_prompt: str | None = None
+    prompt_ids: tuple[int, ...] = ()
     max_tokens: int = 256
     token_ids_so_far: tuple[int, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    grammar: Grammar | None = None
+    logprobs: int | None = None
 
     def conversation(self) -> tuple[Message, ...]:
-        """Return the turns to answer."""
+        """Return the turns to answer; none of a raw prompt."""
         return self.messages if self.prompt is None else (Message("user", self.prompt),)
 
     def check(self) -> None:
         """Refuse what no model could answer.
 
         Raises:
-            InputError: no prompt or two, too long, no text, or an impossible number of tokens.
+            InputError: no prompt or two, too long, no text, or impossible numbers.
         """
-        if (self.prompt is None) == (not self.messages):
+        given = (self.prompt is not None, bool(self.messages))
+        if sum((*given, self.raw_prompt is not None, bool(self.prompt_ids))) != 1:
             raise InputError("a generation takes either a prompt or messages")
         size = sum(_size_bytes(turn.content) for turn in self.conversation())
+        size += _size_bytes(self.raw_prompt or "")
         if size > PROMPT_MAX_BYTES:
             raise InputError(
                 f"the prompt is {size} bytes, more than {PROMPT_MAX_BYTES}; shorten it"
@@ -58,6 +75,20 @@ class GenerateRequest:
             )
         if len(self.token_ids_so_far) >= self.max_tokens:
             raise InputError("the tokens so far already reach max_tokens; raise max_tokens")
+        self.sampling.check()
+        if self.grammar is not None:
+            self.grammar.check()
+        self._check_stops()
+        if self.logprobs is not None and not 0 <= self.logprobs <= LOGPROBS_MAX:
+            raise InputError(f"logprobs are told of 0 to {LOGPROBS_MAX} tokens a place")
+
+    def _check_stops(self) -> None:
+        if len(self.stop) > STOP_STRINGS_MAX:
+            raise InputError(f"an answer takes at most {STOP_STRINGS_MAX} stop strings")
+        for stop in self.stop:
+            # The empty one is in every text, before its first character.
+            if not 1 <= _size_bytes(stop) <= STOP_STRING_MAX_BYTES:
+                raise InputError(f"a stop string has 1 to {STOP_STRING_MAX_BYTES} bytes")
 
 
 def _size_bytes(text: str) -> int:
@@ -77,11 +108,25 @@ class Started:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """How likely a token was: natural logarithms of the probability before any temperature.
+
+    ``top`` are the likeliest tokens at its place as (id, text, logprob), best first.
+    """
+
+    token_id: int
+    text: str
+    logprob: float
+    top: tuple[tuple[int, str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Text:
     """A piece of the answer: whole characters, and the tokens they came from."""
 
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +134,8 @@ class Ended:
     """How a generation ended. Token counts are of the whole answer, without the end token.
 
     ``first_token_s`` runs from the request to its first token, ``seconds`` to its last, queueing
-    and loading included.
+    and loading included; ``queue_s``, ``load_s``, ``prefill_s`` and ``decode_s`` are its parts.
+    ``cached_tokens`` of the prompt were not read again: their keys and values were kept.
     """
 
     finish_reason: FinishReason
@@ -97,6 +143,11 @@ class Ended:
     completion_tokens: int
     first_token_s: float
     seconds: float
+    queue_s: float = 0.0
+    load_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    cached_tokens: int = 0
 
 
 Event = Started | Text | Ended

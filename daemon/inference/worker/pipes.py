@@ -1,0 +1,93 @@
+"""A worker's two pipes: frames from the pool in, answers out (``channel``)."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+from dreamer.daemon.inference import channel
+from dreamer.daemon.inference.tensors import Data
+from dreamer.daemon.inference.worker.runner import Frame
+from dreamer.daemon.inference.worker.shared_tensors import WorkerTensors
+from dreamer.protocol.inference_limits import INFERENCE_CANCELS_KEPT
+
+Fields = dict[str, Any]
+
+
+class PipeInbox:
+    """Reads frames on a thread of its own, so that a cancellation is seen in mid-computation.
+
+    When the pipe ends the daemon is gone, and so is this process.
+    """
+
+    def __init__(self, stream: BinaryIO, tensors: WorkerTensors) -> None:
+        self._stream = stream
+        self._tensors = tensors
+        self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._cancelled: deque[int] = deque(maxlen=INFERENCE_CANCELS_KEPT)
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def wait(self) -> Frame:
+        """Block for the next frame."""
+        return self._frames.get()
+
+    def poll(self) -> Frame | None:
+        """Return the next frame if there is one already."""
+        try:
+            return self._frames.get_nowait()
+        except queue.Empty:
+            return None
+
+    def cancelled(self, number: int) -> bool:
+        """Say whether this request was cancelled; once asked, it is forgotten."""
+        try:
+            self._cancelled.remove(number)
+        except ValueError:
+            return False
+        return True
+
+    def _read(self) -> None:
+        while found := channel.read(self._stream):
+            kind, fields = found
+            number = int(fields.pop("id"))
+            if kind == "taken":
+                self._tensors.taken(number)
+                continue
+            if kind == "cancel":
+                self._cancelled.append(number)
+            self._frames.put(Frame(kind, number, self._tensors.restore(fields)))
+        # The main thread may be deep inside ONNX Runtime: don't wait for it.
+        os._exit(0)
+
+
+class PipeOutbox:
+    """Writes frames, of several threads if need be."""
+
+    def __init__(self, stream: BinaryIO, tensors: WorkerTensors) -> None:
+        self._stream = stream
+        self._tensors = tensors
+        self._writing = threading.Lock()
+
+    def send(self, kind: str, number: int, fields: Fields) -> None:
+        """Write a frame.
+
+        Raises:
+            InputError: its tensors are more than can be handed over.
+            LocalError: the pool doesn't fetch them.
+        """
+        self.send_all([(kind, number, fields)])
+
+    def send_all(self, frames: Iterable[tuple[str, int, Fields]]) -> None:
+        """Write frames in one go; raises as ``send``."""
+        pieces: list[Data] = []
+        for kind, number, fields in frames:
+            # Outside the lock: it may have to wait for the pool to take earlier answers.
+            shared = self._tensors.share(number, {**fields, "id": number})
+            pieces += channel.encode(kind, shared)
+        with self._writing:
+            self._stream.writelines(pieces)
+            self._stream.flush()

@@ -1,0 +1,1 @@
+"""Models that write no text: any ONNX graph on tensors, and sentence embeddings."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from dreamer.daemon.config import Config
-from dreamer.daemon.inference.memory import worker_memory_bytes
-from dreamer.daemon.inference.pool import PoolSettings
+from dreamer.daemon.inference.pool.memory import worker_memory_bytes
+from dreamer.daemon.inference.pool.pool import PoolSettings
 from dreamer.daemon.links.ice import IceSettings
 from dreamer.daemon.store.quota import StoreLimits
 from dreamer.daemon.torrent.vocabulary import Configure
 from dreamer.daemon.version import VERSION
 from dreamer.daemon.worker.kind import Worker
+from dreamer.protocol.costs import GB
 from dreamer.protocol.limits import GIB, MIB
 from dreamer.protocol.relay_budget import Budgets
 
@@ -17,11 +20,26 @@ from dreamer.protocol.relay_budget import Budgets
 def pool_settings(config: Config) -> PoolSettings:
     """Return how models are run."""
     inference = config.inference
+    bound = worker_memory_bytes(inference.max_worker_memory_mib)
+    if inference.max_memory_gb and not inference.max_worker_memory_mib:
+        bound = min(bound or sys.maxsize, round(inference.max_memory_gb * GB))
     return PoolSettings(
         max_models=inference.max_models,
+        max_memory_bytes=round(inference.max_memory_gb * GB),
+        workers_per_gpu=inference.workers_per_gpu,
         threads=inference.threads,
+        slots=inference.slots,
+        prefix_cache_bytes=inference.prefix_cache_mib * MIB,
+        spare_workers=inference.spare_workers,
         idle_timeout_s=inference.idle_timeout_s,
-        memory_bytes=worker_memory_bytes(inference.max_memory_mib),
+        queue_max=inference.queue,
+        memory_bytes=bound,
+        gpu_memory_bytes=inference.max_worker_gpu_memory_mib * MIB,
+        use_gpu=inference.gpu,
+        silence_timeout_s=inference.silence_timeout_s,
+        assignment=inference.assignment,
+        eviction=inference.eviction,
+        preferred_gpu=inference.gpus(),
     )
 
 

@@ -2,8 +2,9 @@
 
 A node is asked as a daemon asks its peers: in the order in which ``protocol.offload.plan`` puts
 them, one after the other until one takes it (``daemon.offload.running``). A node takes it unless
-``INFERENCE_QUEUE_MAX`` requests are under way or waiting there (``daemon.inference.pool``), or
-``GENERATIONS_MAX_PER_LINK`` of that user (``daemon.offload.serving``), and serves in order.
+``INFERENCE_QUEUE_MAX`` requests are under way or waiting there, or
+``OFFLOAD_REQUESTS_MAX_PER_LINK`` of that user (``daemon.offload.serving``), and serves in order. A
+daemon counts only those that wait (``daemon.inference.pool``): one more, of hundreds.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 from dreamer.protocol.ids import NodeId
 from dreamer.protocol.inference_limits import (
-    GENERATIONS_MAX_PER_LINK,
     INFERENCE_QUEUE_MAX,
 )
 from dreamer.protocol.offload import Runner, plan
+from dreamer.protocol.offload_limits import OFFLOAD_REQUESTS_MAX_PER_LINK
 from dreamer.simulations.capacity.users import stream
 
 
@@ -29,7 +30,7 @@ class GpuPool:
     rtt_min_s: float = 0.0
     rtt_max_s: float = 0.0
     queue_max: int = INFERENCE_QUEUE_MAX
-    per_user_max: int = GENERATIONS_MAX_PER_LINK
+    per_user_max: int = OFFLOAD_REQUESTS_MAX_PER_LINK
 
     @property
     def service_s(self) -> float:
@@ -50,8 +51,8 @@ def route(pool: GpuPool, user: int, seed: int) -> tuple[Stop, ...]:
     rng = stream(seed, user, "rtt")
     rtts = [rng.uniform(pool.rtt_min_s, pool.rtt_max_s) for _ in range(pool.nodes)]
     runners = [Runner(_id(node), rtt_s) for node, rtt_s in enumerate(rtts)]
-    chosen = plan("auto", held_here=False, runners=runners, model="frames")
-    numbers = [int.from_bytes(peer, "big") for peer in chosen.peers]
+    chosen = plan("auto", here=None, peers=runners, model="frames")
+    numbers = [int.from_bytes(choice.node, "big") for choice in chosen.choices]
     return tuple(Stop(node, rtts[node] / 2) for node in numbers)
 
 

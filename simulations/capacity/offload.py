@@ -1,9 +1,9 @@
 """A day of requests: laptops that run small models themselves and ask GPU nodes for the others.
 
-Where a request runs is ``protocol.offload.plan``'s to say, and what happens then is what
-``daemon.offload`` does: held here, it runs here or not at all; otherwise peers are asked one after
-the other until one takes it, and a peer takes ``GENERATIONS_MAX_PER_LINK`` from one laptop at most.
-Links are taken to be up and their round trips to be measured.
+A model that is held here runs here or not at all: these laptops ask peers only for what they do
+not have. Whom they ask is ``protocol.offload.plan``'s to say, by round trips alone, as if nobody
+had told of queues and rates yet; then peers are asked one after the other until one takes it, and a
+peer takes ``OFFLOAD_REQUESTS_MAX_PER_LINK`` from one laptop at most. Links are taken to be up.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from random import Random
 from typing import Literal
 
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.inference_limits import (
-    GENERATIONS_MAX_PER_LINK,
-)
 from dreamer.protocol.offload import Runner, plan
+from dreamer.protocol.offload_limits import OFFLOAD_REQUESTS_MAX_PER_LINK
 from dreamer.simulations.capacity.offload_spec import AskedModel, Machines, Offload, Spread
 from dreamer.simulations.capacity.virtual_pool import Generation, VirtualPool
 from dreamer.simulations.engine.clock import Clock
@@ -61,7 +59,7 @@ class GpuNode:
     def offer(self, laptop: int, asked: Generation) -> bool:
         """Take a laptop's request, or say that it or all have too many here."""
         mine = self.under_way.get(laptop, 0)
-        if mine >= GENERATIONS_MAX_PER_LINK or not self.pool.offer(asked):
+        if mine >= OFFLOAD_REQUESTS_MAX_PER_LINK or not self.pool.offer(asked):
             return False
         self.under_way[laptop] = mine + 1
         return True
@@ -125,12 +123,13 @@ class OffloadDay:
     def _ask(self, request: Request) -> None:
         self.requests.append(request)
         rtts = self._rtts[request.laptop]
-        runners = [Runner(_id(node), rtt_s) for node, rtt_s in enumerate(rtts)]
-        chosen = plan("auto", request.local, runners, request.model.name)
-        if chosen.local:
+        if request.local:
             self._run_here(request)
-        else:
-            self._ask_next(request, [int.from_bytes(peer, "big") for peer in chosen.peers])
+            return
+        runners = [Runner(_id(node), rtt_s) for node, rtt_s in enumerate(rtts)]
+        chosen = plan("auto", None, runners, request.model.name)
+        peers = [int.from_bytes(choice.node, "big") for choice in chosen.choices]
+        self._ask_next(request, peers)
 
     def _run_here(self, request: Request) -> None:
         generation = self._generation(request, one_way_s=0.0)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+import onnx
 import pytest
 
+from dreamer.daemon.inference.batch.runner import DecoderRunner
+from dreamer.daemon.inference.channel import request_fields
 from dreamer.daemon.inference.gguf import import_gguf
+from dreamer.daemon.inference.load_options import LoadOptions
+from dreamer.daemon.inference.pool.pool import Pool, PoolSettings
+from dreamer.daemon.inference.requests import GenerateRequest
+from dreamer.daemon.inference.worker.formats import inspect_graph
+from dreamer.daemon.inference.worker.runner import Frame
 from dreamer.simulations.tiny_model import write_tiny_gguf
+from dreamer.simulations.tiny_plain_decoder import plain_decoder
 
 GGUF_VARIABLE = "DREAMER_TEST_GGUF"
 
@@ -99,6 +110,20 @@ def llama_reference() -> type[LlamaReference]:
     return LlamaReference
 
 
+@pytest.fixture
+async def make_pool() -> AsyncIterator[Callable[..., Pool]]:
+    """Make pools that are closed at the end, within the time that a shutdown has."""
+    pools: list[Pool] = []
+
+    def make(**settings: Any) -> Pool:
+        pools.append(Pool(PoolSettings(threads=1, **settings)))
+        return pools[-1]
+
+    yield make
+    async with asyncio.timeout(3):
+        await asyncio.gather(*(pool.close() for pool in pools))
+
+
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
@@ -128,3 +153,123 @@ def smollm(smollm_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("smollm") / "model"
     import_gguf(smollm_gguf, output, lambda phase, done, total: None)
     return output
+
+
+MODELS_VARIABLE = "DREAMER_TEST_MODELS"
+
+GraphDir = Callable[..., Path]
+
+
+@pytest.fixture
+def graph_dir(tmp_path: Path) -> GraphDir:
+    """Write directories of one ONNX graph of the given nodes, inputs and outputs."""
+
+    def write(
+        nodes: list[onnx.NodeProto],
+        inputs: list[onnx.ValueInfoProto],
+        outputs: list[onnx.ValueInfoProto],
+        weights: list[onnx.TensorProto] | None = None,
+        name: str = "graph",
+    ) -> Path:
+        graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, weights or [])
+        opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        directory = tmp_path / name
+        directory.mkdir(exist_ok=True)
+        (directory / "model.onnx").write_bytes(model.SerializeToString())
+        return directory
+
+    return write
+
+
+def _small_model(name: str) -> Path:
+    root = os.environ.get(MODELS_VARIABLE)
+    if not root or not (Path(root) / name / "model.onnx").is_file():
+        pytest.skip(f"{MODELS_VARIABLE} names no folder with {name}; `make models` fetches it")
+    return Path(root) / name
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2, a directory of sentence embeddings."""
+    return _small_model("minilm")
+
+
+@pytest.fixture(scope="session")
+def magika() -> Path:
+    """Magika's classifier of files: bytes in, scores out."""
+    return _small_model("magika")
+
+
+class Batching:
+    """A loaded decoder's engine, driven step by step without a worker process."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.runner = DecoderRunner(
+            directory, inspect_graph(directory), LoadOptions(**{"threads": 1, **options})
+        )
+        self.engine = self.runner.engine()
+        self.told: dict[int, list[tuple[str, dict[str, Any]]]] = {}
+        self._numbers = 0
+
+    def ask(self, request: GenerateRequest) -> int:
+        """Hand a request in and return its number."""
+        self._numbers += 1
+        self.engine.take(Frame("generate", self._numbers, request_fields(request)))
+        return self._numbers
+
+    def cancel(self, number: int) -> None:
+        self.engine.take(Frame("cancel", number, {}))
+
+    def step(self) -> None:
+        for kind, number, fields in self.engine.step():
+            self.told.setdefault(number, []).append((kind, fields))
+
+    def finish(self) -> None:
+        """Run until nothing is left to do."""
+        self.step()
+        while not self.engine.idle:
+            self.step()
+
+    def answer(self, request: GenerateRequest) -> list[int]:
+        """Return the tokens of one request, all by itself."""
+        number = self.ask(request)
+        self.finish()
+        return self.ids(number)
+
+    def kinds(self, number: int) -> list[str]:
+        return [kind for kind, _ in self.told.get(number, [])]
+
+    def ids(self, number: int) -> list[int]:
+        """Return the tokens that came for a request so far."""
+        texts = [fields for kind, fields in self.told.get(number, []) if kind == "text"]
+        return [token for fields in texts for token in fields["token_ids"]]
+
+    def chosen(self, number: int) -> list[tuple[int, float]]:
+        """Return the tokens and how likely each was, which tells of any bit that differs."""
+        texts = [fields for kind, fields in self.told.get(number, []) if kind == "text"]
+        told = [one for fields in texts for one in fields["logprobs"]]
+        return [(one["token_id"], one["logprob"]) for one in told]
+
+    def text(self, number: int) -> str:
+        return "".join(f["text"] for kind, f in self.told[number] if kind == "text")
+
+    def fields(self, number: int, kind: str) -> dict[str, Any]:
+        """Return the last frame of a kind that came for a request."""
+        return [fields for one, fields in self.told[number] if one == kind][-1]
+
+
+@pytest.fixture(scope="session")
+def batching() -> type[Batching]:
+    return Batching
+
+
+@pytest.fixture(scope="session")
+def plain_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder directory in Optimum's form, with the tokenizer of ``tiny_model``."""
+    model = tmp_path_factory.mktemp("plain") / "model"
+    (model / "onnx").mkdir(parents=True)
+    for path in tiny_model.glob("*.json"):
+        shutil.copy(path, model)
+    (model / "onnx" / "model.onnx").write_bytes(plain_decoder().SerializeToString())
+    return model

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from dreamer.daemon.inference import pool as pool_module
-from dreamer.daemon.inference import seat as seat_module
-from dreamer.daemon.inference.process import WorkerOptions
+from dreamer.daemon.inference.load_options import LoadOptions
+from dreamer.daemon.inference.pool import answering, loading, pool, seat, seats, spares
+from dreamer.daemon.inference.pool.loading import Loading
+from dreamer.daemon.inference.pool.seat import Seat
 
 T = TypeVar("T")
 
@@ -47,6 +48,26 @@ class _Time:
         self.monotonic = loop.time
 
 
+class FakeExchange:
+    """A request in a fake worker, answered as slowly as its prompt says."""
+
+    def __init__(self, takes_s: list[float]) -> None:
+        self._takes_s = takes_s
+
+    async def next(self) -> tuple[str, dict[str, Any]]:
+        await asyncio.sleep(self._takes_s.pop(0))
+        if self._takes_s:
+            return "text", {"text": "word", "token_ids": [1]}
+        numbers = dict.fromkeys(
+            ("prompt_tokens", "completion_tokens", "prefilled", "prefill_s", "decoded", "decode_s"),
+            1,
+        )
+        return "done", {"finish_reason": "stop", **numbers}
+
+    def close(self, finished: bool) -> None:
+        pass
+
+
 class FakeWorker:
     """A worker process that takes ``load_s`` to load and as long as a request says to answer.
 
@@ -56,37 +77,28 @@ class FakeWorker:
 
     pid, rss_bytes = 1, 0
 
-    def __init__(self, load_s: float) -> None:
-        self._load_s = load_s
-        self._takes_s: list[float] = []
+    def __init__(self) -> None:
         self.alive = True
-        self.ready = False
+        self.gone = False
+        self.when_lost: Callable[[], None] | None = None
 
     @classmethod
-    async def spawn(cls, model_dir: Path, options: WorkerOptions) -> FakeWorker:
-        return cls(float(model_dir.name))
+    async def spawn(cls, silence_timeout_s: float) -> FakeWorker:
+        return cls()
 
-    async def load(self, timeout_s: float) -> None:
-        await asyncio.sleep(self._load_s)
-        self.ready = True
+    async def open(self, model_dir: Path, options: LoadOptions, timeout_s: float) -> dict[str, Any]:
+        await asyncio.sleep(float(model_dir.name))
+        return {"kind": "decoder", "slots": options.slots}
 
-    def send(self, kind: str, fields: dict[str, Any]) -> None:
-        if kind == "generate":
-            self._takes_s = [float(word) for word in fields["messages"][0][1].split()]
-
-    async def receive(self, number: int, timeout_s: float) -> tuple[str, dict[str, Any]]:
-        takes_s = self._takes_s.pop(0)
-        await asyncio.sleep(takes_s)
-        if self._takes_s:
-            return "text", {"text": "word", "token_ids": [1]}
-        numbers = dict.fromkeys(
-            ("prompt_tokens", "completion_tokens", "prefilled", "prefill_s", "decoded", "decode_s"),
-            1,
-        )
-        return "done", {"id": number, "finish_reason": "stop", **numbers}
+    def ask(self, kind: str, fields: dict[str, Any]) -> FakeExchange:
+        return FakeExchange([float(word) for word in fields["messages"][0][1].split()])
 
     async def kill(self) -> None:
-        self.alive = False
+        self.alive, self.gone = False, True
+
+
+async def _takes_no_memory(self: Loading, seat: Seat) -> int:
+    return 0
 
 
 @pytest.fixture
@@ -95,8 +107,10 @@ def in_virtual_time(
 ) -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:
     """Return what runs a coroutine with the daemon's pool in virtual time, with fake workers."""
     loop = VirtualLoop()
-    for module in (pool_module, seat_module):
+    for module in (answering, loading, pool, seat, seats):
         monkeypatch.setattr(module, "time", _Time(loop))
-    monkeypatch.setattr(pool_module, "WorkerProcess", FakeWorker)
+    monkeypatch.setattr(spares, "WorkerProcess", FakeWorker)
+    # The daemon asks the disk in a thread, which knows nothing of this loop's time.
+    monkeypatch.setattr(Loading, "expected_bytes", _takes_no_memory)
     yield loop.run_until_complete
     loop.close()

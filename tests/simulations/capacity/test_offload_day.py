@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.protocol.inference_limits import (
-    GENERATIONS_MAX_PER_LINK,
-)
+from dreamer.protocol.offload_limits import OFFLOAD_REQUESTS_MAX_PER_LINK
 from dreamer.simulations.capacity import study
 from dreamer.simulations.capacity.day import run_day
 from dreamer.simulations.capacity.offload import OffloadDay, Request
@@ -82,7 +80,7 @@ def test_nearest_node_is_asked_and_the_next_one_when_it_refuses() -> None:
     first_refused = next(number for number, one in enumerate(requests) if one.refusals)
     (nearest,) = {one.node for one in requests[:first_refused]}
     # A laptop has so many requests under way on one link at most.
-    assert first_refused >= GENERATIONS_MAX_PER_LINK
+    assert first_refused >= OFFLOAD_REQUESTS_MAX_PER_LINK
     (next_one,) = {one.node for one in requests if one.refusals == 1}
     (last,) = {one.node for one in requests if one.refusals == 2}
     assert {nearest, next_one, last} == {0, 1, 2}

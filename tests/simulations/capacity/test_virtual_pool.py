@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dreamer.daemon.inference.pool import Pool, PoolSettings
+from dreamer.daemon.inference.pool.pool import Pool, PoolSettings
 from dreamer.daemon.inference.requests import GenerateRequest, Text
 from dreamer.protocol.errors import LocalError
 from dreamer.simulations.capacity.virtual_pool import Generation, VirtualPool
@@ -21,7 +21,7 @@ from dreamer.simulations.engine.clock import Clock
 
 Told = list[tuple[int, str, float]]
 
-MAX_MODELS, QUEUE_MAX = 2, 5
+MAX_MODELS, QUEUE_MAX = 2, 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _drawn(seed: int, count: int) -> list[Ask]:
 
 async def _daemons_own(asks: list[Ask]) -> Told:
     loop, told = asyncio.get_running_loop(), Told()
-    pool = Pool(PoolSettings(max_models=MAX_MODELS, threads=1, queue_max=QUEUE_MAX))
+    pool = Pool(PoolSettings(max_models=MAX_MODELS, threads=1, slots=1, queue_max=QUEUE_MAX))
 
     async def one(number: int, ask: Ask) -> None:
         await asyncio.sleep(ask.at_s - loop.time())

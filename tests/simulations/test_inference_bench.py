@@ -1,0 +1,67 @@
+"""The benchmark of inference: what it counts, and how it judges; the figures are the machine's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from dreamer.simulations.bench.inference import Row
+from dreamer.simulations.bench.serving.client import Streamed, _parsed
+from dreamer.simulations.bench.serving.models import TENSOR_SIDE, _multiplications
+from dreamer.simulations.bench.serving.rounds import _between
+
+
+def chunk(text: str | None, **more: object) -> bytes:
+    choices = [] if text is None else [{"delta": {"content": text}}]
+    return b"data: " + json.dumps({"choices": choices, **more}).encode()
+
+
+@pytest.mark.parametrize(
+    ("row", "verdict"),
+    [
+        (Row("a", 0.9, low=0.9), "met"),
+        (Row("a", 0.89, low=0.9), "MISSED"),
+        (Row("a", 3.0, high=3.0), "met"),
+        (Row("a", 3.01, high=3.0), "MISSED"),
+    ],
+)
+def test_row_is_judged_by_its_bound(row: Row, verdict: str) -> None:
+    assert row.verdict.split()[-1] == verdict
+    assert row.line().endswith(verdict)
+
+
+def test_row_without_a_bound_only_informs() -> None:
+    assert Row("a", 1.0).verdict == ""
+
+
+def test_rate_counts_tokens_after_the_first() -> None:
+    lines = [chunk(""), chunk("a"), chunk("b"), chunk("c")]
+    usage = {"completion_tokens": 3, "prompt_tokens": 9}
+    parsed = _parsed(10.0, [11.0, 12.0, 13.0, 14.0, 15.0], [*lines, chunk(None, usage=usage)])
+    assert parsed == Streamed(10.0, [12.0, 13.0, 14.0], "abc", 3, 9)
+    assert (parsed.rate, parsed.first_token_s) == (1.0, 2.0)
+
+
+def test_error_in_a_stream_fails_the_benchmark() -> None:
+    with pytest.raises(RuntimeError, match="too many"):
+        _parsed(0.0, [1.0], [b'data: {"error": "too many"}'])
+    with pytest.raises(RuntimeError, match="without text"):
+        _parsed(0.0, [1.0], [chunk("")])
+
+
+def test_gaps_are_those_that_touch_the_window() -> None:
+    assert _between([0.0, 1.0, 3.0, 6.0, 10.0], 2.0, 6.5) == [2.0, 3.0, 4.0]
+
+
+def test_graph_of_tensors_gives_back_what_it_was_given_turned_round(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(_multiplications(3), path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    values = np.random.default_rng(0).random((1, TENSOR_SIDE, TENSOR_SIDE), np.float32)
+    (given,) = session.run(None, {"x": values})
+    np.testing.assert_allclose(given, values[..., ::-1])

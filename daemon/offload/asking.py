@@ -1,49 +1,84 @@
-"""Has a peer run a model for us and streams its answer.
+"""Asks peers to run models, over the control channel, and hears their answers.
 
-A peer that is at it says so now and then (``Working``), so silence always means a peer that hangs.
+A peer that is at it says so each second (``Working``), so silence always means a peer that hangs.
+What a peer says is bounded: an answer that outgrows what was asked for ends its link.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
+import msgpack
+
+from dreamer.daemon.inference import requests
+from dreamer.daemon.inference.requests import Event, GenerateRequest, Started, TokenLogprob
 from dreamer.daemon.links.link import Link, LinkListener
-from dreamer.daemon.ports import RunEnded, RunText
+from dreamer.daemon.offload.wire import pack, read_tokens
 from dreamer.protocol.errors import (
+    BusyError,
     DreamerError,
     LocalError,
     NoMatchError,
     RemoteError,
+    RemoteProtocolError,
     error_from_code,
 )
 from dreamer.protocol.ids import ManifestId, short
-from dreamer.protocol.inference_limits import (
-    GENERATE_FIRST_TOKEN_TIMEOUT_S,
-)
-from dreamer.protocol.link.messages import (
+from dreamer.protocol.link.messages import Message
+from dreamer.protocol.link.offload_messages import (
+    Answered,
+    Ask,
+    Begun,
     Ended,
     Failed,
-    Generate,
-    Message,
-    StopGenerating,
+    StopAnswering,
     Text,
     Working,
 )
+from dreamer.protocol.offload_limits import (
+    OFFLOAD_ANSWER_MAX_BYTES,
+    OFFLOAD_ANSWERS_WAITING_MAX,
+    OFFLOAD_ERROR_MAX_CHARS,
+    OFFLOAD_PIECE_BYTES,
+    OFFLOAD_SILENCE_TIMEOUT_S,
+    OFFLOAD_TEXT_MAX_BYTES,
+)
 
-Answer = Working | Text | Ended | DreamerError
+Answer = Working | Begun | Text | Ended | Answered | DreamerError
+
+GENERATE = "generate"
+
+
+@dataclass
+class _Waiting:
+    """One request under way; ``tokens_left`` of its answer may still come."""
+
+    tokens_left: int
+    answers: asyncio.Queue[Answer] = field(default_factory=asyncio.Queue)
 
 
 class OffloadAsking(LinkListener):
     """One room's requests to peers; a listener of its links."""
 
-    def __init__(self, numbers: Iterator[int]) -> None:
+    def __init__(
+        self, numbers: Iterator[int], silence_timeout_s: float = OFFLOAD_SILENCE_TIMEOUT_S
+    ) -> None:
         self._numbers = numbers
-        self._waiting: dict[tuple[int, int], asyncio.Queue[Answer]] = {}
+        self._silence_timeout_s = silence_timeout_s
+        self._waiting: dict[tuple[int, int], _Waiting] = {}
+        self._silent_since: dict[int, float] = {}
 
-    async def run(
-        self, link: Link, manifest_id: ManifestId, prompt: str, max_tokens: int
-    ) -> AsyncGenerator[RunText | RunEnded, None]:
+    def doubts(self, link: Link) -> bool:
+        """Return whether a peer was silent when it should have spoken, and still is."""
+        return self._silent_since.get(link.number, link.heard_at - 1) >= link.heard_at
+
+    async def generate(
+        self, link: Link, manifest_id: ManifestId, request: GenerateRequest
+    ) -> AsyncGenerator[Event, None]:
         """Yield the peer's answer as it comes; closing the iterator stops the peer.
 
         Raises:
@@ -51,73 +86,193 @@ class OffloadAsking(LinkListener):
             ForbiddenError: the peer does not run models for us.
             InputError: the request or the model itself can't be used, there or elsewhere.
         """
-        request = next(self._numbers)
-        answers = self._waiting[link.number, request] = asyncio.Queue()
+        data = pack(request)
+        number = next(self._numbers)
+        waiting = _Waiting(request.max_tokens - len(request.token_ids_so_far))
+        self._waiting[link.number, number] = waiting
         ended = False
         try:
-            link.send(Generate(request, manifest_id, prompt, max_tokens))
+            _send(link, number, GENERATE, manifest_id, data)
             while not ended:
-                event = _event(await self._next(link, answers))
-                ended = isinstance(event, RunEnded)
-                yield event
+                answer = await self._next(link, waiting)
+                if isinstance(answer, Answered):
+                    raise RemoteProtocolError("it answers a generation in one piece")
+                ended = isinstance(answer, Ended)
+                for event in _events(answer, manifest_id):
+                    yield event
         finally:
-            del self._waiting[link.number, request]
+            del self._waiting[link.number, number]
             if not ended:
-                link.send(StopGenerating(request))
+                link.send(StopAnswering(number))
 
-    async def _next(self, link: Link, answers: asyncio.Queue[Answer]) -> Text | Ended:
-        while isinstance(answer := await self._heard(link, answers), Working):
+    @asynccontextmanager
+    async def compute(
+        self, link: Link, what: str, manifest_id: ManifestId, data: bytes
+    ) -> AsyncIterator[bytes]:
+        """Yield the answer to what is no generation; the peer holds what it told of until the end.
+
+        Raises as ``generate``.
+        """
+        number = next(self._numbers)
+        waiting = self._waiting[link.number, number] = _Waiting(0)
+        try:
+            _send(link, number, what, manifest_id, data)
+            answer = bytearray()
+            total = 1
+            while len(answer) < total:
+                piece = await self._next(link, waiting)
+                if not isinstance(piece, Answered) or not _follows(piece, answer):
+                    raise RemoteProtocolError("its answer is none, or in pieces that don't fit")
+                answer += piece.data
+                total = piece.total
+            yield bytes(answer)
+        finally:
+            del self._waiting[link.number, number]
+            link.send(StopAnswering(number))
+
+    async def _next(self, link: Link, waiting: _Waiting) -> Begun | Text | Ended | Answered:
+        while isinstance(answer := await self._heard(link, waiting), Working):
             pass
         if isinstance(answer, DreamerError):
             raise answer
         return answer
 
-    async def _heard(self, link: Link, answers: asyncio.Queue[Answer]) -> Answer:
+    async def _heard(self, link: Link, waiting: _Waiting) -> Answer:
         try:
-            async with asyncio.timeout(GENERATE_FIRST_TOKEN_TIMEOUT_S):
-                return await answers.get()
+            async with asyncio.timeout(self._silence_timeout_s):
+                return await waiting.answers.get()
         except TimeoutError:
+            self._silent_since[link.number] = link.heard_at
             raise RemoteError(
-                f"{short(link.peer)} has sent nothing for "
-                f"{GENERATE_FIRST_TOKEN_TIMEOUT_S:.0f} s: try another node"
+                f"{short(link.peer)} has said nothing for {self._silence_timeout_s:.0f} s: "
+                "try another node"
             ) from None
 
-    def uses(self, link: Link) -> bool:
+    def waits_on(self, link: Link) -> bool:
         """Return whether the peer generates something for this node."""
         return any(number == link.number for number, _ in self._waiting)
 
     def link_down(self, link: Link, reason: str) -> None:
         """Fail what the peer was asked for."""
-        for (number, _), answers in self._waiting.items():
+        self._silent_since.pop(link.number, None)
+        for (number, _), waiting in self._waiting.items():
             if number == link.number:
-                answers.put_nowait(RemoteError(f"lost the link to {short(link.peer)}: {reason}"))
+                lost = RemoteError(f"lost the link to {short(link.peer)}: {reason}")
+                waiting.answers.put_nowait(lost)
 
     def message(self, link: Link, message: Message) -> None:
         """Take a piece of an answer."""
-        if not isinstance(message, Working | Text | Ended | Failed):
+        if not isinstance(message, Working | Begun | Text | Ended | Answered | Failed):
             return
-        answers = self._waiting.get((link.number, message.request))
-        if answers is None:
+        waiting = self._waiting.get((link.number, message.request))
+        if waiting is None:
             return
+        if waiting.answers.qsize() >= OFFLOAD_ANSWERS_WAITING_MAX:
+            raise RemoteProtocolError("it says more than was asked for")
         if isinstance(message, Failed):
-            answers.put_nowait(_as_seen_here(message, link))
-        else:
-            answers.put_nowait(message)
+            waiting.answers.put_nowait(_as_seen_here(message, link))
+            return
+        if isinstance(message, Text):
+            _check_text(message, waiting)
+        waiting.answers.put_nowait(message)
+
+
+def _send(link: Link, number: int, what: str, manifest_id: ManifestId, data: bytes) -> None:
+    """Send a request, in as many pieces as it takes."""
+    for offset in range(0, len(data), OFFLOAD_PIECE_BYTES):
+        piece = data[offset : offset + OFFLOAD_PIECE_BYTES]
+        link.send(Ask(number, what, manifest_id, len(data), offset, piece))
+
+
+def _follows(piece: Answered, answer: bytearray) -> bool:
+    """Say whether this can be the next piece of an answer that is here so far."""
+    end = len(answer) + len(piece.data)
+    return (
+        piece.offset == len(answer)
+        and bool(piece.data)
+        and (end <= piece.total <= OFFLOAD_ANSWER_MAX_BYTES)
+    )
+
+
+def _check_text(message: Text, waiting: _Waiting) -> None:
+    if len(message.token_ids) % 4:
+        raise RemoteProtocolError("it sends tokens that are not u32")
+    waiting.tokens_left -= len(message.token_ids) // 4
+    if waiting.tokens_left < 0:
+        raise RemoteProtocolError("it sends more tokens than were asked for")
+    if len(message.text) > OFFLOAD_TEXT_MAX_BYTES:
+        raise RemoteProtocolError(f"it sends {len(message.text)} characters at once")
 
 
 def _as_seen_here(failed: Failed, link: Link) -> DreamerError:
-    error = error_from_code(failed.code, f"{short(link.peer)}: {failed.message[:500]}")
+    said = f"{short(link.peer)}: {failed.message[:OFFLOAD_ERROR_MAX_CHARS]}"
+    if failed.code == BusyError.code:
+        return BusyError(said, max(0, failed.retry_after_ms) / 1e3)
+    error = error_from_code(failed.code, said)
     # "This machine can't", "not on this node" were said of the peer; of us they would mislead.
     return RemoteError(str(error)) if isinstance(error, LocalError | NoMatchError) else error
 
 
-def _event(answer: Text | Ended) -> RunText | RunEnded:
-    if isinstance(answer, Text):
-        return RunText(answer.text, answer.tokens)
-    return RunEnded(
-        answer.finish_reason,
-        answer.prompt_tokens,
-        answer.completion_tokens,
-        answer.first_token_us / 1e6,
-        answer.total_us / 1e6,
+def _events(answer: Begun | Text | Ended, manifest_id: ManifestId) -> Iterator[Event]:
+    match answer:
+        case Begun():
+            yield Started(manifest_id.hex(), max(0, answer.prompt_tokens))
+        case Text():
+            logprobs = _read_logprobs(answer.logprobs)
+            yield requests.Text(answer.text, read_tokens(answer.token_ids), logprobs)
+        case Ended():
+            if answer.text:
+                yield requests.Text(answer.text[:OFFLOAD_TEXT_MAX_BYTES], ())
+            yield _ended(answer)
+
+
+def _ended(answer: Ended) -> requests.Ended:
+    return requests.Ended(
+        finish_reason="length" if answer.finish_reason == "length" else "stop",
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        cached_tokens=answer.cached_tokens,
+        first_token_s=answer.first_token_us / 1e6,
+        seconds=answer.total_us / 1e6,
+        queue_s=answer.queue_us / 1e6,
+        load_s=answer.load_us / 1e6,
+        prefill_s=answer.prefill_us / 1e6,
+        decode_s=answer.decode_us / 1e6,
     )
+
+
+def pack_logprobs(logprobs: tuple[TokenLogprob, ...]) -> bytes:
+    """Return logprobs as bytes, none as no bytes."""
+    if not logprobs:
+        return b""
+    told = [[one.token_id, one.text, one.logprob, list(one.top)] for one in logprobs]
+    return bytes(msgpack.packb(told))
+
+
+def _read_logprobs(data: bytes) -> tuple[TokenLogprob, ...]:
+    """Return logprobs.
+
+    Raises:
+        RemoteError: a peer sent what are none.
+    """
+    if not data:
+        return ()
+    try:
+        told = msgpack.unpackb(data, max_array_len=4096, max_map_len=0, max_ext_len=0)
+        return tuple(
+            TokenLogprob(
+                int(token),
+                str(text),
+                _number(logprob),
+                tuple((int(a), str(b), _number(c)) for a, b, c in top),
+            )
+            for token, text, logprob, top in told
+        )
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise RemoteError(f"a peer sent logprobs that can't be read: {error}") from error
+
+
+def _number(value: object) -> float:
+    if type(value) is not float or math.isnan(value):
+        raise ValueError("no logarithm")
+    return value

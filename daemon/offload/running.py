@@ -1,141 +1,258 @@
-"""Answers a run request: here, or on the peer that the plan names."""
+"""Answers requests: where it is best, and on elsewhere when a runner fails, as one stream.
+
+Who runs it is planned by ``protocol.offload``. A runner that fails, hangs, is too slow for its
+first token or loses the model is left for the next one, which is asked to go on after the tokens
+that were told (``inference.continuation``): under greedy choice or a fixed seed the same come that
+the first would have made. A request that draws without a seed is given one here for that.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
+import secrets
+import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from dreamer.daemon.inference.pool import Pool
+from dreamer.daemon.inference.continuation import Continuation
 from dreamer.daemon.inference.requests import Ended, Event, GenerateRequest, Text
-from dreamer.daemon.links.link import Link
+from dreamer.daemon.inference.tensors import EmbedRequest, InferRequest
 from dreamer.daemon.offload.asking import OffloadAsking
-from dreamer.daemon.ports import RunEnded, RunEvent, RunRequest, RunStarted, RunText
-from dreamer.daemon.room.presence import serves
+from dreamer.daemon.offload.attempt import Attempt, first_to_answer
+from dreamer.daemon.offload.candidates import Candidates, Scout
+from dreamer.daemon.offload.counts import OffloadCounts
+from dreamer.daemon.offload.local_models import LocalModels
+from dreamer.daemon.offload.tensor_runs import TensorRuns
 from dreamer.daemon.room.session import RoomSession
-from dreamer.daemon.sharing.discovery import Discovery
-from dreamer.daemon.state import State
-from dreamer.daemon.store.store import Store
-from dreamer.protocol.errors import DreamerError, InputError, NoMatchError
-from dreamer.protocol.ids import ManifestId, NodeId, RoomId, short
-from dreamer.protocol.offload import Runner, plan
+from dreamer.daemon.surfaces.inference import (
+    Ran,
+    RunEnded,
+    RunEvent,
+    RunOptions,
+    RunStarted,
+    RunText,
+)
+from dreamer.protocol.errors import DreamerError, InputError, NoMatchError, RemoteError
+from dreamer.protocol.ids import NodeId, RoomId, short
+from dreamer.protocol.offload import Choice, Work, plan
+from dreamer.protocol.offload_limits import (
+    OFFLOAD_ASSUMED_ANSWER_TOKENS,
+    OFFLOAD_ASSUMED_BYTES_PER_TOKEN,
+    OFFLOAD_FIRST_TOKEN_TIMEOUT_S,
+    OFFLOAD_HANDOVERS_MAX,
+)
 from dreamer.protocol.registry.view import Model
-from dreamer.protocol.swarm.holders import Found
 
 
 @dataclass
 class Runs:
-    """Runs models for this node's user, and lends them to ``OffloadServing``."""
+    """Runs models for this node's user."""
 
     node_id: NodeId
     node_name: str
-    store: Store
-    state: State
-    pool: Pool
-    held: Callable[[RoomId, ManifestId], bool]
+    here: LocalModels
+    scout: Scout
+    first_token_timeout_s: float = OFFLOAD_FIRST_TOKEN_TIMEOUT_S
     asking: dict[RoomId, OffloadAsking] = field(default_factory=dict)
+    counts: OffloadCounts = field(default_factory=OffloadCounts)
+    tensors: TensorRuns = field(init=False)
 
-    async def run(
-        self, session: RoomSession, model: Model, request: RunRequest
+    def __post_init__(self) -> None:
+        self.tensors = TensorRuns(
+            *(self.node_id, self.node_name, self.here, self.scout, self.counts),
+            self.first_token_timeout_s,
+        )
+
+    async def generate(
+        self, session: RoomSession, model: Model, request: GenerateRequest, options: RunOptions
     ) -> AsyncGenerator[RunEvent, None]:
         """Yield who runs it, then the text as it comes, then how it ended.
 
         Raises:
             InputError: no runner could answer such a request.
             RemoteError: nobody can run it as asked.
-            DreamerError: the runner failed.
+            DreamerError: the last runner that could be tried failed.
         """
-        generation = GenerateRequest(prompt=request.prompt, max_tokens=request.max_tokens)
-        generation.check()
-        here = self.held(session.room_id, model.manifest_id)
-        links: dict[NodeId, Link] = {}
-        if not here or request.where == "peer":
-            links = await self._servers(session, model, needed=request.where != "local")
-        runners = [Runner(link.peer, link.rtt_s) for link in links.values()]
-        chosen = plan(request.where, here, runners, model.name)
-        if chosen.local:
-            yield self._started("local", self.node_id, self.node_name, model)
-            answer = self.generate(session.room_id, model.manifest_id, generation)
-            async with aclosing(answer) as events:
-                async for event in events:
-                    if (said := _event(event)) is not None:
-                        yield said
-            return
-        peers = [links[peer] for peer in chosen.peers]
-        async with aclosing(self._on_peers(peers, model, request)) as told:
-            async for one in told:
-                yield one
-
-    async def generate(
-        self, room: RoomId, manifest_id: ManifestId, request: GenerateRequest
-    ) -> AsyncGenerator[Event, None]:
-        """Run a model of a room that is whole on this node.
-
-        Raises:
-            NoMatchError: it is not.
-        """
-        manifest = await asyncio.to_thread(self.store.manifest, manifest_id)
-        held = self.state.model(manifest_id)
-        if manifest is None or held is None or not self.held(room, manifest_id):
-            raise NoMatchError(f"{short(manifest_id)} is not on this node: pull it first")
-        path = await asyncio.to_thread(self.store.lay_out, manifest_id, manifest, held.name, None)
-        async with aclosing(self.pool.generate(path, manifest_id.hex(), request)) as events:
+        request.check()
+        answer = _Answer(self, session, model, _seeded(request), options)
+        async with aclosing(answer.run()) as events:
             async for event in events:
                 yield event
 
-    async def _servers(
-        self, session: RoomSession, model: Model, needed: bool
-    ) -> dict[NodeId, Link]:
-        if not needed:
-            return {}
+    async def infer(
+        self, session: RoomSession, model: Model, request: InferRequest, options: RunOptions
+    ) -> Ran:
+        """Run a graph on tensors; raises as ``generate``."""
+        return await self.tensors.run(session, model, request, options)
 
-        async def serving_holders() -> Found:
-            holders = await session.holders(model.manifest_id)
-            return Found(tuple(one for one in holders if serves(session.present.get(one, {}))))
+    async def embed(
+        self, session: RoomSession, model: Model, request: EmbedRequest, options: RunOptions
+    ) -> Ran:
+        """Turn texts into vectors; raises as ``generate``."""
+        return await self.tensors.run(session, model, request, options)
 
-        links = await Discovery(session.links, serving_holders).meet()
-        return {link.peer: link for link in links if serves(link.capabilities)}
 
-    async def _on_peers(
-        self, links: list[Link], model: Model, request: RunRequest
-    ) -> AsyncGenerator[RunEvent, None]:
-        """Try one peer after the other until one begins to answer."""
+class _Answer:
+    """One request on its way, over as many runners as it takes."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        session: RoomSession,
+        model: Model,
+        request: GenerateRequest,
+        options: RunOptions,
+    ) -> None:
+        self._runs = runs
+        self._session = session
+        self._model = model
+        self._asked = request
+        self._options = options
+        self._told = Continuation(request)
+        self._tried: set[NodeId] = set()
+        self._began = time.monotonic()
+        self._first_token_s = 0.0
+        self._candidates: Candidates | None = None
+
+    async def run(self) -> AsyncGenerator[RunEvent, None]:
+        """Yield the events of the answer."""
         failed: DreamerError | None = None
-        for link in links:
-            begun = False
-            answer = self.asking[link.room].run(
-                link, model.manifest_id, request.prompt, request.max_tokens
-            )
+        for _ in range(OFFLOAD_HANDOVERS_MAX):
+            group, left = await self._choose(failed)
+            if failed is not None and self._told.begun:
+                self._runs.counts.handovers += 1
             try:
-                async with aclosing(answer) as events:
+                async with aclosing(self._attempt(group, left)) as events:
                     async for event in events:
-                        if not begun:
-                            yield self._started("peer", link.peer, link.name, model)
-                            begun = True
                         yield event
                 return
-            except InputError:
-                # What is wrong with the request is wrong everywhere.
-                raise
             except DreamerError as error:
-                # Before the first word any reason will do: it is busy, or has the model no more.
-                if begun:
+                # What is wrong with the request is wrong everywhere; but one that was answered
+                # half the way is not, whatever this runner thinks of it.
+                if _wrong_everywhere(error) and not self._told.begun:
                     raise
-                failed = error
-        assert failed is not None, "a plan without local names at least one peer"
+                failed = _as_told(group) if _wrong_everywhere(error) else error
+        assert failed is not None, "it was tried at least once"
         raise failed
 
-    def _started(self, where: str, node: NodeId, name: str, model: Model) -> RunStarted:
+    async def _choose(self, failed: DreamerError | None) -> tuple[list[Choice], bool]:
+        """Return whom to start now, and whether there is anybody else to go on with.
+
+        Raises:
+            DreamerError: there is nobody; with ``failed`` if somebody was tried.
+        """
+        try:
+            self._candidates = await self._runs.scout.find(
+                *(self._session, self._model, self._options.prefer, frozenset(self._tried))
+            )
+            could = self._candidates
+            chosen = plan(
+                *(self._options.prefer, could.here, could.peers, self._model.name),
+                *(_work(self._asked, self._model, self._told.tokens), self._runs.scout.asking),
+            )
+        except DreamerError as error:
+            raise (failed or error) from None
+        race = chosen.race and not self._tried
+        group = list(chosen.choices[: 2 if race else 1])
+        self._tried |= {choice.node for choice in group}
+        return group, len(chosen.choices) > len(group)
+
+    async def _attempt(self, group: list[Choice], left: bool) -> AsyncGenerator[RunEvent, None]:
+        """Yield what comes of starting these; ends with RunEnded, or fails."""
+        counts = self._runs.counts
+        request = self._told.request()
+        attempts = [self._start(choice, request) for choice in group]
+        counts.races += len(attempts) > 1
+        try:
+            winner, event = await first_to_answer(attempts, self._patience_s(group, left))
+            counts.race_losers += len(attempts) - 1
+            if not self._told.begun:
+                self._first_token_s = time.monotonic() - self._began
+                counts.first_token(winner.choice, self._first_token_s)
+            yield self._started(winner)
+            while not isinstance(event, Ended):
+                if (piece := self._told.take(event)) is not None:
+                    yield _said(piece)
+                event = await winner.next(self._patience_s([winner.choice], left))
+            if (rest := self._told.flush()) is not None:
+                yield _said(rest)
+            yield self._ended(event)
+            if len(self._tried) == len(group):
+                counts.ended(winner.choice, time.monotonic() - self._began)
+        except DreamerError as error:
+            for choice in group:
+                counts.lost(choice, error.code)
+            raise
+        finally:
+            for attempt in attempts:
+                await attempt.close()
+
+    def _patience_s(self, group: list[Choice], left: bool) -> float | None:
+        """Return how long a token may take; whoever is the last to be asked may take its time.
+
+        A peer that hangs is noticed by its silence all the same, and this node by its pool.
+        """
+        bounded = left and not any(choice.local for choice in group)
+        return self._runs.first_token_timeout_s if bounded else None
+
+    def _start(self, choice: Choice, request: GenerateRequest) -> Attempt:
+        self._runs.counts.sent(choice)
+        room, manifest_id = self._session.room_id, self._model.manifest_id
+        events: AsyncGenerator[Event, None]
+        if choice.local:
+            keep_alive_s = self._options.keep_alive_s
+            events = self._runs.here.generate(room, manifest_id, request, keep_alive_s)
+            return Attempt(choice, self._runs.node_name, events)
+        assert self._candidates is not None, "peers are chosen from the candidates"
+        link = self._candidates.links[choice.node]
+        events = self._runs.asking[room].generate(link, manifest_id, request)
+        return Attempt(choice, link.name, events)
+
+    def _started(self, winner: Attempt) -> RunStarted:
         return RunStarted(
-            "peer" if where == "peer" else "local", node.hex(), name, model.manifest_id.hex()
+            "local" if winner.choice.local else "peer",
+            winner.choice.node.hex(),
+            winner.name,
+            self._model.manifest_id.hex(),
+            winner.prompt_tokens,
+        )
+
+    def _ended(self, event: Ended) -> RunEnded:
+        seconds = time.monotonic() - self._began
+        return RunEnded(
+            event.finish_reason,
+            event.prompt_tokens,
+            event.completion_tokens,
+            *(self._first_token_s, seconds),
+            *(event.queue_s, event.load_s, event.prefill_s, event.decode_s),
+            event.cached_tokens,
         )
 
 
-def _event(event: Event) -> RunText | RunEnded | None:
-    match event:
-        case Text(text, token_ids):
-            return RunText(text, len(token_ids))
-        case Ended(reason, prompt_tokens, completion_tokens, first_token_s, seconds):
-            return RunEnded(reason, prompt_tokens, completion_tokens, first_token_s, seconds)
-    return None
+def _wrong_everywhere(error: DreamerError) -> bool:
+    return isinstance(error, InputError) and not isinstance(error, NoMatchError)
+
+
+def _seeded(request: GenerateRequest) -> GenerateRequest:
+    sampling = request.sampling
+    if sampling.temperature == 0 or sampling.seed is not None:
+        return request
+    return replace(request, sampling=replace(sampling, seed=secrets.randbits(63)))
+
+
+def _work(request: GenerateRequest, model: Model, told: int) -> Work:
+    """Return how much there is to do; a prompt's tokens are guessed from its length."""
+    texts = (*(turn.content for turn in request.conversation()), request.raw_prompt or "")
+    size_bytes = sum(len(text.encode(errors="replace")) for text in texts)
+    prompt = len(request.prompt_ids) or size_bytes // OFFLOAD_ASSUMED_BYTES_PER_TOKEN + 1
+    answer = min(request.max_tokens, OFFLOAD_ASSUMED_ANSWER_TOKENS)
+    return Work(prompt + told, max(1, answer), model.size_bytes)
+
+
+def _said(piece: Text) -> RunText:
+    return RunText(piece.text, len(piece.token_ids), piece.logprobs)
+
+
+def _as_told(group: list[Choice]) -> DreamerError:
+    names = " and ".join(short(choice.node) for choice in group)
+    return RemoteError(f"{names} can't go on with an answer that another began: run it again")

@@ -18,6 +18,7 @@ from dreamer.protocol.errors import (
 )
 from dreamer.protocol.ids import NodeId, RoomId
 from dreamer.protocol.limits import NODE_MIN_PREFIX_DIGITS
+from dreamer.protocol.rooms.certificate import Role
 from dreamer.protocol.rooms.membership import Member, parse_chain, verify_chain
 from dreamer.protocol.rooms.revocations import Revocation, RevocationSet
 
@@ -64,6 +65,11 @@ class Members:
         """Return whether a node that was verified before has lost its membership since."""
         member = self._proved.get(node)
         return member is not None and self.revocations.ended.holds_against(member)
+
+    def roles(self, node: NodeId) -> tuple[Role, ...]:
+        """Return what a node that was verified may do; nothing for another."""
+        member = self._proved.get(node)
+        return member.roles if member is not None else ()
 
     def check_ends(self, revocation: Revocation) -> None:
         """Make sure that a revocation made here would end the membership of the node it names.

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.ids import NodeId
+from dreamer.protocol.link.offload_messages import OFFLOAD, OFFLOAD_VERSION
 
 
 class Presence:
@@ -43,6 +44,16 @@ class Presence:
             self.left(tracker, node)
 
 
+SERVES = "serves_peers"
+"""The capability of a node that runs models for others; what and how fast it tells in adverts."""
+
+
 def serves(capabilities: Json) -> bool:
-    """Return whether capabilities say that a node runs models for others."""
-    return capabilities.get("serves") is True
+    """Return whether capabilities say that a node runs models for others, as this one asks."""
+    return capabilities.get(SERVES) is True and understands_offload(capabilities)
+
+
+def understands_offload(capabilities: Json) -> bool:
+    """Return whether a node knows the messages of ``link.offload_messages``."""
+    version = capabilities.get(OFFLOAD)
+    return type(version) is int and version >= OFFLOAD_VERSION

@@ -121,6 +121,14 @@ class RegistryClient:
         """Return the newest document known without asking the store; None if none ever was."""
         return await self._judge_newest() if self._newest.serial else None
 
+    @property
+    def known(self) -> Verified | None:
+        """What is believed of the newest document, this node's own changes included.
+
+        None until it is judged, or while it is to be judged anew.
+        """
+        return self._judged
+
     def doubt(self) -> None:
         """Judge anew whom to believe, at the next call: a membership has ended."""
         self._doubts += 1

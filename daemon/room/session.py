@@ -188,6 +188,11 @@ class RoomSession:
         name = (self.said_by(node) or {}).get("name")
         return name[:64] if isinstance(name, str) and name.isprintable() else ""
 
+    def roles_of(self, node: NodeId) -> tuple[str, ...]:
+        """Return the roles of this node, or of a member that has been linked; else none."""
+        ours = node == self._parts.identity.node_id
+        return tuple(self.membership.roles if ours else self._members.roles(node))
+
     async def remove_member(self, ref: str) -> NodeId:
         """End the membership of the node that ``ref`` names; see ``Removals.remove``."""
         return await self._removals.remove(ref, self.known_members())
@@ -222,8 +227,9 @@ class RoomSession:
         return (await self._view.read()).registry
 
     def registry_known(self) -> Registry | None:
-        """Return the registry as it was read last, without asking anybody; None: it never was."""
-        latest = self._view.latest
+        """Return the registry as it was read or changed last, asking nobody; None: it never was."""
+        # What this node itself changed is not read again before it counts.
+        latest = self.registry.known or self._view.latest
         return latest.registry if latest is not None else None
 
     async def resolve(self, ref: str) -> Model:

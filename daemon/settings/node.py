@@ -9,6 +9,7 @@ from dreamer.daemon.setting_checks import (
     a_socket_mode,
     an_address_or_none,
     loopback_or_none,
+    unix_or_loopback_or_none,
 )
 from dreamer.daemon.settings.key import key
 
@@ -45,6 +46,12 @@ class ApiSection:
         "Listen at HOST:PORT for GET /health and GET /ready alone, with no token and no details: "
         'for the probes of Kubernetes ("0.0.0.0:8472"). Empty: no such port.',
         an_address_or_none,
+    )
+    grpc_listen: str = key(
+        "",
+        "Serve the Open Inference Protocol over gRPC: at a loopback HOST:PORT with the bearer "
+        'token, and at HOME/run/grpc.sock with none; "unix" is that socket alone. Empty: no gRPC.',
+        unix_or_loopback_or_none,
     )
     token_file: str = key(
         "",

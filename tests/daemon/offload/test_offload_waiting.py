@@ -7,17 +7,16 @@ import itertools
 
 import pytest
 
-from dreamer.daemon.inference.requests import Ended, Started, Text
+from dreamer.daemon.inference.requests import Ended, GenerateRequest, Started, Text
 from dreamer.daemon.links.link import Link
-from dreamer.daemon.offload import asking as asking_module
 from dreamer.daemon.offload import serving as serving_module
 from dreamer.daemon.offload.asking import OffloadAsking
 from dreamer.daemon.offload.serving import OffloadServing
-from dreamer.daemon.ports import RunEnded, RunText
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.link.messages import Working, decode
+from dreamer.protocol.link.messages import decode
+from dreamer.protocol.link.offload_messages import Working
 from dreamer.protocol.swarm.vocabulary import Lane
 
 ROOM, MODEL = RoomId(b"r" * 32), ManifestId(b"m" * 32)
@@ -35,8 +34,8 @@ class SlowPeer:
         self.signs = 0
         self.enough = asyncio.Event()
         self.deaf = False
-        self.asking = OffloadAsking(itertools.count(1))
-        self.serving = OffloadServing(self.load_and_answer, lambda: True, self.tasks)
+        self.asking = OffloadAsking(itertools.count(1), SILENCE_S)
+        self.serving = OffloadServing(self.load_and_answer, lambda link: None, self.tasks)
         self.near = self._end(lambda message: self.serving.message(self.far, message))
         self.far = self._end(self._to_asker)
 
@@ -63,20 +62,24 @@ class SlowPeer:
 
     async def answer(self):
         async with asyncio.timeout(PATIENCE_S):
-            return [event async for event in self.asking.run(self.near, MODEL, "hi", 8)]
+            asked = GenerateRequest(prompt="hi", max_tokens=8)
+            return [event async for event in self.asking.generate(self.near, MODEL, asked)]
 
 
 @pytest.fixture
 async def peer(monkeypatch):
-    monkeypatch.setattr(asking_module, "GENERATE_FIRST_TOKEN_TIMEOUT_S", SILENCE_S)
-    monkeypatch.setattr(serving_module, "GENERATE_WORKING_INTERVAL_S", INTERVAL_S)
+    monkeypatch.setattr(serving_module, "OFFLOAD_WORKING_INTERVAL_S", INTERVAL_S)
     made = SlowPeer()
     yield made
     await made.tasks.close()
 
 
 async def test_a_peer_that_loads_longer_than_the_silence_allowed_is_waited_for(peer) -> None:
-    assert await peer.answer() == [RunText("At last.", 2), RunEnded("stop", 3, 2, 0.25, 0.5)]
+    assert await peer.answer() == [
+        Started(MODEL.hex(), 3),
+        Text("At last.", (1, 2)),
+        Ended("stop", 3, 2, 0.25, 0.5),
+    ]
     assert peer.signs >= SIGNS_OF_LIFE
 
 

@@ -1,0 +1,85 @@
+"""The ``options`` of a generation, with Ollama's defaults, as this node's sampling has them.
+
+https://github.com/ollama/ollama/blob/main/docs/modelfile.md#valid-parameters-and-values. What is
+about loading (``num_ctx``, ``num_gpu``, ``num_thread`` …) is for the node's own settings, and
+what other samplers have (``mirostat``, ``typical_p``, ``tfs_z``) is left out: both are ignored,
+as Ollama ignores an option that it doesn't know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreamer.daemon.inference.sampling_options import Sampling
+from dreamer.daemon.rest.ollama.fields import Fields
+from dreamer.protocol.canonical import Json
+from dreamer.protocol.errors import InputError
+from dreamer.protocol.inference_limits import GENERATE_MAX_TOKENS, OLLAMA_STOPS_MAX
+
+TEMPERATURE = 0.8
+TOP_K = 40
+TOP_P = 0.9
+REPEAT_PENALTY = 1.1
+REPEAT_LAST_N = 64
+
+UNDERSTOOD = (
+    "frequency_penalty",
+    "min_p",
+    "num_predict",
+    "presence_penalty",
+    "repeat_last_n",
+    "repeat_penalty",
+    "seed",
+    "stop",
+    "temperature",
+    "top_k",
+    "top_p",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an answer is drawn, and where it ends at the latest."""
+
+    sampling: Sampling
+    stop: tuple[str, ...]
+    max_tokens: int
+
+
+def parse(values: Json) -> Options:
+    """Read ``options``.
+
+    Raises:
+        InputError: one that is understood is of a wrong type or out of range.
+    """
+    fields = Fields(values, "option")
+    stop = tuple(one for one in fields.texts("stop") if one)
+    if len(stop) > OLLAMA_STOPS_MAX:
+        raise InputError(f"option 'stop' takes at most {OLLAMA_STOPS_MAX} strings")
+    options = Options(_sampling(fields), stop, _max_tokens(fields))
+    options.sampling.check()
+    return options
+
+
+def _sampling(fields: Fields) -> Sampling:
+    last_n = fields.whole("repeat_last_n", REPEAT_LAST_N)
+    penalty = fields.number("repeat_penalty", REPEAT_PENALTY)
+    seed = fields.whole("seed", -1)
+    return Sampling(
+        temperature=fields.number("temperature", TEMPERATURE),
+        top_p=fields.number("top_p", TOP_P),
+        top_k=max(0, fields.whole("top_k", TOP_K)),
+        min_p=fields.number("min_p", 0.0),
+        # Over no tokens at all, a penalty is none.
+        repetition_penalty=penalty if last_n else 1.0,
+        repeat_last_n=max(-1, last_n),
+        presence_penalty=fields.number("presence_penalty", 0.0),
+        frequency_penalty=fields.number("frequency_penalty", 0.0),
+        seed=None if seed < 0 else seed,
+    )
+
+
+def _max_tokens(fields: Fields) -> int:
+    """Return ``num_predict``; 0 and less mean until the context ends, which is bounded here."""
+    wanted = fields.whole("num_predict", -1)
+    return GENERATE_MAX_TOKENS if wanted < 1 else min(wanted, GENERATE_MAX_TOKENS)

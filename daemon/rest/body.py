@@ -9,7 +9,9 @@ from typing import Any, TypeVar, get_type_hints
 from aiohttp import web
 
 from dreamer.daemon.field_types import TableText, checked
-from dreamer.daemon.ports import Where
+from dreamer.daemon.inference.requests import GenerateRequest
+from dreamer.daemon.inference.sampling_options import Sampling
+from dreamer.daemon.surfaces.inference import Prefer, RunOptions
 from dreamer.daemon.surfaces.pushing import OriginWait, PushRequest
 from dreamer.protocol.canonical import Json, loads_lenient
 from dreamer.protocol.errors import InputError
@@ -156,13 +158,33 @@ class Run:
     prompt: str
     room: str | None = None
     max_tokens: int = 256
-    where: Where = "auto"
+    where: Prefer = "auto"
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_tokens <= GENERATE_MAX_TOKENS:
             raise InputError(f"field 'max_tokens' must be between 1 and {GENERATE_MAX_TOKENS}")
         if len(self.prompt.encode(errors="replace")) > PROMPT_MAX_BYTES:
             raise InputError(f"field 'prompt' must be at most {PROMPT_MAX_BYTES} bytes")
+
+    @property
+    def model(self) -> str:
+        """What the facet ``inference`` calls the model."""
+        return self.ref if self.room is None else f"{self.ref}@{self.room}"
+
+    def request(self) -> GenerateRequest:
+        """Return what is asked."""
+        sampling = Sampling(temperature=self.temperature, top_p=self.top_p, seed=self.seed)
+        return GenerateRequest(
+            prompt=self.prompt, max_tokens=self.max_tokens, sampling=sampling, stop=self.stop
+        )
+
+    def options(self) -> RunOptions:
+        """Return how it is to be run."""
+        return RunOptions(self.where)
 
 
 def _provenance(table: TableText | None) -> Provenance | None:
@@ -189,6 +211,22 @@ def absolute_path(text: str, field: str) -> Path:
     if not path.is_absolute() or "\0" in text:
         raise InputError(f"field {field!r} must be an absolute path, not {text!r:.200}")
     return path
+
+
+async def read_bytes(request: web.Request, most_bytes: int) -> bytearray:
+    """Return the request's body, of any type.
+
+    Raises:
+        HTTPRequestEntityTooLarge: it is longer than ``most_bytes``, or says that it will be.
+    """
+    if (request.content_length or 0) > most_bytes:
+        raise web.HTTPRequestEntityTooLarge(most_bytes, request.content_length or 0)
+    data = bytearray()
+    async for piece in request.content.iter_any():
+        data += piece
+        if len(data) > most_bytes:
+            raise web.HTTPRequestEntityTooLarge(most_bytes, len(data))
+    return data
 
 
 async def read_body(request: web.Request, kind: type[B]) -> B:

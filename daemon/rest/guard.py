@@ -8,24 +8,19 @@ is ever sent. A program of another user is kept out by the socket's mode and, on
 from __future__ import annotations
 
 import hmac
+import logging
 import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from dreamer.daemon.rest.json_form import error_json
-from dreamer.protocol.errors import (
-    AmbiguousError,
-    ConflictError,
-    DreamerError,
-    ForbiddenError,
-    InputError,
-    LocalError,
-    LocalProtocolError,
-    NoMatchError,
-    RemoteError,
-)
+from dreamer.daemon.rest.dialects import Failure, dialect_of, error_headers, failure_of
+from dreamer.protocol.errors import DreamerError, ForbiddenError
+
+log = logging.getLogger(__name__)
 
 HOSTS = ("localhost", "127.0.0.1", "::1", "dreamerd")
 """Names by which the API may be addressed, with any port."""
@@ -33,44 +28,56 @@ HOSTS = ("localhost", "127.0.0.1", "::1", "dreamerd")
 OPEN_PATHS = ("/health", "/ready")
 """What whoever starts and stops this daemon may ask with no token."""
 
+_APIS = "the APIs are below /dreamer/v1, /v1 (OpenAI), /api (Ollama) and /v2 (Open Inference)"
 _WRITES = ("POST", "PUT", "PATCH")
 
-_STATUS: dict[type[DreamerError], int] = {
-    NoMatchError: 404,
-    AmbiguousError: 409,
-    InputError: 400,
-    ForbiddenError: 403,
-    LocalProtocolError: 500,
-    LocalError: 503,
-    ConflictError: 409,
-    RemoteError: 502,
-    DreamerError: 500,
-}
+JSON_TYPE = "application/json"
+ANY_TYPE = "*/*"
+H = TypeVar("H", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 
-def http_status(error: DreamerError) -> int:
-    """Return the HTTP status for an error, by its nearest class."""
-    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+def takes(*content_types: str) -> Callable[[H], H]:
+    """Declare what types of body a handler takes, ``ANY_TYPE`` for all; undeclared: JSON only.
+
+    Another site's page can send some of them: only its ``Origin`` keeps it out then.
+    """
+
+    def declare(handler: H) -> H:
+        handler.content_types = content_types  # type: ignore[attr-defined]
+        return handler
+
+    return declare
 
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every failure as ``{"error": {"code", "message"}}``."""
+    """Answer every failure as JSON, in the form of the API that was asked."""
+    dialect = dialect_of(request.path)
     try:
         return await handler(request)
     except DreamerError as error:
-        return web.json_response(error_json(error), status=http_status(error))
+        failure, headers = failure_of(error, dialect), error_headers(error)
     except web.HTTPException as error:
         # Redirects are exceptions too.
         if error.status < 400:
             raise
-        body = {"error": {"code": f"http_{error.status}", "message": _said(error, request)}}
-        return web.json_response(body, status=error.status, headers=_allow(error))
+        failure = Failure(error.status, f"http_{error.status}", _said(error, request))
+        headers = _allow(error)
+    except ConnectionError:
+        raise
+    except Exception:
+        if request.writer.output_size > 0:
+            # Its status is on its way already: whoever serves cuts the connection.
+            raise
+        log.exception("%s %s failed by a bug of ours", request.method, request.path)
+        failure = Failure(500, "bug", "the daemon failed by a bug of its own: see its log")
+        headers = {}
+    return web.json_response(dialect.body(failure), status=failure.status, headers=headers)
 
 
 def _said(error: web.HTTPException, request: web.Request) -> str:
     if error.status == 404:
-        return f"there is no {request.path!r:.200} here; the API is below /dreamer/v1"
+        return f"there is no {request.path!r:.200} here; {_APIS}"
     return error.text or error.reason
 
 
@@ -101,10 +108,13 @@ def _host_name(host: str) -> str | None:
 
 
 @web.middleware
-async def json_writes(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse bodies of other types: a form in a browser can't send JSON's."""
-    if request.method in _WRITES and request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="send Content-Type: application/json")
+async def declared_types(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse bodies of types that the handler doesn't take: a form in a browser can't send JSON."""
+    # A path that nobody serves, or not so, is refused for that.
+    if request.method in _WRITES and request.match_info.http_exception is None:
+        taken = getattr(request.match_info.handler, "content_types", (JSON_TYPE,))
+        if request.content_type not in taken and ANY_TYPE not in taken:
+            raise web.HTTPUnsupportedMediaType(text=f"send Content-Type: {' or '.join(taken)}")
     return await handler(request)
 
 

@@ -12,15 +12,12 @@ from dreamer.daemon.ports import (
     PullReceipt,
     PushEvent,
     PushReceipt,
-    RunEnded,
-    RunEvent,
-    RunStarted,
-    RunText,
     TorrentFileEvent,
     TorrentReceipt,
 )
 from dreamer.daemon.surfaces.caches import VerifyReceipt
 from dreamer.daemon.surfaces.catalogue import ModelList
+from dreamer.daemon.surfaces.inference import RunEnded, RunEvent, RunStarted, RunText
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import DreamerError, LocalProtocolError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from dreamer.daemon.ports import Node, Progress, PullEvent, PushEvent, RunRequest, TorrentFileEvent
+from dreamer.daemon.ports import Node, Progress, PullEvent, PushEvent, TorrentFileEvent
 from dreamer.daemon.rest.body import Pull, Push, Run, WriteTorrent, read_body
 from dreamer.daemon.rest.events import answer
 from dreamer.daemon.rest.json_form import run_json, to_json
@@ -50,8 +50,8 @@ class WorkHandlers:
     async def run(self, request: web.Request) -> web.StreamResponse:
         """``POST run``."""
         body = await read_body(request, Run)
-        wanted = RunRequest(body.ref, body.prompt, body.room, body.max_tokens, body.where)
-        return await answer(request, self._node.run(wanted), run_json)
+        events = self._node.inference.generate(body.model, body.request(), body.options())
+        return await answer(request, events, run_json)
 
 
 def receipt(events: list[PushEvent] | list[PullEvent] | list[TorrentFileEvent]) -> Json:

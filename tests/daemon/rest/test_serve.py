@@ -2,6 +2,7 @@ import socket
 import stat
 
 import pytest
+from in_memory.node import MemoryNode
 
 from dreamer.daemon.rest import local_socket
 from dreamer.daemon.rest.app import make_app
@@ -82,7 +83,7 @@ async def test_port_that_is_taken_is_a_clear_error(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = taken.getsockname()
         with pytest.raises(LocalError, match=r"change \[api\] listen"):
-            async with serving(make_app(None), tmp_path / "s.sock", tcp=address):
+            async with serving(make_app(MemoryNode()), tmp_path / "s.sock", tcp=address):
                 pass
     assert not (tmp_path / "s.sock").exists()
 

@@ -56,8 +56,9 @@ def test_run_without_streaming_answers_with_everything(served):
     _, value = served.json("POST", "/run", {"ref": "prod", "prompt": "hi", "where": "peer"})
     assert value["text"] == "Hello wörld\x1b[31m"
     assert sorted(value) == [
-        "completion_tokens", "finish_reason", "first_token_s", "manifest_id", "node", "node_name",
-        "prompt_tokens", "seconds", "text", "where",
+        "cached_tokens", "completion_tokens", "decode_s", "finish_reason", "first_token_s",
+        "load_s", "manifest_id", "node", "node_name", "prefill_s", "prompt_tokens", "queue_s",
+        "seconds", "text", "where",
     ]  # fmt: skip
 
 

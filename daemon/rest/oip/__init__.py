@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over HTTP, with its binary extension, below ``/v2``."""

@@ -1,0 +1,179 @@
+"""The bodies of OpenAI's API, as far as they mean something here.
+
+Fields that are not named here are left unread, as other servers do: clients send many that only
+OpenAI knows. What would change an answer and is not done here is named in ``options.UNSUPPORTED``
+and refused, because an answer that ignores it would be taken for one that doesn't.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from dreamer.protocol.canonical import count_items
+from dreamer.protocol.errors import InputError
+from dreamer.protocol.inference_limits import (
+    OPENAI_BIASES_MAX,
+    OPENAI_CHOICES_MAX,
+    OPENAI_DIMENSIONS_MAX,
+    OPENAI_LOGPROBS_MAX,
+    OPENAI_MESSAGES_MAX,
+    OPENAI_STOPS_MAX,
+)
+from dreamer.protocol.limits import JSON_MAX_ITEMS
+
+Choices = Annotated[int, msgspec.Meta(ge=1, le=OPENAI_CHOICES_MAX)]
+Stop = str | Annotated[list[str], msgspec.Meta(max_length=OPENAI_STOPS_MAX)]
+Logprobs = Annotated[int, msgspec.Meta(ge=0, le=OPENAI_LOGPROBS_MAX)]
+Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
+Biases = Annotated[dict[str, Bias], msgspec.Meta(max_length=OPENAI_BIASES_MAX)]
+Tokens = Annotated[int, msgspec.Meta(ge=1)]
+Dimensions = Annotated[int, msgspec.Meta(ge=1, le=OPENAI_DIMENSIONS_MAX)]
+Inputs = str | list[str | int | list[int]]
+"""A text, tokens, or several of either."""
+
+_UNREAD = msgspec.Raw()
+_NOTHING = (b"", b"null", b"[]", b"{}", b"false")
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+class FieldError(InputError):
+    """A field of the body can't be used; ``param`` is its name, for programs."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+def parse(data: bytes | bytearray, kind: type[B]) -> B:
+    """Return a request's body as ``kind``.
+
+    Raises:
+        FieldError: it is not JSON, or a field is missing or not what it should be.
+    """
+    # Counted first: megabytes of "[],[],…" would take hundreds in memory.
+    if count_items(data) > JSON_MAX_ITEMS:
+        raise FieldError("", f"the body has more than {JSON_MAX_ITEMS} values: send less at once")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        param = place.strip(".`")
+        raise FieldError(param, f"{text} in {param}" if param else text) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FieldError("", f"the body is not JSON: {error}") from error
+
+
+def given(field: msgspec.Raw) -> bool:
+    """Say whether a field that is read only to be refused holds anything."""
+    return b"".join(bytes(field).split()) not in _NOTHING
+
+
+class Part(msgspec.Struct):
+    """A part of a message's content."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class ChatMessage(msgspec.Struct):
+    """One turn; an assistant's that only called tools has no content."""
+
+    role: str
+    content: str | list[Part] | None = None
+    tool_calls: msgspec.Raw = _UNREAD
+
+
+class StreamOptions(msgspec.Struct):
+    """What a stream tells beside its pieces."""
+
+    include_usage: bool = False
+
+
+class JsonSchema(msgspec.Struct):
+    """The schema of a structured answer."""
+
+    name: str = ""
+    schema: msgspec.Raw = _UNREAD
+
+
+class ResponseFormat(msgspec.Struct):
+    """What an answer must look like."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class SamplingBody(msgspec.Struct, kw_only=True):
+    """What chat and completions have in common.
+
+    ``top_k``, ``min_p``, ``repetition_penalty`` and ``repeat_last_n`` are not OpenAI's: other
+    servers take them in the same place. Null is the same as nothing.
+    """
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Choices | None = None
+    stop: Stop | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    repeat_last_n: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: Biases | None = None
+    max_tokens: Tokens | None = None
+    response_format: ResponseFormat | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with what it used."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ChatBody(SamplingBody, kw_only=True):
+    """Body of ``POST /v1/chat/completions``."""
+
+    messages: Annotated[
+        list[ChatMessage], msgspec.Meta(min_length=1, max_length=OPENAI_MESSAGES_MAX)
+    ]
+    max_completion_tokens: Tokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: Logprobs | None = None
+    # Read only to be refused.
+    tools: msgspec.Raw = _UNREAD
+    tool_choice: msgspec.Raw = _UNREAD
+    functions: msgspec.Raw = _UNREAD
+    audio: msgspec.Raw = _UNREAD
+    web_search_options: msgspec.Raw = _UNREAD
+
+    @property
+    def tool_choice_none(self) -> bool:
+        """Whether the tools that came along must not be used."""
+        return bytes(self.tool_choice).strip() == b'"none"'
+
+
+class CompletionBody(SamplingBody, kw_only=True):
+    """Body of ``POST /v1/completions``: one prompt or several, as text or as tokens."""
+
+    prompt: Inputs
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = None
+    logprobs: Logprobs | None = None
+
+
+class EmbeddingBody(msgspec.Struct, kw_only=True):
+    """Body of ``POST /v1/embeddings``."""
+
+    model: str
+    input: Inputs
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Dimensions | None = None

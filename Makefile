@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 CACHE := .cache
 GGUF := $(CACHE)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+# Directories $(CACHE)/magika and $(CACHE)/minilm; the NOTICE is written last.
+TENSOR_MODELS := $(CACHE)/minilm/NOTICE
 
 .PHONY: install demo test lint types outside unit e2e netns interop fresh models clean
 .PHONY: bench bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner
-.PHONY: bench-worker_start
+.PHONY: bench-worker_start bench-inference bench-offload
 .PHONY: bench-fanout bench-tracker bench-simulator
 
 install: $(VENV)/.installed
@@ -18,10 +20,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-models: $(GGUF)
+models: $(GGUF) $(TENSOR_MODELS)
 
 $(GGUF): simulations/demo/model.txt | install
 	$(BIN)/python -m dreamer.simulations.demo.model $@
+
+$(TENSOR_MODELS): simulations/demo/tensor_models.txt | install
+	$(BIN)/python -m dreamer.simulations.demo.tensor_models $(CACHE)
+	touch $@
 
 demo: install models
 	$(BIN)/python -m dreamer.simulations.demo.main --gguf $(GGUF)
@@ -45,14 +51,15 @@ unit: install
 
 # Two at a time: most of these wait for a timeout somewhere.
 e2e: install models
-	DREAMER_TEST_GGUF=$(abspath $(GGUF)) $(BIN)/pytest -n 2 --dist loadfile -m '(e2e or model) and not netns'
+	DREAMER_TEST_GGUF=$(abspath $(GGUF)) DREAMER_TEST_MODELS=$(abspath $(CACHE)) \
+	    $(BIN)/pytest -n 2 --dist loadfile -m '(e2e or model) and not netns'
 
 # Real networks out of namespaces; without root these skip.
 netns: install
 	$(BIN)/pytest -m netns
 
 interop: install
-	$(BIN)/pytest -n 2 --dist loadfile -m interop
+	$(BIN)/pytest -n 2 --dist loadfile -m 'interop and not model'
 
 fresh: install
 	$(BIN)/python tests/fresh_clone.py
@@ -60,17 +67,22 @@ fresh: install
 # The benchmarks one after the other, each with its table; they want the machine to themselves.
 # Fan-out lays a network out of namespaces and needs root.
 bench: bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner bench-fanout \
-       bench-worker_start
+       bench-worker_start bench-inference bench-offload
 
 bench-direct bench-fanout: install outside
 	$(BIN)/python -m dreamer.simulations.bench.$(@:bench-%=%)
 
-bench-origin bench-latency bench-memory bench-planner bench-simulator bench-worker_start: install
+bench-origin bench-latency bench-memory bench-planner bench-simulator bench-worker_start \
+bench-offload: install
 	$(BIN)/python -m dreamer.simulations.bench.$(@:bench-%=%)
 
 bench-webrtc: install
 	$(BIN)/python -m dreamer.simulations.bench.webrtc
 	$(BIN)/python -m dreamer.simulations.bench.webrtc_links
+
+# onnxruntime-genai gets a virtual environment of its own: its onnxruntime would overwrite ours.
+bench-inference: install models
+	$(BIN)/python -m dreamer.simulations.bench.inference --gguf $(GGUF) --genai $(CACHE)/genai
 
 bench-tracker: install outside
 	$(BIN)/python -m dreamer.simulations.bench.tracker --npm

@@ -1,0 +1,1 @@
+"""What the benchmark of inference is made of: clients, models, rounds."""

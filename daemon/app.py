@@ -17,7 +17,7 @@ from dreamer.daemon.embedded_tracker import embedded_tracker
 from dreamer.daemon.node import DreamerNode
 from dreamer.daemon.places import Places
 from dreamer.daemon.process_lock import ProcessLock
-from dreamer.daemon.rest.app import make_app
+from dreamer.daemon.rest.app import OPEN_INFERENCE, make_app
 from dreamer.daemon.rest.serve import load_token, probing, serving
 from dreamer.daemon.setting_checks import split_address
 from dreamer.daemon.worker.starting import Starting
@@ -75,20 +75,30 @@ async def running_node(
         parts.tasks.start(parts.caches.run())
         parts.tasks.start(parts.link_rates.run())
         node = parts.node(tracker_url)
-        listen = config.api.listen
-        token = load_token(_token_file(config, places)) if listen else None
-        await stack.enter_async_context(
-            serving(
-                make_app(node, token),
-                places.socket,
-                socket_mode=int(config.api.socket_mode, 8),
-                tcp=split_address(listen) if listen else None,
-            )
-        )
-        if config.api.probe_listen:
-            await stack.enter_async_context(probing(node.readiness, config.api.probe_listen))
+        await _serve(stack, config, places, node)
         parts.tasks.start(node.readiness.run())
         yield node
+
+
+async def _serve(stack: AsyncExitStack, config: Config, places: Places, node: DreamerNode) -> None:
+    """Accept on the Unix socket, and wherever else the settings ask for it."""
+    api = config.api
+    rest, grpc = split_address(api.listen), split_address(api.grpc_listen)
+    token = load_token(_token_file(config, places)) if rest or grpc else None
+    mode = int(api.socket_mode, 8)
+    app = make_app(node, token if rest else None, places.blobs)
+    await stack.enter_async_context(serving(app, places.socket, socket_mode=mode, tcp=rest))
+    if api.grpc_listen:
+        # Not loaded where nobody asks for it: grpcio takes 100 ms and some 20 MiB.
+        from dreamer.daemon.grpc_api.serving import serving_grpc
+
+        at = places.grpc_socket
+        served = serving_grpc(
+            app[OPEN_INFERENCE], node.readiness, at, socket_mode=mode, tcp=grpc, token=token
+        )
+        await stack.enter_async_context(served)
+    if api.probe_listen:
+        await stack.enter_async_context(probing(node.readiness, api.probe_listen))
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -8,7 +8,6 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator
 from functools import partial
 from random import Random
 
@@ -26,16 +25,20 @@ from dreamer.daemon.costs.parts import CostParts
 from dreamer.daemon.costs.reporting import NodeReports, ReportParts
 from dreamer.daemon.direct.endpoint import DirectEndpoint
 from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.inference.pool import Pool
-from dreamer.daemon.inference.requests import Event, GenerateRequest
+from dreamer.daemon.inference.pool.pool import Pool
 from dreamer.daemon.links.lane_bytes import LaneBytes
 from dreamer.daemon.links.link_rates import LinkRates
 from dreamer.daemon.links.relays import Relays
 from dreamer.daemon.loop_lag import LoopLag
 from dreamer.daemon.node import DreamerNode
-from dreamer.daemon.offload.asking import OffloadAsking
+from dreamer.daemon.offload.candidates import Scout
+from dreamer.daemon.offload.in_rooms import OffloadInRooms
+from dreamer.daemon.offload.known_models import KnownModels
+from dreamer.daemon.offload.local_models import LocalModels
+from dreamer.daemon.offload.node_inference import NodeInference
+from dreamer.daemon.offload.payload_files import PayloadFolder
 from dreamer.daemon.offload.running import Runs
-from dreamer.daemon.offload.serving import OffloadServing
+from dreamer.daemon.offload.servables import Servables
 from dreamer.daemon.origins import Origins
 from dreamer.daemon.places import Places
 from dreamer.daemon.rendezvous.signing import TrackerSigning
@@ -45,7 +48,9 @@ from dreamer.daemon.room.collecting import RoomGarbage
 from dreamer.daemon.room.expiry import ExpiryWatch
 from dreamer.daemon.room.keeper import RoomKeeper
 from dreamer.daemon.room.model_infos import ModelInfos
+from dreamer.daemon.room.offload_rules import RoomOffloadRules
 from dreamer.daemon.room.parts import RoomParts
+from dreamer.daemon.room.presence import SERVES
 from dreamer.daemon.room.retention import RoomRetention
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.caches import CacheParts, NodeCaches
@@ -77,6 +82,7 @@ from dreamer.daemon.worker.readiness import NodeReadiness
 from dreamer.daemon.worker.starting import EPHEMERAL, Starting
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.ids import ManifestId, RoomId, from_hex
+from dreamer.protocol.link.offload_messages import OFFLOAD, OFFLOAD_VERSION
 from dreamer.protocol.registry.view import Model
 from dreamer.protocol.relay_budget import BULK_HELD
 from dreamer.protocol.rooms.card import RoomCard
@@ -99,6 +105,7 @@ class Assembly:
         self.book = RoomBook(places.home, self.identity)
         self.state = State(places.state)
         self.store = Store(places.models_dir, self.state, store_limits(config))
+        self.payloads = PayloadFolder(places.tensors)
         self.library = Library()
         # What others hear of. An ephemeral worker has the same models, and tells of none.
         self.shared = Library() if starting.worker.ephemeral else self.library
@@ -148,22 +155,33 @@ class Assembly:
             )
         )
         self.shelves = Shelves(self.store, self.state, self.library)
-        self.runs = Runs(
-            self.identity.node_id,
-            self.name,
-            self.store,
-            self.state,
-            self.pool,
-            self.library.holds,
-        )
+        self.local_models = LocalModels(self.store, self.state, self.pool, self.library.holds)
+        self._make_offload(config)
         self.uploads = Uploads(
             *(self.store, self.state, self.origins, self.tasks),
             origin_by_name=config.torrent.origin_is_public,
         )
         self.keeper = RoomKeeper(self.book, self._make_session, self.origins, self.tasks)
+        if not self.starting.preload_only:
+            KnownModels(self.pool, self.library, self.keeper).begin()
         libraries = tuple(dict.fromkeys((self.library, self.shared)))
         self.caches = NodeCaches(
             CacheParts(self.store, self.state, libraries, self.keeper, self.pool, self.name)
+        )
+
+    def _make_offload(self, config: Config) -> None:
+        """Make what runs models here for others, and on others for this node."""
+        node_id, offload = self.identity.node_id, config.offload
+        self.runs = Runs(
+            *(node_id, self.name, self.local_models),
+            Scout(node_id, self.local_models, offload.ask, self.tasks),
+            offload.first_token_timeout_s,
+        )
+        self.offload = OffloadInRooms(
+            *(node_id, self.local_models, self.runs, self.library, self.numbers, self.tasks),
+            self.payloads,
+            lambda: config.inference.serve_peers,
+            offload.serve_roles,
         )
 
     def node(self, tracker_url: str | None) -> DreamerNode:
@@ -194,7 +212,10 @@ class Assembly:
             rooms_kept=self.keeper,
             puller=node_puller,
             pusher=Pusher(pusher),
-            runs=self.runs,
+            inference=NodeInference(
+                Servables(self.keeper, self.library.holds, self.readiness.serving, self.tasks),
+                *(self.local_models, self.runs),
+            ),
             pool=self.pool,
             transport=self.transport,
             relays=self.relays,
@@ -214,6 +235,7 @@ class Assembly:
             ),
             readiness=self.readiness,
             caches=self.caches,
+            offload_rules=RoomOffloadRules(self.keeper),
             retention=RoomRetention(self.keeper, RoomGarbage(self.origins, self.uploads.lifetimes)),
             started_at=time.time(),
             tracker_url=tracker_url,
@@ -255,7 +277,8 @@ class Assembly:
         return {
             "name": self.name,
             "version": VERSION,
-            "serves": self.config.inference.serve_peers,
+            OFFLOAD: OFFLOAD_VERSION,
+            SERVES: self.config.inference.serve_peers,
             BULK_HELD: 1,
             **({EPHEMERAL: True} if self.starting.worker.ephemeral else {}),
         }
@@ -285,15 +308,7 @@ class Assembly:
         session.fanout.add(self.lane_bytes)
         session.fanout.add(self.costs.served)
         session.fanout.add(self.link_rates)
-        asking = self.runs.asking[room] = OffloadAsking(self.numbers)
-        session.fanout.add(asking)
-        session.fanout.add(
-            OffloadServing(
-                lambda manifest_id, request: self._generate(room, manifest_id, request),
-                lambda: self.config.inference.serve_peers,
-                self.tasks,
-            )
-        )
+        self.offload.watch(session)
         self.seeding.watch(session)
         self.caches.watch(session)
         self.uploads.watch(session)
@@ -301,15 +316,9 @@ class Assembly:
         session.at_close += [
             self.tasks.start(self.shelves.fill(room)).cancel,
             self.tasks.start(ExpiryWatch(session, self.keeper, self.store).run()).cancel,
-            lambda: self.runs.asking.pop(room, None),
             lambda: self.library.withdraw_room(room),
         ]
         return session
-
-    def _generate(
-        self, room: RoomId, manifest_id: ManifestId, request: GenerateRequest
-    ) -> AsyncGenerator[Event, None]:
-        return self.runs.generate(room, manifest_id, request)
 
     def _check_later(self, manifest_id: ManifestId) -> None:
         self.tasks.start(self.shelves.check(manifest_id))

@@ -16,6 +16,8 @@ from urllib.parse import quote, urlencode
 from dreamer.daemon.clients.caches import CachesClient
 from dreamer.daemon.clients.catalogue import CatalogueClient
 from dreamer.daemon.clients.costs import CostsClient
+from dreamer.daemon.clients.inference import InferenceClient
+from dreamer.daemon.clients.offload_rules import OffloadRulesClient
 from dreamer.daemon.clients.readiness import ReadinessClient
 from dreamer.daemon.clients.retention import RetentionClient
 from dreamer.daemon.places import find_home
@@ -28,17 +30,13 @@ from dreamer.daemon.ports import (
     PushEvent,
     PushReceipt,
     RoomInfo,
-    RunEnded,
-    RunEvent,
-    RunStarted,
-    RunText,
     TorrentFileEvent,
     TorrentReceipt,
-    Where,
 )
 from dreamer.daemon.rest.caller import Caller
 from dreamer.daemon.rest.json_form import from_json
 from dreamer.daemon.surfaces.catalogue import ModelInfo
+from dreamer.daemon.surfaces.inference import Prefer, RunEnded, RunEvent, RunStarted, RunText
 from dreamer.daemon.surfaces.pushing import OriginWait
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError, LocalError
@@ -67,6 +65,8 @@ class Dreamer:
         self.catalogue = CatalogueClient(self._caller)
         self.caches = CachesClient(self._caller)
         self.retention = RetentionClient(self._caller)
+        self.offload_rules = OffloadRulesClient(self._caller)
+        self.inference = InferenceClient(self._caller)
 
     def status(self) -> dict[str, Any]:
         """Return what the node says of itself: id, name, version, rooms, store, inference."""
@@ -301,10 +301,14 @@ class Dreamer:
         prompt: str,
         room: str | None = None,
         max_tokens: int = 256,
-        where: Where = "auto",
+        where: Prefer = "auto",
+        **options: Any,
     ) -> Iterator[str]:
-        """Generate text, yielding it piece by piece; here, or on a peer that serves the model."""
-        with closing(self.run_events(ref, prompt, room, max_tokens, where)) as events:
+        """Generate text, yielding it piece by piece; here, or on a peer that serves the model.
+
+        ``options`` are ``temperature``, ``top_p``, ``seed`` and ``stop`` (a list of texts).
+        """
+        with closing(self.run_events(ref, prompt, room, max_tokens, where, **options)) as events:
             for event in events:
                 if isinstance(event, RunText):
                     yield event.text
@@ -315,15 +319,20 @@ class Dreamer:
         prompt: str,
         room: str | None = None,
         max_tokens: int = 256,
-        where: Where = "auto",
+        where: Prefer = "auto",
+        **options: Any,
     ) -> Generator[RunEvent, None, None]:
-        """Generate text: who runs it, the text, how it ended; closing it stops the generation."""
+        """Generate text: who runs it, the text, how it ended; closing it stops the generation.
+
+        Who runs it is told again when another node goes on with an answer.
+        """
         body = {
             "ref": ref,
             "prompt": prompt,
             "room": room,
             "max_tokens": max_tokens,
             "where": where,
+            **options,
         }
         kinds = {"started": RunStarted, "text": RunText, "ended": RunEnded}
         return self._caller.events("/run", body, kinds)

@@ -15,6 +15,7 @@ from dreamer.daemon.settings.inference import InferenceSection
 from dreamer.daemon.settings.models import ModelsSection
 from dreamer.daemon.settings.network import NetworkSection, SharingSection
 from dreamer.daemon.settings.node import ApiSection, LogSection, NodeSection
+from dreamer.daemon.settings.offload import OffloadSection
 from dreamer.daemon.settings.store import StoreSection
 from dreamer.daemon.settings.torrent import TorrentSection
 from dreamer.daemon.settings.tracker import TrackerSection
@@ -33,6 +34,7 @@ class Config:
     tracker: TrackerSection = field(default_factory=TrackerSection)
     torrent: TorrentSection = field(default_factory=TorrentSection)
     inference: InferenceSection = field(default_factory=InferenceSection)
+    offload: OffloadSection = field(default_factory=OffloadSection)
     cost: CostSection = field(default_factory=CostSection)
     worker: WorkerSection = field(default_factory=WorkerSection)
     models: ModelsSection = field(default_factory=ModelsSection)

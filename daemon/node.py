@@ -14,27 +14,27 @@ from typing import Any
 from dreamer.daemon.costs.reading import CostReader
 from dreamer.daemon.costs.reporting import NodeReports
 from dreamer.daemon.identity import NodeIdentity
-from dreamer.daemon.inference.pool import Pool
+from dreamer.daemon.inference.metrics import pool_metrics
+from dreamer.daemon.inference.pool.pool import Pool
 from dreamer.daemon.links.lane_bytes import LaneBytes
 from dreamer.daemon.links.relays import Relays
 from dreamer.daemon.loop_lag import LoopLag
 from dreamer.daemon.metrics import Metric, render
 from dreamer.daemon.node_metrics import node_metrics
-from dreamer.daemon.offload.running import Runs
+from dreamer.daemon.offload.node_inference import NodeInference
 from dreamer.daemon.ports import (
     MeetingText,
     PeerInfo,
     PullEvent,
     PushEvent,
     RoomInfo,
-    RunEvent,
-    RunRequest,
     TorrentFileEvent,
 )
 from dreamer.daemon.room.catalogue import RoomCatalogue
 from dreamer.daemon.room.connecting import make_offer, take_text
 from dreamer.daemon.room.keeper import RoomKeeper
 from dreamer.daemon.room.model_infos import ModelInfos
+from dreamer.daemon.room.offload_rules import RoomOffloadRules
 from dreamer.daemon.room.presence import serves
 from dreamer.daemon.room.retention import RoomRetention
 from dreamer.daemon.room.session import RoomSession
@@ -76,7 +76,7 @@ class DreamerNode:
     rooms_kept: RoomKeeper
     puller: Puller
     pusher: Pusher
-    runs: Runs
+    inference: NodeInference
     pool: Pool
     transport: Transport
     relays: Relays
@@ -94,6 +94,7 @@ class DreamerNode:
     readiness: NodeReadiness
     caches: NodeCaches
     retention: RoomRetention
+    offload_rules: RoomOffloadRules
     started_at: float
     tracker_url: str | None
     pushing: int = 0
@@ -127,7 +128,11 @@ class DreamerNode:
     async def metrics(self) -> str:
         """Return what is counted, in Prometheus' text format."""
         node = node_metrics(await self.status(), self.lane_bytes)
-        return render([*node, *self.cost_metrics()])
+        models = pool_metrics(
+            *(self.inference.pool(), self.inference.statistics()),
+            *(self.pool.totals(), self.pool.durations),
+        )
+        return render([*node, *self.cost_metrics(), *models, *self.inference.metrics()])
 
     def _name_of(self, node: NodeId) -> str:
         names = (session.name_of(node) for session in self.rooms_kept.sessions)
@@ -272,14 +277,6 @@ class DreamerNode:
         freed = await asyncio.to_thread(self.store.forget, manifest_id)
         self.state.drop_model(manifest_id)
         return freed
-
-    async def run(self, request: RunRequest) -> AsyncIterator[RunEvent]:
-        """Generate text."""
-        here = self.readiness.serving(request.ref, request.room)
-        session, model = here or await self.rooms_kept.find(request.ref, request.room)
-        async with aclosing(self.runs.run(session, model, request)) as events:
-            async for event in events:
-                yield event
 
     def _peer(self, session: RoomSession, node: NodeId) -> PeerInfo:
         link = session.links.link(node)

@@ -27,6 +27,11 @@ class Places:
         return self.home / "run" / SOCKET_NAME
 
     @property
+    def grpc_socket(self) -> Path:
+        """Where gRPC accepts, if the settings ask for it."""
+        return self.home / "run" / "grpc.sock"
+
+    @property
     def identity(self) -> Path:
         """Keys and memberships: secrets, mode 0700."""
         return self.home / "identity"
@@ -45,6 +50,16 @@ class Places:
     def lock(self) -> Path:
         """Held by the daemon that owns the home."""
         return self.home / "run" / "dreamerd.lock"
+
+    @property
+    def blobs(self) -> Path:
+        """Files that clients of Ollama's API upload to make models of; kept for an hour."""
+        return self.home / "blobs"
+
+    @property
+    def tensors(self) -> Path:
+        """Large tensors on their way to or from peers; emptied at the start."""
+        return self.home / "tensors"
 
     @property
     def tracker(self) -> Path:

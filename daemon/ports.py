@@ -15,13 +15,14 @@ from typing import Any, Literal, Protocol
 from dreamer.daemon.surfaces.caches import Caches, VerifyReceipt
 from dreamer.daemon.surfaces.catalogue import Catalogue, ModelInfo
 from dreamer.daemon.surfaces.costs import Costs
+from dreamer.daemon.surfaces.inference import Inference
+from dreamer.daemon.surfaces.offload_rules import OffloadRules
 from dreamer.daemon.surfaces.pushing import PushRequest
 from dreamer.daemon.surfaces.readiness import Readiness
 from dreamer.daemon.surfaces.retention import Retention
 
 Lane = Literal["cache", "direct", "webrtc", "relay", "torrent", "origin"]
 LANES: tuple[Lane, ...] = ("cache", "direct", "webrtc", "relay", "torrent", "origin")
-Where = Literal["auto", "local", "peer"]
 
 
 @dataclass(frozen=True)
@@ -196,51 +197,10 @@ class TorrentReceipt:
     path: str
 
 
-@dataclass(frozen=True)
-class RunRequest:
-    """One generation; ``prompt`` is one user turn, put through the model's chat template."""
-
-    ref: str
-    prompt: str
-    room: str | None = None
-    max_tokens: int = 256
-    where: Where = "auto"
-
-
-@dataclass(frozen=True)
-class RunStarted:
-    """Who runs the request: ``where`` is ``local`` or ``peer``; ``node`` the runner's id in hex."""
-
-    where: Literal["local", "peer"]
-    node: str
-    node_name: str
-    manifest_id: str
-
-
-@dataclass(frozen=True)
-class RunText:
-    """A piece of the answer: whole Unicode characters, one or more tokens."""
-
-    text: str
-    tokens: int
-
-
-@dataclass(frozen=True)
-class RunEnded:
-    """How a generation ended. Times in seconds; ``finish_reason`` is ``stop`` or ``length``."""
-
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    first_token_s: float
-    seconds: float
-
-
 PushEvent = Progress | PushReceipt
 PullEvent = Progress | PullReceipt
 TorrentFileEvent = Progress | TorrentReceipt
 VerifyEvent = Progress | VerifyReceipt
-RunEvent = RunStarted | RunText | RunEnded
 
 
 class Node(Protocol):
@@ -249,6 +209,16 @@ class Node(Protocol):
     @property
     def readiness(self) -> Readiness:
         """Whether it is ready for its work."""
+        ...
+
+    @property
+    def inference(self) -> Inference:
+        """Models run here, or on peers."""
+        ...
+
+    @property
+    def offload_rules(self) -> OffloadRules:
+        """Who in its rooms may have whom run models."""
         ...
 
     @property
@@ -366,8 +336,4 @@ class Node(Protocol):
 
     async def remove(self, ref: str, room: str | None) -> int:
         """Remove this node's copy of a model; return the bytes freed. The registry is unchanged."""
-        ...
-
-    def run(self, request: RunRequest) -> AsyncIterator[RunEvent]:
-        """Generate text here or on a peer; ends with RunEnded."""
         ...

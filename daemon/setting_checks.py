@@ -71,6 +71,12 @@ def loopback_or_none(value: str) -> str | None:
     return 'empty or a loopback HOST:PORT such as "127.0.0.1:8471" (other hosts would need TLS)'
 
 
+def unix_or_loopback_or_none(value: str) -> str | None:
+    """Check an address of this machine alone, the word for a Unix socket, or nothing."""
+    wanted = None if value == "unix" else loopback_or_none(value)
+    return wanted and 'empty, "unix", or a loopback HOST:PORT such as "127.0.0.1:8001"'
+
+
 def room_ids_only(values: tuple[str, ...]) -> str | None:
     """Check ids of rooms."""
     try:

@@ -23,7 +23,7 @@ _NUMBERS = ("turn_ttl_s", "sockets_per_address", "workers", "sweep_interval_s")
 _TABLES = ("origins",)
 _KEYS = ("listen", "data", "turn_secret_file", "redis", "sweep", *_LISTS, *_NUMBERS, *_TABLES)
 _SECTIONS = (
-    *("node", "api", "network", "sharing", "tracker", "torrent", "inference"),
+    *("node", "api", "network", "sharing", "tracker", "torrent", "inference", "offload"),
     *("cost", "worker", "models", "store", "log"),
 )
 

@@ -10,6 +10,7 @@ from dreamer.daemon.cli import (
     connect,
     cost,
     export,
+    inference,
     models,
     moving,
     program,
@@ -30,6 +31,7 @@ def make_cli() -> typer.Typer:
     connect.add_to(app)
     export.add_to(app)
     cost.add_to(app)
+    inference.add_to(app)
     worker.add_to(app)
     store.add_to(app)
     retention.add_to(app)

@@ -17,8 +17,9 @@ from dreamer.daemon.cli.meter import metering
 from dreamer.daemon.cli.plain_text import printable
 from dreamer.daemon.cli.provenance import given_provenance
 from dreamer.daemon.cli.session import Session
-from dreamer.daemon.ports import Progress, RunEnded, RunEvent, RunStarted, RunText, Where
+from dreamer.daemon.ports import Progress
 from dreamer.daemon.rest.json_form import run_json, to_json
+from dreamer.daemon.surfaces.inference import Prefer, RunEnded, RunEvent, RunStarted, RunText
 from dreamer.daemon.surfaces.pushing import OriginWait
 from dreamer.protocol.errors import InputError, LocalProtocolError
 from dreamer.protocol.inference_limits import (
@@ -137,13 +138,25 @@ def run(
         int, typer.Option(min=1, max=GENERATE_MAX_TOKENS, help="The longest answer.")
     ] = 256,
     where: Annotated[
-        Where, typer.Option(help="This machine, a peer, or whichever is best.")
+        Prefer,
+        typer.Option(help="This machine, a peer, whichever is best, or two at once: the fastest."),
     ] = "auto",
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=100.0, help="0 takes the likeliest token each time.")
+    ] = 0.0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed draws the same tokens.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before it; repeatable.")
+    ] = None,
 ) -> None:
     """Run a model on a prompt and print what it says."""
     # Under --json the text is held back for the one document.
     heard: list[RunEvent] = []
-    with closing(session.client.run_events(ref, prompt, room, max_tokens, where)) as events:
+    asked = {"temperature": temperature, "seed": seed, "stop": stop or []}
+    run_events = session.client.run_events(ref, prompt, room, max_tokens, where, **asked)
+    with closing(run_events) as events:
         for event in events:
             heard.append(event)
             _tell(session, event)

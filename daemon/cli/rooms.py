@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dreamer.daemon.cli import retention, tables
+from dreamer.daemon.cli import offload_rules, retention, tables
 from dreamer.daemon.cli.command import command, group
 from dreamer.daemon.cli.plain_text import duration_s
 from dreamer.daemon.cli.session import Session
@@ -132,6 +132,7 @@ def add_to(app: typer.Typer) -> None:
     command(rooms, "leave")(leave)
     command(rooms, "remove")(remove)
     retention.add_to_rooms(rooms)
+    offload_rules.add_to_rooms(rooms)
     app.add_typer(rooms, name="room")
     command(app, "peers")(peers)
     command(app, "status")(status)

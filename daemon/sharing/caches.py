@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from dreamer.daemon.inference.pool import Pool
+from dreamer.daemon.inference.pool.pool import Pool
 from dreamer.daemon.ports import Progress, VerifyEvent
 from dreamer.daemon.room.keeper import RoomKeeper
 from dreamer.daemon.room.session import RoomSession

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from dreamer.daemon.inference.pool import Pool
+from dreamer.daemon.inference.pool.pool import Pool
 from dreamer.daemon.ports import Progress, PullReceipt
 from dreamer.daemon.room.keeper import RoomKeeper
 from dreamer.daemon.room.session import RoomSession

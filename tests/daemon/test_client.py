@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from dreamer.daemon.client import Dreamer
-from dreamer.daemon.ports import Progress, PullReceipt, RunEnded, RunStarted, RunText
+from dreamer.daemon.ports import Progress, PullReceipt
 from dreamer.daemon.rest import caller
 from dreamer.daemon.rest.local_socket import listen
+from dreamer.daemon.surfaces.inference import RunEnded, RunStarted, RunText
 from dreamer.protocol.errors import (
     AmbiguousError,
     DreamerError,
@@ -98,7 +99,8 @@ def test_run_yields_text(dreamer, served):
         "Hello ",
         "wörld\x1b[31m",
     ]
-    assert served.node.calls[0][1].max_tokens == 5
+    _, model, request, options = served.node.inference.asked[0]
+    assert (model, request.max_tokens, options.prefer) == ("prod", 5, "peer")
 
 
 def test_run_events_say_who_ran_it(dreamer):

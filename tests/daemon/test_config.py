@@ -78,7 +78,10 @@ def test_models_dir_of_the_environment_wins_over_the_file_but_not_over_its_own_v
         ("[inference]\nidle_timeout_s = nan\n", r"idle_timeout_s must be a number"),
         ('[network]\ndirect_listen = "8471"\n', r"direct_listen must be empty or HOST:PORT"),
         ('[network]\ndirect_addresses = ["nas:0"]\n', r"direct_addresses must be a list of at"),
-        ("[inference]\nmax_memory_mib = -1\n", r"max_memory_mib must be between 0 and"),
+        (
+            "[inference]\nmax_worker_memory_mib = -1\n",
+            r"max_worker_memory_mib must be between 0 and",
+        ),
         ('[network]\nrelay = "always"\n', r'relay must be one of "never", "fallback", "only"'),
         ('[network]\nstun = "stun:a"\n', r"stun must be a list of strings"),
         ('[network]\nturn = ["http://a"]\n', r"turn must be a list of URLs that start with turn"),
@@ -149,7 +152,7 @@ def test_table_of_origins_is_kept_whole_for_the_tracker():
     room, text = "ab" * 32, '{"x": {"url": "s3://models"}}'
     table = f'[tracker.origins.{room}]\nurl = "s3://models/lab"\nendpoint_url = "http://m:9000"\n'
     # Below the defaults as they are printed: nothing there may be in the way.
-    whole = default_config_text().replace("[inference]", table + "[inference]")
+    whole = default_config_text().replace("\n[inference]", f"\n{table}[inference]")
     found = json.loads(parse_config(whole, {}).tracker.origins)
     assert found == {room: {"url": "s3://models/lab", "endpoint_url": "http://m:9000"}}
     assert parse_config(table, {"DREAMER_TRACKER_ORIGINS": text}).tracker.origins == text

@@ -80,7 +80,7 @@ class Parts:
             rooms_kept=kept,
             puller=SimpleNamespace(is_pulling=lambda _: self.pulling),
             pusher=None,
-            runs=None,
+            inference=None,
             pool=SimpleNamespace(evict=evict),
             transport=None,
             relays=None,
@@ -98,6 +98,7 @@ class Parts:
             readiness=None,
             caches=None,
             retention=None,
+            offload_rules=None,
             started_at=0.0,
             tracker_url=None,
         )

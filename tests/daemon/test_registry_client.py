@@ -121,6 +121,15 @@ async def test_change_that_changes_nothing_writes_nothing():
     assert len(store.versions) == 1
 
 
+async def test_own_change_is_known_at_once_without_asking():
+    one = client(MemoryStore())
+    assert one.known is None
+    await one.change(Publish(entry(1)), MoveAlias("prod", entry(1).manifest_id))
+    assert one.known.registry.aliases == {"prod": entry(1).manifest_id}
+    await one.change(RemoveAlias("prod"))
+    assert one.known.registry.aliases == {}
+
+
 async def test_endless_conflicts_end_with_what_to_do():
     store, pauses = ManyRivals(), []
     with pytest.raises(ConflictError, match="run it again"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dreamer.daemon.client import Dreamer
-from dreamer.daemon.ports import RunEnded, RunStarted, RunText
+from dreamer.daemon.surfaces.inference import RunEnded, RunStarted, RunText
+from dreamer.simulations.loopback import until
 from dreamer.simulations.tiny_model import write_tiny_gguf
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -63,7 +64,38 @@ def test_run_of_a_model_that_is_elsewhere_says_to_pull_it(lab, talker, watch):
     watch.one_line(answer, "pull")
 
 
-@pytest.mark.parametrize("where", ["peer", "auto"])
+def test_nothing_leaves_a_node_that_was_not_told_to_ask(lab, server, watch):
+    answer = lab[1].try_dreamer("run", *PROMPT)
+    line = watch.one_line(answer, "--where peer", "[offload] ask = auto")
+    assert "server" not in line
+    assert "talker" in line
+
+
+def test_a_node_told_to_asks_by_itself(team, lab, server, spoken):
+    node = team.member("laptop", lab[0], env={"DREAMER_OFFLOAD_ASK": "auto"})
+    said = node.dreamer("run", *PROMPT, *TOKENS)
+    assert (said["node_name"], said["text"]) == ("server", spoken["text"])
+    said = node.dreamer("run", "talker@lab", "Say something.", *TOKENS)
+    assert (said["node_name"], said["text"]) == ("server", spoken["text"])
+
+
+def test_the_rooms_admins_say_who_may_ask_whom(lab, server, spoken, watch):
+    # The server came by an invitation for members and publishers; A made the room.
+    def rules() -> list[str] | None:
+        return lab[2].dreamer("room", "offload", "lab")["allow"]
+
+    lab[0].dreamer("room", "offload", "lab", "--allow", "admin=worker")
+    try:
+        until(lambda: rules() == ["admin=worker"], "the rules")
+        answer = lab[2].try_dreamer("run", *PROMPT, *TOKENS, "--where", "peer")
+        watch.one_line(answer, "room's rules")
+    finally:
+        lab[0].dreamer("room", "offload", "lab", "--clear")
+    until(lambda: rules() is None, "the end of the rules")
+    assert lab[2].dreamer("run", *PROMPT, *TOKENS, "--where", "peer")["text"] == spoken["text"]
+
+
+@pytest.mark.parametrize("where", ["peer", "fastest"])
 def test_tokens_come_from_the_peer_that_serves(lab, server, spoken, where):
     said = lab[2].dreamer("run", *PROMPT, *TOKENS, "--where", where)
     assert said["where"] == "peer"
@@ -71,7 +103,8 @@ def test_tokens_come_from_the_peer_that_serves(lab, server, spoken, where):
     assert said["node_name"] == "server"
     # The same weights say the same wherever they run.
     assert said["text"] == spoken["text"]
-    assert lab[2].try_dreamer("run", *PROMPT, *TOKENS).err.count("server") == 1
+    answer = lab[2].try_dreamer("run", *PROMPT, *TOKENS, "--where", where)
+    assert answer.err.count("server") == 1
 
 
 def test_tokens_stream_to_the_python_client(lab, server, spoken):

@@ -129,8 +129,9 @@ def test_run_streams_text_to_stdout_and_who_ran_it_to_stderr(dreamer, served):
     assert (status, out) == (0, "Hello wörld\N{REPLACEMENT CHARACTER}[31m\n")
     assert "running on other (efefefef, peer)" in err
     assert "3 tokens in 0.4 s" in err
-    request = served.node.calls[0][1]
-    assert (request.where, request.max_tokens, request.prompt) == ("peer", 7, "hi")
+    _, model, request, options = served.node.inference.asked[0]
+    assert (model, options.prefer) == ("prod", "peer")
+    assert (request.max_tokens, request.prompt) == (7, "hi")
 
 
 def test_run_as_json_is_one_document(dreamer):

@@ -115,9 +115,10 @@ def _session_options(options: LoadOptions) -> onnxruntime.SessionOptions:
     chosen = onnxruntime.SessionOptions()
     chosen.intra_op_num_threads = options.threads
     chosen.log_severity_level = 3
-    # Threads that spin while they wait take the cores from dreamerd and from each other: with other
-    # programs on two cores a token of SmolLM2 took 1.3 to 5 times as long, at up to twice the work.
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that spin for long take the cores from dreamerd and from each other; those that never
+    # do come late to each of the hundreds of operators of a step. So: briefly, and only in a run.
+    chosen.add_session_config_entry("session.intra_op.spin_duration_us", "100")
+    chosen.add_session_config_entry("session.force_spinning_stop", "1")
     return chosen
 
 

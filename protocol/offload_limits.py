@@ -9,6 +9,9 @@ OFFLOAD_REQUEST_MAX_BYTES = 1 * MIB
 OFFLOAD_PIECE_BYTES = 128 * KIB
 """A request that is larger goes over the control channel in several messages."""
 OFFLOAD_REQUESTS_MAX_PER_LINK = 8
+"""How many requests of one member a node works at; the member keeps further ones in line."""
+OFFLOAD_LINE_MAX = 200
+"""How many may wait at the asking node for one peer."""
 OFFLOAD_TURNS_MAX = 4096
 OFFLOAD_STOPS_MAX = 64
 OFFLOAD_TEXT_MAX_BYTES = 64 * KIB

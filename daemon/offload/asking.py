@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgpack
@@ -17,6 +17,7 @@ import msgpack
 from dreamer.daemon.inference import requests
 from dreamer.daemon.inference.requests import Event, GenerateRequest, Started, TokenLogprob
 from dreamer.daemon.links.link import Link, LinkListener
+from dreamer.daemon.offload.line import Line
 from dreamer.daemon.offload.wire import pack, read_tokens
 from dreamer.protocol.errors import (
     BusyError,
@@ -71,6 +72,7 @@ class OffloadAsking(LinkListener):
         self._silence_timeout_s = silence_timeout_s
         self._waiting: dict[tuple[int, int], _Waiting] = {}
         self._silent_since: dict[int, float] = {}
+        self._lines: dict[int, Line] = {}
 
     def doubts(self, link: Link) -> bool:
         """Return whether a peer was silent when it should have spoken, and still is."""
@@ -87,8 +89,21 @@ class OffloadAsking(LinkListener):
             InputError: the request or the model itself can't be used, there or elsewhere.
         """
         data = pack(request)
+        tokens_left = request.max_tokens - len(request.token_ids_so_far)
+        line = self._line(link)
+        await line.enter()
+        try:
+            async with aclosing(self._answer(link, manifest_id, data, tokens_left)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            line.leave()
+
+    async def _answer(
+        self, link: Link, manifest_id: ManifestId, data: bytes, tokens_left: int
+    ) -> AsyncGenerator[Event, None]:
         number = next(self._numbers)
-        waiting = _Waiting(request.max_tokens - len(request.token_ids_so_far))
+        waiting = _Waiting(tokens_left)
         self._waiting[link.number, number] = waiting
         ended = False
         try:
@@ -113,22 +128,27 @@ class OffloadAsking(LinkListener):
 
         Raises as ``generate``.
         """
-        number = next(self._numbers)
-        waiting = self._waiting[link.number, number] = _Waiting(0)
+        line = self._line(link)
+        await line.enter()
         try:
-            _send(link, number, what, manifest_id, data)
-            answer = bytearray()
-            total = 1
-            while len(answer) < total:
-                piece = await self._next(link, waiting)
-                if not isinstance(piece, Answered) or not _follows(piece, answer):
-                    raise RemoteProtocolError("its answer is none, or in pieces that don't fit")
-                answer += piece.data
-                total = piece.total
-            yield bytes(answer)
+            number = next(self._numbers)
+            waiting = self._waiting[link.number, number] = _Waiting(0)
+            try:
+                _send(link, number, what, manifest_id, data)
+                answer = bytearray()
+                total = 1
+                while len(answer) < total:
+                    piece = await self._next(link, waiting)
+                    if not isinstance(piece, Answered) or not _follows(piece, answer):
+                        raise RemoteProtocolError("its answer is none, or in pieces that don't fit")
+                    answer += piece.data
+                    total = piece.total
+                yield bytes(answer)
+            finally:
+                del self._waiting[link.number, number]
+                link.send(StopAnswering(number))
         finally:
-            del self._waiting[link.number, number]
-            link.send(StopAnswering(number))
+            line.leave()
 
     async def _next(self, link: Link, waiting: _Waiting) -> Begun | Text | Ended | Answered:
         while isinstance(answer := await self._heard(link, waiting), Working):
@@ -148,6 +168,16 @@ class OffloadAsking(LinkListener):
                 "try another node"
             ) from None
 
+    def under_way(self, link: Link) -> int:
+        """Return how many requests the peer has of this node, those in line for it included."""
+        line = self._lines.get(link.number)
+        return 0 if line is None else line.length
+
+    def _line(self, link: Link) -> Line:
+        if link.number not in self._lines:
+            self._lines[link.number] = Line(link)
+        return self._lines[link.number]
+
     def waits_on(self, link: Link) -> bool:
         """Return whether the peer generates something for this node."""
         return any(number == link.number for number, _ in self._waiting)
@@ -155,6 +185,8 @@ class OffloadAsking(LinkListener):
     def link_down(self, link: Link, reason: str) -> None:
         """Fail what the peer was asked for."""
         self._silent_since.pop(link.number, None)
+        if line := self._lines.pop(link.number, None):
+            line.lose(reason)
         for (number, _), waiting in self._waiting.items():
             if number == link.number:
                 lost = RemoteError(f"lost the link to {short(link.peer)}: {reason}")

@@ -16,7 +16,10 @@ from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import ForbiddenError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.offload import Asking, Prefer, Runner, may_ask
-from dreamer.protocol.offload_limits import OFFLOAD_MEET_INTERVAL_S
+from dreamer.protocol.offload_limits import (
+    OFFLOAD_MEET_INTERVAL_S,
+    OFFLOAD_REQUESTS_MAX_PER_LINK,
+)
 from dreamer.protocol.offload_rules import room_allows
 from dreamer.protocol.registry.view import Model
 from dreamer.protocol.swarm.holders import Found
@@ -48,6 +51,8 @@ class Scout:
     adverts: dict[RoomId, Adverts] = field(default_factory=dict)
     doubts: Callable[[Link], bool] = lambda link: False
     """Whether a linked peer is silent when it should speak; such are left out."""
+    under_way: Callable[[Link], int] = lambda link: 0
+    """How many requests of this node a peer has, or will have; what it tells comes later."""
     clock: Callable[[], float] = time.monotonic
     _met_at: dict[tuple[RoomId, ManifestId], float] = field(default_factory=dict)
     _holders: dict[tuple[RoomId, ManifestId], frozenset[NodeId]] = field(default_factory=dict)
@@ -131,16 +136,20 @@ class Scout:
     def _runner(self, session: RoomSession, link: Link, manifest_id: ManifestId) -> Runner:
         adverts = self.adverts.get(session.room_id)
         told = adverts.of(link, manifest_id) if adverts is not None else None
+        ours = self.under_way(link)
         if told is None:
-            return Runner(link.peer, link.rtt_s)
+            return Runner(link.peer, link.rtt_s, queued=ours)
         offering, model = told
+        # More of ours it doesn't work at, whatever it could.
+        slots = min(model.slots, OFFLOAD_REQUESTS_MAX_PER_LINK)
+        running = max(model.running, min(ours, slots))
         return Runner(
             link.peer,
             link.rtt_s,
             offering.gpu,
             model.loaded,
             model.load_s or None,
-            *(model.running, model.queued, model.slots),
+            *(running, max(model.queued, ours - slots), slots),
             *(model.prefill_tokens_s or None, model.decode_tokens_s or None),
         )
 

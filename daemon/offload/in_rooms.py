@@ -75,6 +75,7 @@ class OffloadInRooms:
             lambda: session.links.links,
         )
         self.runs.scout.doubts = self._doubts
+        self.runs.scout.under_way = self._under_way
         for listener in (asking, serving, adverts, payloads):
             session.fanout.add(listener)
         session.at_close += [
@@ -93,6 +94,10 @@ class OffloadInRooms:
     def _doubts(self, link: Link) -> bool:
         asking = self.runs.asking.get(link.room)
         return asking is not None and asking.doubts(link)
+
+    def _under_way(self, link: Link) -> int:
+        asking = self.runs.asking.get(link.room)
+        return 0 if asking is None else asking.under_way(link)
 
     def _check(self, session: RoomSession, link: Link) -> None:
         registry = session.registry_known()

@@ -102,7 +102,8 @@ class OffloadServing(LinkListener):
         """Take a request, or a piece of one."""
         if isinstance(message, StopAnswering):
             self._coming.pop((link.number, message.request), None)
-            if task := self._running.get((link.number, message.request)):
+            # It counts no more, though it takes a moment to end: the peer sends its next one now.
+            if task := self._running.pop((link.number, message.request), None):
                 task.cancel()
         elif isinstance(message, Ask):
             self._ask(link, message)

@@ -128,6 +128,13 @@ class Wired:
         async with asyncio.timeout(PATIENCE_S):
             return [event async for event in self.run(**request)]
 
+    async def all_sent(self) -> None:
+        """Let everything arrive that is on its way."""
+        sent = -1
+        while sent != (sent := len(self.sent)):
+            for _ in range(5):
+                await asyncio.sleep(0)
+
     async def until(self, happened) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while not happened():
@@ -234,15 +241,43 @@ async def test_a_request_out_of_bounds_never_reaches_the_model(wired, request_) 
 
 async def test_more_requests_than_a_link_may_have_are_refused(wired) -> None:
     wired.generator.hold = True
+    data = pack(GenerateRequest(prompt="hi"))
+    for number in range(OFFLOAD_REQUESTS_MAX_PER_LINK + 1):
+        wired.serving.message(wired.at_server, Ask(number, "generate", MODEL, len(data), 0, data))
+    refused = [message for message in wired.sent if isinstance(message, Failed)]
+    assert [one.request for one in refused] == [OFFLOAD_REQUESTS_MAX_PER_LINK]
+    assert refused[0].code == BusyError.code
+
+
+async def test_what_a_peer_does_not_take_yet_waits_its_turn_here(wired) -> None:
+    wired.generator.hold = True
     running = [await wired.begin() for _ in range(OFFLOAD_REQUESTS_MAX_PER_LINK)]
-    with pytest.raises(BusyError, match="try later"):
-        await wired.all()
+    waiting = asyncio.create_task(wired.begin())
+    await wired.until(lambda: wired.asking.under_way(wired.at_asker) == len(running) + 1)
+    await wired.all_sent()
+    assert len(wired.generator.requests) == len(running)
     await running.pop().aclose()
-    await wired.until(lambda: len(wired.serving._running) < OFFLOAD_REQUESTS_MAX_PER_LINK)
-    another = await wired.begin()
-    for answer in (*running, another):
+    async with asyncio.timeout(PATIENCE_S):
+        running.append(await waiting)
+    for answer in running:
         await answer.aclose()
-    await wired.until(lambda: not wired.serving._running)
+    assert wired.asking.under_way(wired.at_asker) == 0
+
+
+async def test_a_line_is_bounded_and_ends_with_its_link(wired, monkeypatch) -> None:
+    monkeypatch.setattr("dreamer.daemon.offload.line.OFFLOAD_LINE_MAX", 1)
+    wired.generator.hold = True
+    running = [await wired.begin() for _ in range(OFFLOAD_REQUESTS_MAX_PER_LINK)]
+    waiting = asyncio.create_task(wired.all())
+    await wired.until(lambda: wired.asking.under_way(wired.at_asker) == len(running) + 1)
+    with pytest.raises(BusyError, match="ask again later"):
+        await wired.all()
+    wired.asking.link_down(wired.at_asker, "closed")
+    for answer in running:
+        with pytest.raises(RemoteError, match="lost the link"):
+            await anext(answer)
+    with pytest.raises(RemoteError, match="lost the link"):
+        await waiting
 
 
 async def test_a_request_number_used_twice_is_refused(wired) -> None:

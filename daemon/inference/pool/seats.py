@@ -306,8 +306,9 @@ class Seats:
 
     async def _unload_idle(self, seat: Seat) -> None:
         if not seat.busy and not seat.waiting and seat.loading is None:
-            await self._unload(seat)
+            # Before the workers are gone: a request that comes meanwhile may say for how long.
             seat.keep_alive_s = None
+            await self._unload(seat)
             self.pump(seat)
 
     async def _until(self, reached: Callable[[], bool]) -> None:
@@ -328,9 +329,13 @@ class Seats:
     async def _reap_idle(self) -> None:
         """Unload models that nobody has used for their time, until none is left."""
         while not self._closing.is_set() and any(seat.held for seat in self._seats.values()):
+            # Before anything is looked at: what is said from here on is looked at again.
+            self._changed_keep_alive.clear()
             wait_s = self._settings.idle_timeout_s
-            for seat in [one for one in self._seats.values() if one.held]:
-                if seat.busy or seat.waiting or seat.loading is not None or seat.pinned:
+            for seat in [one for one in self._seats.values() if one.held and not one.pinned]:
+                if seat.busy or seat.waiting or seat.loading is not None:
+                    # It leaves its time after it is idle, no sooner; with no time, by `release`.
+                    wait_s = min(wait_s, self.kept_s(seat) or wait_s)
                     continue
                 left_s = seat.idle_since + self.kept_s(seat) - time.monotonic()
                 if left_s <= 0:
@@ -344,7 +349,6 @@ class Seats:
 
     async def _woken(self, seconds: float) -> None:
         """Wait, but not past the end or another keep-alive."""
-        self._changed_keep_alive.clear()
         waits = [
             asyncio.ensure_future(event.wait())
             for event in (self._closing, self._changed_keep_alive)

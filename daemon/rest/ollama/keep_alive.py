@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.inference_limits import OLLAMA_FOREVER_S
 
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
@@ -29,7 +30,8 @@ def keep_alive_s(value: object) -> float | None:
         elif isinstance(value, str):
             seconds = _duration_s(value.strip())
     if seconds is not None and math.isfinite(seconds):
-        return seconds
+        # No clock or calendar reaches further.
+        return min(seconds, OLLAMA_FOREVER_S)
     raise InputError(
         f"keep_alive {value!r:.40} is no duration: say seconds, or text such as 5m, 1h30m or -1"
     )

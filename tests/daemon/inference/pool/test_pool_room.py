@@ -128,6 +128,29 @@ async def test_keep_alive_of_a_request_outlives_the_settings_or_ends_at_once(
     await reached(lambda: names(pool) == [])
 
 
+async def test_keep_alive_holds_though_the_request_that_said_it_took_its_time(
+    make_pool: MakePool, tiny_model: Path
+) -> None:
+    # The pool looks who may go while the request runs; it must look again when its time is up.
+    pool = make_pool(idle_timeout_s=3600.0)
+    await answer(pool, tiny_model)
+    async with aclosing(pool.generate(tiny_model, "aa", LONG, 0.2)) as said:
+        async for _ in said:
+            pass
+    await reached(lambda: names(pool) == [])
+
+
+async def test_keep_alive_said_while_the_model_leaves_is_not_forgotten(
+    make_pool: MakePool, tiny_model: Path
+) -> None:
+    pool = make_pool()
+    await answer(pool, tiny_model, "aa", keep_alive_s=0.0)
+    await reached(lambda: names(pool) == [])
+    # Its worker is only being ended now.
+    await answer(pool, tiny_model, "aa", keep_alive_s=-1.0)
+    assert pool.statistics()[0].pinned
+
+
 async def test_model_that_is_not_kept_alive_stays_while_others_use_it(
     make_pool: MakePool, tiny_model: Path
 ) -> None:

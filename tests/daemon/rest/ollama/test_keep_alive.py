@@ -4,6 +4,7 @@ import pytest
 
 from dreamer.daemon.rest.ollama.keep_alive import keep_alive_s
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.inference_limits import OLLAMA_FOREVER_S
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,8 @@ from dreamer.protocol.errors import InputError
         (".5s", 0.5),
         ("300ms", 0.3),
         ("10us", 1e-5),
+        (1e18, OLLAMA_FOREVER_S),
+        ("9999999999999999h", OLLAMA_FOREVER_S),
         ("10µs", 1e-5),
     ],
 )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from dreamer.daemon.inference.sampling_options import Grammar
-from dreamer.protocol.errors import InputError, LocalError
+from dreamer.protocol.errors import InputError
 from dreamer.protocol.inference_limits import (
     GRAMMAR_MAX_MULTIPLE,
     GRAMMAR_MAX_WHITESPACE,
@@ -56,7 +56,7 @@ class Constraint:
         """Return the logits with minus infinity for all that may not follow.
 
         Raises:
-            LocalError: the grammar grew past the library's bounds.
+            InputError: the grammar grew past the library's bounds.
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
@@ -70,7 +70,7 @@ class Constraint:
         """Go on by a token.
 
         Raises:
-            LocalError: the grammar doesn't allow it here.
+            InputError: the grammar doesn't allow it here.
         """
         self._matcher.consume_token(token)
         self._check()
@@ -78,7 +78,8 @@ class Constraint:
     def _check(self) -> None:
         if self._matcher.is_error():
             reason = self._matcher.get_error().partition("<state>")[0].strip()
-            raise LocalError(
+            # The schema's fault, not the worker's, which stays; no other would do better.
+            raise InputError(
                 f"the answer can't be kept to its JSON schema any further ({reason:.300}); "
                 "use a simpler schema"
             )

@@ -30,6 +30,9 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     MemoryError,
 )
 
+# One status may mean either: only the text tells.
+_NO_ROOM_SIGNS = ("bad_alloc", "allocate", "out of memory")
+
 
 def open_session(graph: ModelGraph, options: LoadOptions) -> onnxruntime.InferenceSession:
     """Load a graph and its weights on the device of ``options``.
@@ -40,7 +43,7 @@ def open_session(graph: ModelGraph, options: LoadOptions) -> onnxruntime.Inferen
 
     Raises:
         InputError: ONNX Runtime can't load it.
-        LocalError: the device isn't there.
+        LocalError: the device isn't there, or has too little memory left.
     """
     try:
         try:
@@ -50,12 +53,27 @@ def open_session(graph: ModelGraph, options: LoadOptions) -> onnxruntime.Inferen
                 raise
             session = load_from_memory(graph, options)
     except RUNTIME_ERRORS as error:
-        raise InputError(
-            f"ONNX Runtime can't load {graph.path.name} ({str(error).strip():.300}); "
-            "pull the model again or export it anew"
-        ) from error
+        raise load_failure(graph.path.name, error, options.device) from error
     _require_device(session, options.device)
     return session
+
+
+def load_failure(name: str, error: Exception, device: str) -> DreamerError:
+    """Say whose fault it was that ``name`` wasn't loaded: the machine's, or the model's.
+
+    A model that had no room here may run elsewhere. A full GPU isn't told as that: the pool takes
+    an error of the machine's for a GPU that can't be used at all.
+    """
+    reason = str(error).strip() or "out of memory"
+    no_room = isinstance(error, MemoryError) or any(sign in reason for sign in _NO_ROOM_SIGNS)
+    if no_room and device == CPU:
+        return LocalError(
+            f"there is too little memory to load {name} ({reason:.300}); raise [inference] "
+            "max_worker_memory_mib or max_memory_gb, or run a smaller model"
+        )
+    return InputError(
+        f"ONNX Runtime can't load {name} ({reason:.300}); pull the model again or export it anew"
+    )
 
 
 def load_from_memory(graph: ModelGraph, options: LoadOptions) -> onnxruntime.InferenceSession:

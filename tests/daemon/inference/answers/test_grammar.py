@@ -15,7 +15,7 @@ from dreamer.daemon.inference.answers.description import Description, read_descr
 from dreamer.daemon.inference.answers.grammar import Constraint
 from dreamer.daemon.inference.requests import GenerateRequest, Text
 from dreamer.daemon.inference.sampling_options import Grammar, Sampling
-from dreamer.protocol.errors import InputError, LocalError
+from dreamer.protocol.errors import InputError
 
 PERSON = {
     "type": "object",
@@ -125,7 +125,7 @@ def test_padding_of_the_vocabulary_is_never_allowed(description: Description) ->
 
 def test_token_that_does_not_fit_is_an_error_of_the_replay(description: Description) -> None:
     constraint = Constraint(Grammar("json"), description.tokenizer, description.ends)
-    with pytest.raises(LocalError, match="can't be kept to its JSON schema"):
+    with pytest.raises(InputError, match="can't be kept to its JSON schema"):
         constraint.accept(description.tokenizer.token_to_id("z"))
 
 
@@ -152,6 +152,13 @@ def test_schema_that_cannot_be_kept_to_is_refused_with_its_reason(
         Constraint(Grammar("schema", text), description.tokenizer, description.ends)
     assert reason in str(refusal.value)
     assert len(str(refusal.value)) < 500
+
+
+def test_schema_that_no_text_fits_is_the_fault_of_the_request(description: Description) -> None:
+    # It compiles; the library gives up at the first token. The worker is as good as before.
+    grammar = schema({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})
+    with pytest.raises(InputError, match="JSON schema"):
+        answered(description, grammar, 0)
 
 
 @pytest.mark.parametrize("text", ["", " " * 70_000])

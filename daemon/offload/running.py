@@ -176,9 +176,10 @@ class _Answer:
                 event = await winner.next(self._patience_s([winner.choice], left))
             if (rest := self._told.flush()) is not None:
                 yield _said(rest)
-            yield self._ended(event)
+            # Before the last event: few listen on after it.
             if len(self._tried) == len(group):
                 counts.ended(winner.choice, time.monotonic() - self._began)
+            yield self._ended(event)
         except DreamerError as error:
             for choice in group:
                 counts.lost(choice, error.code)

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from dreamer.daemon.rest.dialects import Failure, dialect_of, error_headers, failure_of
-from dreamer.protocol.errors import DreamerError, ForbiddenError
+from dreamer.protocol.errors import DreamerError, ForbiddenError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,10 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
             raise
         failure = Failure(error.status, f"http_{error.status}", _said(error, request))
         headers = _allow(error)
+    except web.RequestPayloadError as error:
+        # Not compressed as it says, say.
+        unreadable = InputError(f"the body can't be read: {error.__cause__ or error}")
+        failure, headers = failure_of(unreadable, dialect), {}
     except ConnectionError:
         raise
     except Exception:

@@ -87,11 +87,20 @@ def read_asked(model: str, version: str, body: memoryview, header_length: str | 
     if len(outputs) != len(value.get("outputs") or ()):
         raise InputError("an output is named twice")
     binary = {name: wanted for name, wanted in outputs.items() if wanted is not None}
+    call = Call(model, version, _request_id(value), tuple(inputs), tuple(outputs), parameters)
+    return Asked(call, binary, bool(parameters.get("binary_data_output", False)))
+
+
+def _request_id(value: Json) -> str:
     request_id = value.get("id", "")
     if not isinstance(request_id, str):
         raise InputError("id must be a text")
-    call = Call(model, version, request_id, tuple(inputs), tuple(outputs), parameters)
-    return Asked(call, binary, bool(parameters.get("binary_data_output", False)))
+    try:
+        request_id.encode()
+    except UnicodeEncodeError:
+        # JSON can write it, and no answer can repeat it.
+        raise InputError("id holds half of a surrogate pair") from None
+    return request_id
 
 
 def _header_length(header: str | None, size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from types import SimpleNamespace
 
 import pytest
@@ -302,7 +303,11 @@ async def test_an_impossible_request_is_refused_before_it_starts(make, offloadin
 
 async def test_estimates_and_what_really_happened_are_counted(make, offloading) -> None:
     node = make(near=offloading.whole("near"))
-    await node.run(ASKED)
+    async with aclosing(node.begin(ASKED)) as events:
+        async for event in events:
+            # As those who answer a client do: nothing is asked after the end.
+            if isinstance(event, RunEnded):
+                break
     counted = {metric.name: metric.samples for metric in node.runs.counts.metrics()}
     values = SimpleNamespace(**{name: dict_of(samples) for name, samples in counted.items()})
     assert values.dreamer_offload_answers_total["peer"] == 1

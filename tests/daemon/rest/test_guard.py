@@ -44,6 +44,14 @@ def test_write_of_another_type_is_refused(served, kind):
     assert served.node.calls == []
 
 
+@pytest.mark.parametrize("path", ["/dreamer/v1/pull", "/v1/completions", "/api/generate"])
+def test_body_that_is_not_compressed_as_it_says_is_bad_input(served, path):
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    status, _, answer = served.request("POST", path, b"plain", headers)
+    assert status == 400
+    assert b"can't be read" in answer
+
+
 @pytest.mark.parametrize(
     "given", [None, "Bearer wrong", "Bearer", "Bearer ", "Basic s3cret", "s3cret", "Bearer s3cret2"]
 )

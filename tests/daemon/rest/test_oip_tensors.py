@@ -123,6 +123,7 @@ BAD = [
     (one(tensor("FP32", [1], shared_memory_region="r")), "shared memory is not offered"),
     ({"inputs": [tensor("INT8", [1], [1]), tensor("INT8", [1], [1])]}, "named twice"),
     (one(tensor("INT8", [1], [1])) | {"id": 7}, "id must be a text"),
+    (one(tensor("INT8", [1], [1])) | {"id": "\ud800"}, "surrogate"),
     (one(tensor("INT8", [1], [1])) | {"parameters": [1]}, "parameters of the request"),
     (one(tensor("INT8", [1], [1])) | {"parameters": {"sequence_id": 3}}, "sequences are not kept"),
     (one(tensor("INT8", [1], [1])) | {"outputs": [{"name": "x_again"}] * 2}, "named twice"),

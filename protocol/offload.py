@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dreamer.protocol.errors import RemoteError
+from dreamer.protocol.errors import DreamerError, NoMatchError, RemoteError
 from dreamer.protocol.ids import NodeId
 from dreamer.protocol.offload_limits import (
     OFFLOAD_ASSUMED_CPU_BYTES_S,
@@ -124,6 +124,7 @@ def plan(
 
     Raises:
         RemoteError: nobody can run it as asked; the message says what would help.
+        NoMatchError: it is not here, and peers are not to be asked.
     """
     work = work or Work()
     mine = None if here is None else Choice(here.node, True, estimate(here, work))
@@ -132,14 +133,14 @@ def plan(
     if prefer == "fastest":
         everyone = sorted([*others, *([mine] if mine else [])], key=_first_token)
         if not everyone:
-            raise RemoteError(_nobody(prefer, model, asking))
+            raise _nobody(prefer, model, asking)
         return Plan(tuple(everyone), race=len(everyone) > 1)
     others.sort(key=_total)
     if prefer == "peer":
         mine = None
     order = _with_here(mine, others)
     if not order:
-        raise RemoteError(_nobody(prefer, model, asking))
+        raise _nobody(prefer, model, asking)
     return Plan(tuple(order))
 
 
@@ -181,17 +182,22 @@ def _first_token(choice: Choice) -> tuple[float, bool, NodeId]:
     return choice.estimate.first_token_s, not choice.local, choice.node
 
 
-def _nobody(prefer: Prefer, model: str, asking: Asking) -> str:
+def _nobody(prefer: Prefer, model: str, asking: Asking) -> DreamerError:
+    if not may_ask(prefer, asking):
+        return NoMatchError(_not_here(prefer, model, asking))
+    hint = "set inference.serve_peers = true on a node that has it"
+    return RemoteError(
+        f"no node that is online serves {model}: {hint}"
+        + ("" if prefer == "peer" else ", or pull it and run it here")
+    )
+
+
+def _not_here(prefer: Prefer, model: str, asking: Asking) -> str:
     if prefer == "local":
         return f"{model} is not on this node: pull it first, or run it with --where peer"
     if asking == "never":
         return f"{model} is not on this node, which asks no peers ([offload] ask): pull it first"
-    if prefer == "auto" and asking != "auto":
-        return (
-            f"{model} is not on this node: pull it first, run it with --where peer, or set "
-            "[offload] ask = auto to have peers run what is not here"
-        )
-    hint = "set inference.serve_peers = true on a node that has it"
-    return f"no node that is online serves {model}: {hint}" + (
-        "" if prefer == "peer" else ", or pull it and run it here"
+    return (
+        f"{model} is not on this node: pull it first, run it with --where peer, or set "
+        "[offload] ask = auto to have peers run what is not here"
     )

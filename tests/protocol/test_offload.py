@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dreamer.protocol.errors import RemoteError
+from dreamer.protocol.errors import NoMatchError, RemoteError
 from dreamer.protocol.ids import NodeId
 from dreamer.protocol.offload import Runner, Work, estimate, may_ask, plan
 from dreamer.protocol.offload_limits import OFFLOAD_ASSUMED_RTT_S
@@ -122,17 +122,17 @@ def test_a_prompt_leaves_a_node_only_where_its_owner_lets_it(prefer, asking, may
 
 
 @pytest.mark.parametrize(
-    ("prefer", "peers", "asking", "advice"),
+    ("prefer", "peers", "asking", "fault", "advice"),
     [
-        ("local", PEERS, "auto", "pull it first"),
-        ("peer", [], "auto", "serve_peers = true"),
-        ("auto", [], "auto", "pull it and run it here"),
-        ("fastest", [], "auto", "serve_peers = true"),
-        ("auto", PEERS, "on-request", "--where peer"),
-        ("auto", PEERS, "on-request", "ask = auto"),
-        ("peer", PEERS, "never", "asks no peers"),
+        ("local", PEERS, "auto", NoMatchError, "pull it first"),
+        ("peer", [], "auto", RemoteError, "serve_peers = true"),
+        ("auto", [], "auto", RemoteError, "pull it and run it here"),
+        ("fastest", [], "auto", RemoteError, "serve_peers = true"),
+        ("auto", PEERS, "on-request", NoMatchError, "--where peer"),
+        ("auto", PEERS, "on-request", NoMatchError, "ask = auto"),
+        ("peer", PEERS, "never", NoMatchError, "asks no peers"),
     ],
 )
-def test_when_nobody_can_the_error_says_what_helps(prefer, peers, asking, advice) -> None:
-    with pytest.raises(RemoteError, match=advice):
+def test_when_nobody_can_the_error_says_what_helps(prefer, peers, asking, fault, advice) -> None:
+    with pytest.raises(fault, match=advice):
         plan(prefer, None, peers, "m", CHAT, asking)

@@ -255,7 +255,7 @@ async def test_a_prompt_leaves_the_node_only_as_its_owner_allows(
     if asked:
         assert names(await node.run(ASKED, prefer))
     else:
-        with pytest.raises(RemoteError, match="pull it"):
+        with pytest.raises(NoMatchError, match="pull it"):
             await node.run(ASKED, prefer)
         assert node.peers.asked == []
 

@@ -360,6 +360,8 @@ UNIX_PATH_MAX_BYTES = 103
 PROGRESS_LINE_INTERVAL_S = 3.0
 SHUTDOWN_DRAIN_S = 4.0
 SHUTDOWN_MAX_S = 9.0
+# Of the memory that the daemon frees, it keeps about twice this for what comes next.
+ALLOCATOR_KEPT_BYTES = 4 * MIB
 # How late the daemon's loop runs is sampled so often, and told for the last minute.
 LOOP_BEAT_S = 0.05
 LOOP_LAG_WINDOW_BEATS = 1200

@@ -84,8 +84,8 @@ class _Run:
         self._tried: set[NodeId] = set()
 
     async def run(self) -> Ran:
-        candidates = await self._candidates()
-        if len(self._sizes) >= 2 * OFFLOAD_SPREAD_LEAST_ITEMS and candidates.peers:
+        enough = len(self._sizes) >= 2 * OFFLOAD_SPREAD_LEAST_ITEMS
+        if enough and (candidates := await self._candidates()).peers:
             try:
                 return await self._spread(candidates)
             except InputError:

@@ -9,6 +9,7 @@ corrupt the channel. When stdin ends, the daemon is gone and so is the worker.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -42,6 +43,8 @@ def main(arguments: list[str]) -> int:
     except DreamerError as error:
         send_error(outbox, 0, error)
         return 1
+    # The libraries stay: a full collection that walks them comes between two tokens.
+    gc.freeze()
     outbox.send("ready", 0, runner.card())
     runner.serve(inbox, outbox)
     return 0

@@ -220,14 +220,7 @@ class _Answer:
 
     def _ended(self, event: Ended) -> RunEnded:
         seconds = time.monotonic() - self._began
-        return RunEnded(
-            event.finish_reason,
-            event.prompt_tokens,
-            event.completion_tokens,
-            *(self._first_token_s, seconds),
-            *(event.queue_s, event.load_s, event.prefill_s, event.decode_s),
-            event.cached_tokens,
-        )
+        return replace(event, first_token_s=self._first_token_s, seconds=seconds)
 
 
 def _wrong_everywhere(error: DreamerError) -> bool:

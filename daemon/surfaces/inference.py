@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from dreamer.daemon.inference.requests import GenerateRequest, TokenLogprob
+from dreamer.daemon.inference.requests import Ended, GenerateRequest, TokenLogprob
 from dreamer.daemon.inference.tensors import (
     Embedded,
     EmbedRequest,
@@ -52,24 +52,8 @@ class RunText:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True)
-class RunEnded:
-    """How a generation ended. Times in seconds; ``finish_reason`` is ``stop`` or ``length``.
-
-    ``cached_tokens`` of the prompt were not read again.
-    """
-
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    first_token_s: float
-    seconds: float
-    queue_s: float = 0.0
-    load_s: float = 0.0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-    cached_tokens: int = 0
-
+RunEnded = Ended
+"""How a generation ended, here or on a peer."""
 
 RunEvent = RunStarted | RunText | RunEnded
 

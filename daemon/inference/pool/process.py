@@ -348,7 +348,8 @@ def _widen(process: asyncio.subprocess.Process) -> None:
     transport = process._transport  # type: ignore[attr-defined]
     pipe = transport.get_pipe_transport(1).get_extra_info("pipe")
     # What an unprivileged user may have in pipes is bounded (pipe-user-pages-soft).
-    with suppress(OSError):
+    # Not every event loop tells of its pipe; then it stays as it is.
+    with suppress(OSError, AttributeError):
         fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, INFERENCE_PIPE_BYTES)
 
 

@@ -1,4 +1,4 @@
-"""For all tests: Ctrl-C that works, and the programs that others wrote.
+"""For all tests: Ctrl-C that works, second tries, and the programs that others wrote.
 
 A test that runs such a program asks for it by a fixture: it is skipped where the program is
 missing, but never in CI. ``make outside`` installs them.
@@ -12,11 +12,26 @@ from pathlib import Path
 
 import pytest
 
+VIRTUAL = {"protocol", "simulations"}
+"""Folders of tests with neither clock nor socket: one that fails once has found something."""
+
 NPM = Path(__file__).resolve().parent.parent / ".cache" / "npm" / "node_modules"
 
 # A runner that starts the suite in the background has it ignore Ctrl-C, and every program that a
 # test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Try tests of real sockets, threads and processes twice, and tell which needed it.
+
+    They share their cores with whatever else runs there. What failed the first time is printed
+    as RERUN with its traceback: a defect to be found. Beyond five in a run, none is tried again.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] not in VIRTUAL:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")

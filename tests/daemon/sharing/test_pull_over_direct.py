@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -20,21 +22,24 @@ from dreamer.protocol.link.messages import Message, Want
 
 
 class Playing(LinkListener):
-    """The giver's direct lane, by hand: it dials at once, and answers the first request."""
+    """The giver's direct lane, by hand: it dials at once, and answers one request after another.
+
+    Each runs in a thread of its own, and OpenSSL lets no two write to one connection at a time.
+    """
 
     def __init__(self, two, answer) -> None:
         self.two = two
         self.answer = answer
         self.sock: ssl.SSLSocket | None = None
         self.port = 0
-        self.failed: BaseException | None = None
+        self.turn = threading.Lock()
 
     def message(self, link: Link, message: Message) -> None:
         match message:
             case DirectOpen():
                 self.start(self.dial, message)
             case Want(direct=True):
-                self.start(self.answer, self.sock, message)
+                self.start(self.reply, message)
 
     def start(self, what, *args) -> None:
         self.two.giver.tasks.start(asyncio.to_thread(what, *args))
@@ -45,9 +50,15 @@ class Playing(LinkListener):
         self.sock.sendall(asked.token)
         assert self.sock.recv(1) == ACCEPTED
 
+    def reply(self, want: Want) -> None:
+        # The taker hangs up on the first lie, with more requests on their way.
+        with self.turn, contextlib.suppress(OSError):
+            self.answer(self.sock, want)
+
     def close(self) -> None:
-        if self.sock is not None:
-            self.sock.close()
+        with self.turn:
+            if self.sock is not None:
+                self.sock.close()
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ REGISTRY_YIELD = 0.3
 # Where the tracker slows down a member that makes many changes (TRACKER_REGISTRY_REQUESTS_PER_S).
 REGISTRY_BUSY_PAUSE_S = 0.5
 REGISTRY_BUSY_ATTEMPTS = 10
+# All who find something dropped from the document would put it back: one does, after up to this.
+REGISTRY_MEND_SPREAD_S = 4.0
 REGISTRY_LEARN_INTERVAL_S = 2.0
 REGISTRY_LEARN_INTERVAL_MAX_S = 64.0
 REGISTRY_FIRST_WAIT_S = 10.0
@@ -70,6 +72,8 @@ REPORT_MAX_COUNTERS = 32
 # A year of twelve counters, or five months of 32.
 REPORT_MAX_CELLS = 160
 REPORT_NAME_MAX_CHARS = 64
+# A report with its chain, from a member that may not write the document: twice what both can have.
+HANDED_IN_MAX_BYTES = 32 * KIB
 # 96 bits of an id, 16 characters: short of 2**48 models no two of a room begin alike.
 CACHED_ID_BYTES = 12
 

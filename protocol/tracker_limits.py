@@ -100,6 +100,12 @@ TRACKER_SESSION_GRACE_S = 60.0
 TRACKER_REGISTRY_REQUESTS_PER_S = 10.0
 TRACKER_REGISTRY_REQUESTS_BURST = 100.0
 TRACKER_REGISTRY_MAX_BYTES = 8 * MIB
+# Reports of members that don't write the registry themselves, by member: each has the whole of it
+# read and written here. Nodes that keep to REPORT_MIN_INTERVAL_S send one in 30 s.
+TRACKER_REPORTS_PER_S = 0.1
+TRACKER_REPORTS_BURST = 10.0
+# Others may write the registry at the same time.
+TRACKER_REPORT_ATTEMPTS = 8
 TRACKER_REGISTRIES_MAX_BYTES = GIB
 
 # Tracker, as nodes see it: it may be slow, gone, or a liar.

@@ -33,6 +33,7 @@ from dreamer.tracker.room.documents import Documents
 from dreamer.tracker.room.lends import Lends
 from dreamer.tracker.room.presign import PresignHandler
 from dreamer.tracker.room.registry import RegistryHandler
+from dreamer.tracker.room.reports import ReportHandler
 from dreamer.tracker.room.rooms import Rooms
 from dreamer.tracker.room.session_auth import SessionAuth
 from dreamer.tracker.room.sessions import Sessions
@@ -80,6 +81,7 @@ class Tracker:
         self._registry = RegistryHandler(rooms, auth, documents)
         self._turn = TurnHandler(auth, lends.turn)
         self._presign = PresignHandler(auth, lends.origins)
+        self._reports = ReportHandler(rooms, auth, documents, lends.origins)
         self._sweeper = Sweeper(documents, lends.origins, lends.sweep, rng)
         self._stats = StatsHandler(
             self._swarms,
@@ -129,6 +131,7 @@ class Tracker:
         app.router.add_put("/rooms/{room}/registry", self._registry.put)
         app.router.add_get("/rooms/{room}/turn", self._turn.get)
         app.router.add_post("/rooms/{room}/presign", self._presign.post)
+        app.router.add_post("/rooms/{room}/report", self._reports.post)
         app.router.add_get("/stats", self._stats.stats)
         app.router.add_get("/metrics", self._stats.metrics)
         app.router.add_get("/health", self._stats.health)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from dreamer.daemon.cli.session import INTERRUPTED, Session
 from dreamer.protocol.errors import DreamerError
@@ -48,8 +49,13 @@ def group(doc: str, *, home: bool = True) -> typer.Typer:
     return made
 
 
-def command(app: typer.Typer, name: str, *, home: bool = True) -> Callable[[Body], Body]:
-    """Register the decorated function as command ``name`` of ``app``; ``home`` as for a group."""
+def command(
+    app: typer.Typer, name: str, *, home: bool = True, kind: type[TyperCommand] | None = None
+) -> Callable[[Body], Body]:
+    """Register the decorated function as command ``name`` of ``app``; ``home`` as for a group.
+
+    ``kind`` reads a command line that typer alone can't.
+    """
 
     def register(body: Body) -> Body:
         def call(
@@ -60,7 +66,7 @@ def command(app: typer.Typer, name: str, *, home: bool = True) -> Callable[[Body
         own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
         _give_signature(call, own, home=home)
         call.__doc__ = body.__doc__
-        app.command(name)(call)
+        app.command(name, cls=kind)(call)
         return body
 
     return register

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from dreamer.daemon.cli.command import command
 from dreamer.daemon.cli.plain_text import size
@@ -24,6 +25,17 @@ By = Literal["lane", "model", "node"]
 _DAY_S = 86_400
 _HOUR_S = 3_600
 _PARTS = "uses cache peers origin uploaded cost without-peers without-both saved"
+
+
+class _WithMonth(TyperCommand):
+    """Takes ``--month=2026-10`` for ``--month 2026-10``: an option with or without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        words: list[str] = []
+        for one in args:
+            words += one.split("=", 1) if one.startswith("--month=") else [one]
+        return super().parse_args(ctx, words)
 
 
 def cost(
@@ -138,4 +150,4 @@ def _age(age_s: float) -> str:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "cost")(cost)
+    command(app, "cost", kind=_WithMonth)(cost)

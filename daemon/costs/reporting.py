@@ -1,8 +1,8 @@
 """Keeps this node's record in each of its rooms' registries: what is whole here, what was moved.
 
 When to write is ``protocol/report_schedule``'s to say; here the registry is read and written. What
-it says already is not written again, also after a restart. A node whose role does not allow it
-tries once for each membership.
+it says already is not written again, also after a restart. Where a node's role does not let it
+write, a tracker does it for the node; one that may not even report tries once for each membership.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from dreamer.protocol.costs import to_words
 from dreamer.protocol.errors import DreamerError, ForbiddenError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.registry.availability import NodeReport
-from dreamer.protocol.registry.changes import ReportNode
 from dreamer.protocol.registry.view import Registry
 from dreamer.protocol.registry_limits import (
     REPORT_MAX_MODELS,
@@ -156,7 +155,7 @@ class Reporter:
         cached = () if leaving else tuple(self._cached(registry))[:REPORT_MAX_MODELS]
         report = NodeReport(cached, usage, _said(self._parts.name))
         if registry.reports.get(self._parts.us) != report:
-            await self._session.registry.change(ReportNode(report))
+            await self._session.registry.report(report)
         self._moved = usage
         self._schedule.written(self._parts.clock())
         self._schedule.room(self._size(registry))

@@ -1,4 +1,4 @@
-"""What a tracker lends to members over HTTP: TURN credentials, presigned S3 URLs."""
+"""What a tracker does for members over HTTP: TURN credentials, presigned S3 URLs, reports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError, RemoteProtocolError
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.presign import SignedUrls, UrlRequest, parse_signed, requests_to_json
+from dreamer.protocol.registry.handed_in import HandedIn
 from dreamer.protocol.tracker_limits import PRESIGN_TIMEOUT_S, TRACKER_SERVICE_ANSWER_MAX_BYTES
 from dreamer.protocol.turn import TurnCredentials, parse_credentials
 
@@ -57,6 +58,16 @@ class TrackerServices:
             return None if answer is None else parse_signed(answer, len(requests))
         except InputError as error:
             raise self._nonsense(error) from error
+
+    async def report(self, bearer: str, handed: HandedIn) -> bool:
+        """Have a report entered into the registry; False when the tracker has none, or is older.
+
+        Raises:
+            TrackerBusyError: it wants to be asked more slowly.
+            ForbiddenError: it does not take the report.
+            RemoteError: the tracker can't be reached, or can't enter it now.
+        """
+        return await self._ask("POST", "report", bearer, handed.to_json()) is not None
 
     async def _ask(self, method: str, service: str, bearer: str, body: Json | None) -> Json | None:
         try:

@@ -33,6 +33,7 @@ from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import ForbiddenError, RemoteError
 from dreamer.protocol.ids import InfoHash, NodeId
 from dreamer.protocol.presign import SignedUrls, UrlRequest
+from dreamer.protocol.registry.handed_in import HandedIn
 from dreamer.protocol.rooms.card import RoomCard, tracker_base_url
 from dreamer.protocol.rooms.certificate import Certificate
 from dreamer.protocol.rooms.keys import SigningKey
@@ -232,6 +233,10 @@ class TrackerSession:
             RemoteError: the tracker can't be reached.
         """
         return await self._services.presign(self._session(), requests)
+
+    async def report(self, handed: HandedIn) -> bool:
+        """Have the tracker enter this node's report; see ``TrackerServices.report``."""
+        return await self._services.report(self._session(), handed)
 
     async def _visit(self) -> tuple[bool, str]:
         """Return whether a connection was a success, and why it ended or never began."""

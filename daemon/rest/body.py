@@ -121,6 +121,7 @@ class Push:
             *(self.allow_pickle, self.public, self.notes, _provenance(self.provenance)),
             trained_from=self.trained_from,
             wait=self.wait,
+            named=self.name is not None,
         )
 
 

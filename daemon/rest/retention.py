@@ -61,7 +61,9 @@ class Upload:
         """Return what is asked of the node."""
         path = Path(self.path)
         return PushRequest(
-            *(path, (), self.tags, self.name or path.name, self.allow_pickle), ttl_s=self.ttl_s
+            *(path, (), self.tags, self.name or path.name, self.allow_pickle),
+            ttl_s=self.ttl_s,
+            named=self.name is not None,
         )
 
 

@@ -33,6 +33,7 @@ from dreamer.protocol.rooms.card import (
 from dreamer.protocol.rooms.certificate import (
     ALL_ROLES,
     INVITE_ID_BYTES,
+    REGISTRY_WRITERS,
     Role,
     invitation,
     node_certificate,
@@ -63,6 +64,11 @@ class Membership:
     def roles(self) -> tuple[Role, ...]:
         """What this node may do in the room."""
         return self.chain[-1].roles
+
+    @property
+    def writes(self) -> bool:
+        """Whether this node may write the room's registry."""
+        return any(role in self.roles for role in REGISTRY_WRITERS)
 
 
 class RoomBook:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.ids import NodeId
@@ -18,6 +18,8 @@ class Presence:
     def __init__(self) -> None:
         self.members: dict[NodeId, Json] = {}
         self._at: dict[NodeId, dict[str, Json]] = {}
+        self.vanished: Callable[[NodeId], None] = lambda node: None
+        """Called when a member is at no tracker any more."""
 
     def trackers_of(self, node: NodeId) -> Collection[str]:
         """Return the trackers at which a member is."""
@@ -36,7 +38,8 @@ class Presence:
             self.members[node] = next(iter(places.values()))
         else:
             self._at.pop(node, None)
-            self.members.pop(node, None)
+            if self.members.pop(node, None) is not None:
+                self.vanished(node)
 
     def lost(self, tracker: str) -> None:
         """Forget whom a tracker saw: it can't be asked any more."""

@@ -1,6 +1,7 @@
 """Reads and changes a room's registry in whatever store keeps it, losing nobody's change.
 
 Read, verify, apply, write on the condition that nobody wrote meanwhile; on a conflict, again.
+Nor is anything lost that somebody drops from the document: who has seen it puts it back.
 """
 
 from __future__ import annotations
@@ -21,21 +22,28 @@ from dreamer.protocol.errors import (
     RemoteError,
     StaleError,
 )
-from dreamer.protocol.ids import RoomId, short
-from dreamer.protocol.registry.changes import Author, Change, apply
-from dreamer.protocol.registry.document import Document, parse
+from dreamer.protocol.ids import NodeId, RoomId, short
+from dreamer.protocol.registry.availability import NodeReport
+from dreamer.protocol.registry.changes import Author, Change, ReportNode, apply
+from dreamer.protocol.registry.document import Chain, Document, parse
 from dreamer.protocol.registry.merge import merge
+from dreamer.protocol.registry.records import Record
 from dreamer.protocol.registry.reports import Fault
 from dreamer.protocol.registry.standing import VerifyMember
+from dreamer.protocol.registry.vanished import keep_vanished
 from dreamer.protocol.registry.verify import accept_newer, verify
 from dreamer.protocol.registry.view import Verified
 from dreamer.protocol.registry_limits import (
     REGISTRY_CAS_ATTEMPTS,
+    REGISTRY_MEND_SPREAD_S,
 )
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Deliver = Callable[[Record[NodeReport], Chain], Awaitable[bool]]
+"""Has somebody who may write enter a report (``ReportCourier.deliver``)."""
 
 UNSTORED = "unstored"
 """The ETag of what no store holds yet."""
@@ -62,6 +70,7 @@ class RegistryClient:
 
     ``seen`` is the newest document that this node knew before it started, so that an older one is
     refused after a restart too; ``keep`` is told of each newer one and its ETag, in a thread.
+    ``deliver`` takes the reports of a node that may not write.
     """
 
     def __init__(
@@ -73,6 +82,7 @@ class RegistryClient:
         *,
         seen: Document | None = None,
         keep: Callable[[bytes, str], None] = lambda data, etag: None,
+        deliver: Deliver | None = None,
         clock: Callable[[], float] = time.time,
         rng: Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -82,6 +92,7 @@ class RegistryClient:
         self._author = author
         self._verify_member = verify_member
         self._keep = keep
+        self._deliver = deliver
         self._newest = seen or Document(room)
         self.size_bytes = 0
         """Of the document that was read or written last."""
@@ -89,11 +100,14 @@ class RegistryClient:
         self._judged: Verified | None = None
         self._etag: str | None = None
         self._doubts = 0
+        # Whether the newest document has something that the one in the store no longer has.
+        self._unstored = False
         self._clock = clock
         # One call at a time: a slow read must not look like a store that went back in time.
         self._lock = asyncio.Lock()
         # By chance, but not for secrecy: it spreads retries.
-        self._contention = Contention(rng or Random())  # noqa: S311
+        self._rng = rng or Random()  # noqa: S311
+        self._contention = Contention(self._rng)
         self._sleep = sleep
 
     async def refresh(self) -> Verified:
@@ -148,6 +162,41 @@ class RegistryClient:
         """
         return await self._in_turn(lambda: self._try(changes))
 
+    async def mend(self) -> None:
+        """Put back what has vanished from the document, if this node writes it.
+
+        Raises:
+            DreamerError: it can't be done now.
+        """
+        if not self._unstored or self._deliver is not None:
+            return
+        await self._sleep(self._rng.uniform(0, REGISTRY_MEND_SPREAD_S))
+        await self.change()
+
+    async def report(self, said: NodeReport) -> None:
+        """Have the registry say what this node has and has moved, whatever its role.
+
+        Raises:
+            ForbiddenError: this node is not allowed to, in any way.
+            RemoteError: it can't be done now.
+            ConflictError: others wrote first at every attempt.
+        """
+        if self._deliver is None or not await self._hand_in(said, self._deliver):
+            await self.change(ReportNode(said))
+
+    async def _hand_in(self, said: NodeReport, deliver: Deliver) -> bool:
+        base = await self.refresh()
+        if not base.document.serial:
+            raise RemoteError(f"room {short(self._room)} has no registry to report to yet")
+        changes = (ReportNode(said),)
+        made = await asyncio.to_thread(apply, base, changes, self._author, self._clock())
+        if made is base.document:
+            return True
+        record = made.reports.get(NodeId(self._author.key.public))
+        if record is None:
+            raise RemoteError(f"the registry of room {short(self._room)} is full")
+        return await deliver(record, self._author.chain)
+
     async def learn(self, data: bytes) -> bool:
         """Add what another member's copy of the document has newer; return whether it had any.
 
@@ -197,7 +246,7 @@ class RegistryClient:
         accept_newer(await self._judge_newest(), found)
         encoded = await asyncio.to_thread(merged.encode)
         written = etag if etag == UNSTORED else await self._store.write(encoded, etag)
-        await self._accept(merged, encoded, written)
+        await self._accept(merged, encoded, written, ours=True)
         return True
 
     async def _try(self, changes: tuple[Change, ...]) -> Verified:
@@ -210,11 +259,11 @@ class RegistryClient:
             log.warning("putting back the registry of room %s: %s", short(self._room), error)
             base = await self._newest_with(data)
         document = await asyncio.to_thread(apply, base, changes, self._author, self._clock())
-        if document is base.document and usable:
+        if document is base.document and usable and not self._unstored:
             return base
         encoded = await asyncio.to_thread(document.encode)
         written = await self._store.write(encoded, etag)
-        return await self._accept(document, encoded, written)
+        return await self._accept(document, encoded, written, ours=True)
 
     async def _newest_with(self, data: bytes | None) -> Verified:
         """Return the newest document seen, with what the store's unusable one adds to it."""
@@ -235,15 +284,25 @@ class RegistryClient:
             return await self._judge_newest()
         return await self._accept(await asyncio.to_thread(parse, data, self._room), data, etag)
 
-    async def _accept(self, document: Document, data: bytes | None, etag: str | None) -> Verified:
+    async def _accept(
+        self, document: Document, data: bytes | None, etag: str | None, *, ours: bool = False
+    ) -> Verified:
+        """Take a document for the newest: one that this node wrote (``ours``), or found."""
         doubts = self._doubts
         found = await asyncio.to_thread(verify, document, self._verify_member, self._clock())
         if self._judged is None or found.serial < self._judged.serial:
             # Before the store is accused, both are judged by the memberships known today: a
             # revocation since then takes the revoked member's changes out of either.
             self._judged = None
-            accept_newer(await self._judge_newest(), found)
-        self._newest = document
+            newest = await self._judge_newest()
+            # Whoever drops the last record makes it an older document: that is put back alike.
+            self._unstored = found.serial < newest.serial
+            accept_newer(newest, found)
+        if ours or data is None:
+            self._unstored = False
+        else:
+            found, data = await self._with_vanished(found, data)
+        self._newest = found.document
         self._judged = found if doubts == self._doubts else None
         # What is too early to be believed now may be believed later.
         early = any(report.fault is Fault.FROM_THE_FUTURE for report in found.reports)
@@ -252,6 +311,23 @@ class RegistryClient:
             self.size_bytes = len(data)
             await self._keep_copy(data, etag)
         return found
+
+    async def _with_vanished(self, found: Verified, data: bytes) -> tuple[Verified, bytes]:
+        """Return what was found in the store with what somebody dropped from it, and its bytes."""
+        before = await self._judge_newest()
+        kept = await asyncio.to_thread(
+            keep_vanished, before, found, self._verify_member, self._clock()
+        )
+        self._unstored = False
+        if kept is found:
+            return found, data
+        try:
+            encoded = await asyncio.to_thread(kept.document.encode)
+        except InputError as error:
+            log.warning("room %s lost what can't be put back: %s", short(self._room), error)
+            return found, data
+        self._unstored = True
+        return kept, encoded
 
     async def _keep_copy(self, data: bytes, etag: str) -> None:
         try:

@@ -113,10 +113,17 @@ class RegistryView:
                 await self.read()
             except DreamerError as error:
                 log.warning("can't read the registry of %s: %s", self._room, error)
+            await self._mend()
             # Where hundreds of members report something at once, each report would have hundreds of
             # nodes read the whole document: the larger it is, the more of them share one reading.
             pause_s = self._client.size_bytes / REGISTRY_FOLLOW_BYTES_PER_S
             await self._sleep(min(pause_s, REGISTRY_FOLLOW_MAX_S))
+
+    async def _mend(self) -> None:
+        try:
+            await self._client.mend()
+        except DreamerError as error:
+            log.warning("can't put back what was dropped from %s: %s", self._room, error)
 
 
 def _ended(verified: Verified, ref: str) -> str:

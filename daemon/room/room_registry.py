@@ -9,7 +9,7 @@ from random import Random
 
 from dreamer.daemon.room.bucket_documents import BlockingDocument, BucketDocuments
 from dreamer.daemon.room.local_documents import LocalDocuments
-from dreamer.daemon.room.registry_client import DocumentStore, RegistryClient
+from dreamer.daemon.room.registry_client import Deliver, DocumentStore, RegistryClient
 from dreamer.daemon.room.registry_exchange import RegistryExchange
 from dreamer.daemon.room.registry_view import RegistryView
 from dreamer.daemon.sharing.objects import ObjectFetcher
@@ -29,7 +29,7 @@ class RoomRegistry:
 
     ``at_trackers`` is where it is kept, if the room has trackers and no other place;
     ``tracker_there`` says whether one can be reached now. ``at_origin`` returns the document in
-    the room's bucket.
+    the room's bucket; ``deliver`` takes reports of a node that may not write.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class RoomRegistry:
         tracker_there: Callable[[], bool],
         tasks: TaskSet,
         at_origin: Callable[[], BlockingDocument] | None = None,
+        deliver: Deliver | None = None,
     ) -> None:
         self._card = card
         self._state = state
@@ -60,7 +61,10 @@ class RoomRegistry:
         at_members = LocalDocuments(card.room_id, state)
         store = self.bucket or (at_trackers if card.trackers else at_members)
         self.client = RegistryClient(
-            *(card.room_id, store, author, judge), seen=self._seen(), keep=self._keep
+            *(card.room_id, store, author, judge),
+            seen=self._seen(),
+            keep=self._keep,
+            deliver=deliver,
         )
         self.view = RegistryView(card.name, self.client, tasks)
 

@@ -14,6 +14,7 @@ from dreamer.daemon.links.ice import RoomIce
 from dreamer.daemon.links.link import Fanout
 from dreamer.daemon.links.neighbours import Neighbours
 from dreamer.daemon.links.room_links import RoomLinks
+from dreamer.daemon.links.vanishing import Vanishing
 from dreamer.daemon.rendezvous.events import (
     MemberGone,
     MemberPresent,
@@ -36,6 +37,7 @@ from dreamer.daemon.room.parts import RoomParts
 from dreamer.daemon.room.presence import Presence
 from dreamer.daemon.room.registry_documents import TrackerDocuments
 from dreamer.daemon.room.removal import Removals
+from dreamer.daemon.room.report_courier import ReportCourier
 from dreamer.daemon.room.revocation_exchange import RevocationExchange
 from dreamer.daemon.room.room_registry import RoomRegistry
 from dreamer.daemon.sharing.objects import ObjectFetcher
@@ -54,7 +56,6 @@ from dreamer.protocol.registry.changes import Author
 from dreamer.protocol.registry.membership import member_verifier
 from dreamer.protocol.registry.view import Model, Registry
 from dreamer.protocol.rooms.card import swarm_hash
-from dreamer.protocol.rooms.certificate import REGISTRY_WRITERS
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.protocol.rooms.revocations import Revocation
 from dreamer.protocol.swarm.holders import Found
@@ -104,7 +105,8 @@ class RoomSession:
             own_object=kept.exchange.get,
             pace=parts.pace,
         )
-        for one in (self.neighbours, self._revocations, self.objects, kept.exchange, serving):
+        self._presence.vanished = (gone := Vanishing(self.links, self.fanout)).told
+        for one in (self.neighbours, self._revocations, self.objects, kept.exchange, serving, gone):
             self.fanout.add(one)
         self.at_close.append(serving.close)
         self._direct = self._make_direct()
@@ -310,19 +312,22 @@ class RoomSession:
         return RevocationExchange(known, self._removals.heard, lambda: not self.connected)
 
     def _make_documents(self) -> TrackerDocuments:
-        writes = any(role in self.membership.roles for role in REGISTRY_WRITERS)
         parts = self._parts
-        return TrackerDocuments(self.card, self.sessions, writes, parts.rng, parts.tasks)
+        return TrackerDocuments(
+            self.card, self.sessions, self.membership.writes, parts.rng, parts.tasks
+        )
 
     def _make_registry(self) -> RoomRegistry:
         parts = self._parts
         author = Author(parts.identity.key, chain_to_json(self.membership.chain))
         judge = member_verifier(self._members.revocations.ended)
+        handed_in = self.sessions and not self.membership.writes
         return RoomRegistry(
             *(self.card, parts.state, self._documents, author, judge, self.objects),
             tracker_there=lambda: self.connected,
             tasks=parts.tasks,
             at_origin=parts.registry_at and partial(parts.registry_at, self.card),
+            deliver=ReportCourier(self.card, self.sessions).deliver if handed_in else None,
         )
 
     # What trackers and the library report

@@ -53,12 +53,13 @@ class PusherParts:
 
 
 @dataclass(frozen=True)
-class PublishedTorrent:
-    """What strangers fetch a model by: of its torrent, and of the companion for older clients.
+class _Published:
+    """What a model is called in its room, and what strangers fetch it by if it is public.
 
-    Empty for a model that is not public.
+    Of its torrent, and of the companion for older clients.
     """
 
+    name: str
     magnets: tuple[str, str] = ("", "")
     files: tuple[str, str] = ("", "")
 
@@ -69,7 +70,7 @@ class _Done:
 
     request: PushRequest
     manifest: Manifest
-    published: PublishedTorrent
+    published: _Published
     sent: UploadReport
     state: str
     error: str
@@ -81,7 +82,7 @@ class _Done:
         return PushReceipt(
             manifest_id=manifest.id.hex(),
             short_id=short(manifest.id),
-            name=request.name,
+            name=self.published.name,
             room=session.card.name,
             size_bytes=manifest.size_bytes,
             files=len(manifest.files),
@@ -202,7 +203,7 @@ class Pusher:
         metadata: Metadata | None,
         expires_at: int | None,
         names: Sequence[Change],
-    ) -> PublishedTorrent:
+    ) -> _Published:
         manifest_id = manifest.id
         known = (await session.read_registry()).models.get(manifest_id)
         if expires_at is not None and known is not None and known.expires_at is None:
@@ -229,9 +230,9 @@ class Pusher:
         await session.registry.change(Publish(entry), *names)
         self._parts.published(session.room_id)
         if torrent is None:
-            return PublishedTorrent()
+            return _Published(entry.name)
         first, second = map(str, files)
-        return PublishedTorrent((torrent.magnet, torrent.magnet_v1), (first, second))
+        return _Published(entry.name, (torrent.magnet, torrent.magnet_v1), (first, second))
 
     def _describe(self, manifest: Manifest) -> Watched[Metadata]:
         make = self._parts.publicity.make
@@ -291,7 +292,7 @@ def _entry(
 ) -> ModelEntry:
     return ModelEntry(
         manifest.id,
-        request.name,
+        known.name if known and not request.named else request.name,
         manifest.size_bytes,
         len(manifest.files),
         model_type(manifest),

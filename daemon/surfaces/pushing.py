@@ -20,8 +20,9 @@ class PushRequest:
     ``public`` makes it a torrent for anybody, too, as does a room that the node's settings call
     public; without either a model that was public is no more. ``notes`` and ``provenance`` stay as
     they were where they are None; ``trained_from`` are references, in its room, to the models that
-    it was trained from. ``wait``: for the first attempt of the upload to the room's origin
-    (``try``), until it is ``done``, or not at all (``no``); it goes on by itself.
+    it was trained from. A ``name`` that nobody gave it (not ``named``), the folder's own, does not
+    rename a model that is in the room already. ``wait``: for the first attempt of the upload to
+    the room's origin (``try``), until it is ``done``, or not at all (``no``); it goes on by itself.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class PushRequest:
     wait: OriginWait = "try"
     ttl_s: float | None = None
     """After so many seconds the room has it no more; None: it is there to stay."""
+    named: bool = True
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -40,6 +40,8 @@ class Judge:
         self._standings = Standings(document, verify_member)
         self.last_serial = last_plausible(document)
         self.serial = 0
+        self.believed: dict[bytes, AnyRecord] = {}
+        """The records that count, by their signatures."""
         self.reports: list[Report] = []
 
     def models(self) -> dict[ManifestId, Published]:
@@ -147,7 +149,9 @@ class Judge:
         if fault is not None:
             where = f"{record.said.subject} by {record.by.hex()[:8]}"
             self.reports.append(Report(where, fault, detail))
-        return fault is None
+            return False
+        self.believed[record.signature] = record
+        return True
 
     def _guard_fault(
         self, record: AnyRecord, needed: Sequence[tuple[str, ...]]

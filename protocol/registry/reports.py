@@ -20,6 +20,7 @@ class Fault(Enum):
     FROM_THE_FUTURE = "dated in the future: check the clocks"
     SERIAL_JUMP = "its number is far ahead of all others"
     DANGLING = "names a model that is not in the room"
+    VANISHED = "was dropped from the document without a signed end: kept as it was seen"
     SERIAL = "the document's serial is not the one of its newest signed change"
 
 

@@ -59,6 +59,7 @@ def verify(document: Document, verify_member: VerifyMember, now: float) -> Verif
         serial=judge.serial,
         last_serial=judge.last_serial,
         reports=(*document.malformed, *judge.reports),
+        believed=judge.believed,
         verify_member=verify_member,
     )
 

@@ -10,7 +10,7 @@ from dreamer.protocol.registry.availability import NodeReport, Stored
 from dreamer.protocol.registry.document import Document
 from dreamer.protocol.registry.policy import RoomPolicy
 from dreamer.protocol.registry.provenance import Provenance, Setting
-from dreamer.protocol.registry.records import Record
+from dreamer.protocol.registry.records import AnyRecord, Record
 from dreamer.protocol.registry.reports import Report
 from dreamer.protocol.registry.standing import VerifyMember
 from dreamer.protocol.registry.statements import AliasMove, PublicTorrent, Withdrawal
@@ -109,7 +109,8 @@ class Verified:
 
     ``serial`` is the highest serial that a member signed, whatever the document itself claims;
     ``last_serial`` the highest plausible one of any record, believed or not: a change takes the
-    next. ``verify_member`` is what the authors were judged by, and a new one will be.
+    next. ``believed`` are the records that count, by their signatures. ``verify_member`` is what
+    the authors were judged by, and a new one will be.
     """
 
     document: Document
@@ -117,6 +118,7 @@ class Verified:
     serial: int
     last_serial: int
     reports: tuple[Report, ...] = ()
+    believed: Mapping[bytes, AnyRecord] = field(default_factory=dict, compare=False, repr=False)
     verify_member: VerifyMember | None = field(default=None, compare=False, repr=False)
 
     def as_of(self, now: float) -> Verified:

@@ -40,7 +40,10 @@ class Role(StrEnum):
 ALL_ROLES: tuple[Role, ...] = tuple(Role)
 
 REGISTRY_WRITERS = (Role.PUBLISHER, Role.WORKER, Role.ADMIN)
-"""Who may write the room's registry; what each may say in it is judged by whoever reads it."""
+"""Who may write the room's registry; what each may say in it is judged by whoever reads it.
+
+What nodes of all others report of themselves is entered by a tracker (``registry/handed_in``).
+"""
 
 _NAMES = (
     "room", "subject", "kind", "roles", "issued_at", "not_after", "invite", "uses", "issuer", "sig"

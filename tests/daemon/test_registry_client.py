@@ -14,9 +14,10 @@ from dreamer.protocol.errors import (
     RemoteError,
 )
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
-from dreamer.protocol.registry.changes import Author, MoveAlias, Publish, RemoveAlias
+from dreamer.protocol.registry.changes import Author, MoveAlias, Publish, RemoveAlias, Withdraw
 from dreamer.protocol.registry.document import Document, Published, parse
 from dreamer.protocol.registry.records import sign
+from dreamer.protocol.registry.reports import Fault
 from dreamer.protocol.registry.statements import ModelEntry
 from dreamer.protocol.registry_limits import REGISTRY_CAS_ATTEMPTS, REGISTRY_MAX_SERIAL_GAP
 from dreamer.protocol.rooms.keys import SigningKey
@@ -210,6 +211,105 @@ async def test_change_that_was_made_before_still_repairs_what_the_store_holds():
     store.versions.append(b"{}")
     await one.change(MoveAlias("prod", entry(1).manifest_id))
     assert store.versions[-1] == store.versions[0]
+
+
+def without(store, **tables) -> None:
+    """Write what a member with a writer's role can: the document without others' records."""
+    document = replace(parse(store.versions[-1], ROOM), **tables)
+    # With a change of its own it is no older than what was seen.
+    key = SigningKey(b"\x09" * 32)
+    number = document.serial + 1
+    record = sign(entry(9), ROOM, key, NOW, number)
+    document = replace(
+        document,
+        serial=number,
+        models={**document.models, record.said.manifest_id: Published(record)},
+        members={**document.members, record.by: ([key.public.hex()],)},
+    )
+    store.versions.append(document.encode())
+
+
+async def test_model_that_somebody_dropped_is_kept_told_of_and_put_back(caplog):
+    store, kept = MemoryStore(), []
+    one = client(store, keep=lambda data, etag: kept.append(data))
+    await one.change(Publish(entry(1)), Publish(entry(2)), MoveAlias("prod", entry(1).manifest_id))
+    without(store, models={}, aliases={})
+    found = await one.refresh()
+    assert (len(found.registry.models), list(found.registry.aliases)) == (3, ["prod"])
+    assert {report.fault for report in found.reports} == {Fault.VANISHED}
+    # Nobody has changed anything since, and a copy of it survives this node's end.
+    assert await one.refresh() is found
+    assert len(parse(kept[-1], ROOM).models) == 3
+    # Whoever saw none of it knows nothing of it, until one who did has put it back.
+    newcomer = client(store, 2)
+    assert len((await newcomer.refresh()).registry.models) == 1
+    await one.mend()
+    again = await newcomer.refresh()
+    assert (len(again.registry.models), again.reports) == (3, ())
+    assert (await one.refresh()).reports == ()
+    assert len(store.versions) == 3
+
+
+async def test_of_many_who_find_something_dropped_one_puts_it_back():
+    store = MemoryStore()
+    await client(store).change(Publish(entry(1)))
+    several = [client(store, number) for number in range(2, 8)]
+    for one in several:
+        await one.refresh()
+    without(store, models={})
+    for one in several:
+        await one.refresh()
+    await asyncio.gather(*(one.mend() for one in several))
+    assert len((await client(store, 9).refresh()).registry.models) == 2
+    assert len(store.versions) == 3
+
+
+async def test_document_that_is_older_than_what_was_seen_is_put_back_by_who_saw_more():
+    store = MemoryStore()
+    one = client(store)
+    await one.change(Publish(entry(1)))
+    await one.change(Publish(entry(2)))
+    store.versions.append(store.versions[0])
+    with pytest.raises(ForbiddenError, match="old registry"):
+        await one.refresh()
+    await one.mend()
+    assert len((await client(store, 2).refresh()).registry.models) == 2
+    assert len((await one.refresh()).registry.models) == 2
+
+
+async def test_any_change_puts_back_what_was_dropped_with_it():
+    store = MemoryStore()
+    one = client(store)
+    await one.change(Publish(entry(1)))
+    without(store, models={})
+    await one.change(Publish(entry(2)))
+    assert len((await client(store, 2).refresh()).registry.models) == 3
+
+
+async def test_who_may_not_write_keeps_what_was_dropped_and_writes_nothing():
+    async def deliver(report, chain):
+        return True
+
+    store = MemoryStore()
+    await client(store).change(Publish(entry(1)))
+    plain = client(store, 2, deliver=deliver)
+    await plain.refresh()
+    without(store, models={})
+    assert len((await plain.refresh()).registry.models) == 2
+    await plain.mend()
+    assert len(store.versions) == 2
+
+
+async def test_model_that_was_withdrawn_stays_so():
+    store = MemoryStore()
+    reader = client(store, 2)
+    await client(store).change(Publish(entry(1)), MoveAlias("prod", entry(1).manifest_id))
+    await reader.refresh()
+    await client(store).change(RemoveAlias("prod"), Withdraw(entry(1).manifest_id))
+    found = await reader.refresh()
+    assert (dict(found.registry.models), found.reports) == ({}, ())
+    await reader.mend()
+    assert len(store.versions) == 2
 
 
 async def test_unusable_document_is_not_kept_as_the_newest_one_seen():

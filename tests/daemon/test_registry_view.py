@@ -20,6 +20,10 @@ class Client:
         self.size_bytes = size_bytes
         self.reads = 0
         self.away = False
+        self.mended = 0
+
+    async def mend(self):
+        self.mended += 1
 
     async def refresh(self):
         self.reads += 1

@@ -110,7 +110,7 @@ def room(insider_of, documents, s3, endpoint, request):
 
 
 @pytest.fixture(autouse=True)
-def no_pause(monkeypatch):
+def no_pause(monkeypatch, descriptions_read_once):
     monkeypatch.setattr("dreamer.protocol.garbage.collect.COLLECTION_SETTLE_S", 0.0)
 
 

@@ -13,9 +13,9 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -49,6 +49,7 @@ from dreamer.protocol.registry.document import parse
 from dreamer.protocol.registry.membership import member_verifier
 from dreamer.protocol.registry.verify import verify
 from dreamer.protocol.tracker_limits import SWEEP_INTERVAL_MAX_S, SWEEP_INTERVAL_S
+from dreamer.tracker.room.detached import detached
 from dreamer.tracker.room.documents import Documents
 from dreamer.tracker.room.origin_bucket import OriginBucket
 
@@ -120,22 +121,9 @@ class Sweeper:
                 # Trackers that were started together don't sweep together.
                 await asyncio.sleep(self._settings.interval_s * self._rng.uniform(0.5, 1.0))
                 for room in self._buckets:
-                    await self._in_thread(room)
+                    await detached(partial(self._swept, room), "dreamer-sweep")
         finally:
             self._stop.set()
-
-    async def _in_thread(self, room: RoomId) -> None:
-        loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-        def work() -> None:
-            self._swept(room)
-            # The loop may have ended before.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(done.set)
-
-        # Not one of the loop's: a store that hangs must not keep the tracker from stopping.
-        threading.Thread(target=work, name="dreamer-sweep", daemon=True).start()
-        await done.wait()
 
     def sweep(self, room: RoomId, mode: SweepMode) -> Report:
         """Sweep one room. Blocks.

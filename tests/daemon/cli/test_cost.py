@@ -44,6 +44,8 @@ def test_month_alone_is_this_one_and_a_month_may_follow_it(dreamer, served):
     assert out.startswith("room lab, 2026-10, in USD")
     dreamer("cost", "2026-10")
     assert served.node.costs.asked[2] == ("2026-10", None)
+    assert dreamer("cost", "--month=2026-10", "--by", "node")[0] == 0
+    assert served.node.costs.asked[3] == ("2026-10", None)
     status, _, err = dreamer("cost", "--month", "october")
     assert (status, "YYYY-MM" in err) == (1, True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -20,7 +21,12 @@ from dreamer.daemon.rendezvous.signing import TrackerSigning
 from dreamer.protocol.errors import ForbiddenError, InputError, RemoteError, RemoteProtocolError
 from dreamer.protocol.origin import parse_origin
 from dreamer.protocol.presign import Operation, SignedUrls, UrlRequest
+from dreamer.protocol.registry import records
+from dreamer.protocol.registry.availability import NodeReport
+from dreamer.protocol.registry.document import Document, parse
+from dreamer.protocol.registry.handed_in import HandedIn
 from dreamer.protocol.rooms.card import RoomCard
+from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.protocol.tracker_limits import TRACKER_SERVICE_ANSWER_MAX_BYTES
 from dreamer.tracker.app import Tracker
 from dreamer.tracker.room.documents import Documents
@@ -83,6 +89,35 @@ async def test_member_that_may_not_write_is_told_so(lending, node_at):
     async with node.running():
         with pytest.raises(ForbiddenError, match="publishers"):
             await node.session.presign([PUT])
+
+
+@pytest.fixture
+def handed():
+    """A report as a node of ``make_node`` hands it in."""
+
+    def make(node) -> HandedIn:
+        record = records.sign(NodeReport(name="bench"), node.room_id, node.key, time.time(), 1)
+        return HandedIn(record, chain_to_json(node.chain))
+
+    return make
+
+
+async def test_report_is_taken_once_there_is_a_registry(lending, node_at, handed):
+    node, keeper = node_at(lending, 2, roles=("member",)), node_at(lending)
+    async with node.running(), keeper.running():
+        assert not await node.session.report(handed(node))
+        document = Document(node.room_id).encode()
+        await keeper.session.write_registry(document, None)
+        assert await node.session.report(handed(node))
+        with pytest.raises(ForbiddenError, match="own node alone"):
+            await node.session.report(handed(keeper))
+        found, _ = await keeper.session.read_registry()
+        assert list(parse(found, node.room_id).reports) == [node.node_id]
+
+
+async def test_tracker_of_an_older_version_takes_no_report(http, make_node, handed):
+    async with answering(http, make_node(1).room_id, 404, b"404: Not Found") as services:
+        assert not await services.report("token", handed(make_node(1)))
 
 
 async def test_without_a_login_nothing_is_asked(make_node):

@@ -24,7 +24,8 @@ from dreamer.daemon.surfaces.pushing import PushRequest
 from dreamer.daemon.tasks import TaskSet
 from dreamer.daemon.torrent.publicity import Publicity
 from dreamer.protocol.errors import ForbiddenError, InputError
-from dreamer.protocol.ids import ManifestId, RoomId
+from dreamer.protocol.ids import ManifestId, NodeId, RoomId
+from dreamer.protocol.registry.view import Model
 from dreamer.protocol.registry.view import Registry as View
 
 ROOM = RoomId(b"r" * 32)
@@ -52,10 +53,11 @@ class Room:
         self.registry = Registry()
         self.membership = SimpleNamespace(roles=roles)
         self.card = SimpleNamespace(name="lab", origin=None, trackers=())
+        self.view = View()
 
     async def read_registry(self) -> View:
         """Return what is known: of none, for a registry that only listens."""
-        return View()
+        return self.view
 
 
 @pytest.fixture
@@ -104,6 +106,23 @@ async def test_pickle_that_is_allowed_is_published(parts: PusherParts, pickled: 
     assert all(isinstance(event, Progress) for event in progress)
     assert len(room.registry.changes) == 3
     assert parts.library.holds(ROOM, ManifestId(bytes.fromhex(receipt.manifest_id)))
+
+
+@pytest.mark.parametrize(("named", "name"), [(False, "weights"), (True, "final")])
+async def test_model_that_is_there_is_renamed_by_a_name_that_somebody_gave_it(
+    parts: PusherParts, pickled: Path, named: bool, name: str
+) -> None:
+    room = Room("publisher")
+    request = PushRequest(pickled, (), (), "weights", allow_pickle=True, named=False)
+    first = (await push(parts, room, request))[-1]
+    assert isinstance(first, PushReceipt)
+    said = room.registry.changes[0].entry
+    model = Model(said.manifest_id, "weights", 1, 2, "files", NodeId(b"n" * 32), 1.0)
+    room.view = View(models={said.manifest_id: model})
+    again = (await push(parts, room, replace(request, name="final", named=named)))[-1]
+    assert isinstance(again, PushReceipt)
+    assert (first.name, again.name) == ("weights", name)
+    assert room.registry.changes[-1].entry.name == name
 
 
 async def test_member_without_the_role_may_not_publish(parts: PusherParts, pickled: Path) -> None:

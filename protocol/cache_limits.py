@@ -69,6 +69,10 @@ STORE_WAIT_POLL_S = 0.5
 STORE_CHANGE_TIMEOUT_S = 60.0
 STORE_LOCK_TRIES = 16
 STORE_NOTE_MAX_BYTES = 128
+# Of a process on a shared volume that writes without a lock that we see: the first may be old news.
+STORE_WRITES_SEEN_UNLOCKED = 2
+# What another host left on a shared volume is left alone unless nothing was written for so long.
+STORE_STAGING_SILENCE_S = 600.0
 STORE_PIN_MAX_BYTES = 4096
 # Leftovers are kept so long: who comes back within a week goes on from them.
 STORE_LEFTOVER_KEPT_S = 7 * 86_400.0

@@ -39,6 +39,11 @@ PACKAGE_OF = {
     "nft": "nftables",
     "iptables": "iptables",
     "conntrack": "conntrack",
+    "glusterfsd": "glusterfs-server",
+    "glusterfs": "glusterfs-client",
+    "sshfs": "sshfs",
+    # Not on any PATH: sshd, and sshfs in our tests, start it by its place.
+    "/usr/lib/openssh/sftp-server": "openssh-sftp-server",
 }
 """Program: the Debian package that has it."""
 

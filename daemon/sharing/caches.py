@@ -103,6 +103,7 @@ class NodeCaches:
         for manifest_id in seated:
             self._store.touch(manifest_id)
         self._store.uses.refresh()
+        self._store.reach.look()
         return dict.fromkeys(self._store.known())
 
     def _gone(self, manifest_id: ManifestId) -> None:

@@ -15,7 +15,7 @@ from dreamer.daemon.store.hashing import hash_and_flush
 from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.partial import PartialFiles, verified_blocks
 from dreamer.daemon.store.places import Location
-from dreamer.daemon.store.quota import Admission, Need, allocated_bytes, counted, room_for
+from dreamer.daemon.store.quota import Admission, Need, allocated_bytes, counted, promised, room_for
 from dreamer.daemon.store.reuse import Reuse
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
@@ -85,12 +85,15 @@ class Download:
             StoppedError: ``stop`` was set.
         """
         self._stop = stop
+        # Whoever downloaded it until now may have finished some on another host.
+        self._files.look()
         for entry in self._distinct():
             # Hashes what may have changed; only then is it known what is missing.
             self._files.stored(entry, stop)
         # Before anything is said or read: a pull that waits for room tries this again and again.
         with admission() as admit:
             # From here on nobody removes a file that is here and that this model names.
+            self._files.look()
             missing = [entry for entry in self._distinct() if not self._files.trusted(entry)]
             self._reserve(missing, admit)
         # In the order of what it costs: nothing, reading here, copying here.
@@ -118,6 +121,7 @@ class Download:
         need = Need(
             sum(max(0, e.size_bytes - allocated_bytes(kept[e.digest])) for e in missing),
             sum(max(0, room_for(e.size_bytes) - counted(kept[e.digest])) for e in missing),
+            sum(min(e.size_bytes, promised(kept[e.digest])) for e in missing),
         )
         admit(need)
         with space.explained(self._partial.directory.parent):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dreamer.daemon.state import Stamp, State
-from dreamer.daemon.store import beneath
+from dreamer.daemon.store import beneath, fresh
 from dreamer.daemon.store.hashing import OnBytes, hash_file
 from dreamer.daemon.store.places import Places
 from dreamer.protocol.content.manifest import FileEntry
@@ -47,6 +47,10 @@ class StoredFiles:
             return self.path(digest).lstat()
         except FileNotFoundError:
             return None
+
+    def look(self) -> None:
+        """Notice what other hosts have put here or removed just now."""
+        fresh.look(self._places.files)
 
     def trusted(self, entry: FileEntry) -> bool:
         """Say whether a file is there as it was when last verified; reads none of it."""

@@ -12,7 +12,7 @@ import threading
 
 from blake3 import blake3
 
-from dreamer.daemon.store import beneath, space
+from dreamer.daemon.store import beneath, fresh, space
 from dreamer.daemon.store.copying import write_all
 from dreamer.daemon.store.places import Places
 from dreamer.protocol.content import manifest as manifests
@@ -164,12 +164,11 @@ class Objects:
     def manifests(self, *, settled: bool = False) -> dict[ManifestId, Manifest]:
         """Return all manifests there are, whether their content is there or not.
 
-        ``settled``: what a listing cached by this host (NFS) would not show yet, too; for whoever
+        ``settled``: what this host's memory of the volume would not show yet, too; for whoever
         is going to remove what no manifest names.
         """
         if settled:
-            # Any change of the directory makes an NFS client read it anew.
-            os.utime(self._places.objects)
+            fresh.look(self._places.objects)
         self._look()
         with self._lock:
             return dict(self._manifests)

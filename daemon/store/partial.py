@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dreamer.daemon.store import beneath, space, stopping
+from dreamer.daemon.store import beneath, fresh, space, stopping
 from dreamer.daemon.store.copying import fill, preallocate
 from dreamer.daemon.store.places import Location
 from dreamer.protocol.content.manifest import FileEntry, Manifest
@@ -38,7 +38,7 @@ class PartialFiles:
     def status(self, digest: Digest) -> os.stat_result | None:
         """Return the status of a partial file, None if it is not there."""
         try:
-            return self.path(digest).lstat()
+            return fresh.lstat(self.path(digest))
         except FileNotFoundError:
             return None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from dreamer.daemon.store import space
+from dreamer.daemon.store import fresh, space
 from dreamer.daemon.store.places import Places
 from dreamer.protocol.cache_limits import STORE_PIN_MAX_BYTES
 from dreamer.protocol.errors import DreamerError
@@ -80,6 +80,7 @@ class Pins:
     def all(self) -> list[Pin]:
         """Return every pin, by file name."""
         with space.explained(self._places.root):
+            fresh.look(self._places.pins)
             paths = sorted(self._places.pins.iterdir())
         return [pin for path in paths if (pin := _read(path)) is not None]
 

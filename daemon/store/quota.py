@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamer.daemon.store import space
+from dreamer.daemon.store import fresh, space
 from dreamer.daemon.store.places import Places
 from dreamer.protocol.cache_limits import STORE_EXTENTS_BYTES, STORE_GRACE_S, STORE_PAGE_BYTES
 from dreamer.protocol.limits import STORE_RESERVE_BYTES
@@ -37,10 +37,12 @@ class Need:
     """What work under way will take more than it does now, as the disk and as the quota count it.
 
     They differ where something is allocated already, or shares its bytes with another file.
+    ``promised_bytes`` of it are the size of its own files already, where none could be allocated.
     """
 
     disk_bytes: int
     quota_bytes: int
+    promised_bytes: int = 0
 
 
 Admission = Callable[[], AbstractContextManager[Callable[[Need], None]]]
@@ -91,12 +93,18 @@ class Quota:
         """Return how many bytes must go before it can be taken; 0: none."""
         lacking = 0
         if need.disk_bytes:
-            lacking = need.disk_bytes + self._kept_free() - space.free_bytes(self._places.root)
+            wanted = need.disk_bytes - need.promised_bytes + self._promised_bytes()
+            lacking = wanted + self._kept_free() - space.free_bytes(self._places.root)
         # A walk through the store, which nobody without a quota should wait for.
         if self.bounded and need.quota_bytes:
             over = self.used_bytes() + need.quota_bytes - self.limits.quota_bytes
             lacking = max(lacking, over)
         return max(0, lacking)
+
+    def _promised_bytes(self) -> int:
+        """Return what files under way are still to take, where they could not be allocated."""
+        under_way = walk((self._places.partial, self._places.staging), set())
+        return sum(map(promised, under_way))
 
     def hopeless(self, need: Need) -> bool:
         """Return whether so much can never fit, however much goes."""
@@ -125,11 +133,14 @@ class Quota:
 def walk(places: Iterable[Path], seen: set[tuple[int, int]]) -> Iterator[os.stat_result]:
     """Yield the files below some directories that were not ``seen``, links not followed."""
     for place in places:
+        fresh.look(place)
         # os.walk passes over what another thread or daemon removes meanwhile.
-        for directory, _, names in os.walk(place):
+        for directory, inner, names in os.walk(place):
+            # Before it goes into them: another host may have put something there just now.
+            fresh.look(*(Path(directory, name) for name in inner))
             for name in names:
                 try:
-                    status = Path(directory, name).lstat()
+                    status = fresh.lstat(Path(directory, name))
                 except FileNotFoundError:
                     continue
                 if stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) not in seen:
@@ -145,6 +156,11 @@ def taken(status: os.stat_result) -> int:
 def growing(status: os.stat_result) -> int:
     """Return what a file under way counts for: as much as it may come to take."""
     return max(space.allocated_bytes(status), room_for(status.st_size))
+
+
+def promised(status: os.stat_result | None) -> int:
+    """Return how much less a file takes than its size; nothing if it is not there."""
+    return max(0, status.st_size - space.allocated_bytes(status)) if status is not None else 0
 
 
 def allocated_bytes(status: os.stat_result | None) -> int:

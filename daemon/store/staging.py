@@ -7,11 +7,15 @@ directory of its own in ``staging/``, and a lock beside it that ends with its pr
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from dreamer.daemon.store import fresh, locks
 from dreamer.daemon.store.locks import FileLock
+from dreamer.daemon.store.mounts import mount_of
 from dreamer.daemon.store.places import STAGING_LOCK_SUFFIX, Places
+from dreamer.protocol.cache_limits import STORE_STAGING_SILENCE_S
 from dreamer.protocol.errors import LocalError
 
 
@@ -27,6 +31,11 @@ class Staging:
         self._lock = lock
         places.own_staging.mkdir()
 
+    @property
+    def lock(self) -> FileLock:
+        """Held as long as this process uses the store."""
+        return self._lock
+
     def close(self) -> None:
         """Leave nothing behind."""
         shutil.rmtree(self._places.own_staging, ignore_errors=True)
@@ -35,9 +44,25 @@ class Staging:
 
 def abandoned(places: Places) -> Iterator[Path]:
     """Yield what processes that are gone left in staging."""
+    is_shared = mount_of(places.root).is_shared
     for left in sorted(places.staging.iterdir()):
-        if left.suffix != STAGING_LOCK_SUFFIX and not _is_live(left):
+        if left.suffix == STAGING_LOCK_SUFFIX:
+            continue
+        # Where its lock may not reach us, only long silence tells that a host is gone.
+        if not (is_shared and _wrote_lately(places, _lock_of(left))) and not _is_live(left):
             yield left
+
+
+def _wrote_lately(places: Places, lock_file: Path) -> bool:
+    """Return whether another host has shown lately, by the volume's own clock, that it lives."""
+    said = locks.note(lock_file).split()
+    if len(said) < 2 or said[1] == socket.gethostname().encode():
+        return False
+    try:
+        now = fresh.lstat(_lock_of(places.own_staging)).st_mtime
+        return now - fresh.lstat(lock_file).st_mtime < STORE_STAGING_SILENCE_S
+    except FileNotFoundError:
+        return False
 
 
 def sweep(places: Places) -> None:

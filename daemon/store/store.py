@@ -30,6 +30,7 @@ from dreamer.daemon.store.partial import PartialFiles
 from dreamer.daemon.store.pins import Pin, Pins
 from dreamer.daemon.store.places import Location, Places, Usage
 from dreamer.daemon.store.quota import Need, Quota, StoreLimits, room_for
+from dreamer.daemon.store.reach import Reach
 from dreamer.daemon.store.removal import Removal
 from dreamer.daemon.store.reuse import Reuse
 from dreamer.daemon.store.source import scan
@@ -59,9 +60,10 @@ class Store:
             places.make()
             self._held = SharedStoreLock(places)
             stack.callback(self._held.close)
-            sweep(places)
             self._staging = Staging(places)
             stack.callback(self._staging.close)
+            sweep(places)
+            self.reach = Reach(places, self._staging.lock)
             forget_other_volume(places, state)
             self._objects = Objects(places)
             stack.pop_all()
@@ -87,6 +89,7 @@ class Store:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Let nobody else add or take away meanwhile, in no process."""
+        self.reach.require()
         with waited_for(self._places.changes, f"the store at {self.root}"):
             yield
 
@@ -179,6 +182,7 @@ class Store:
         """
         event = stop or threading.Event()
         with space.explained(self.root):
+            self._files.look()
             # All of them are looked at, so that all damage is found at once.
             damaged = [item for item in manifest.files if not self._files.stored(item, event)]
         return not damaged
@@ -199,6 +203,7 @@ class Store:
         """
         # Claimed before the long part: two downloads would write into the same files.
         manifest_id = manifest.id
+        self.reach.require()
         with ExitStack() as stack, space.explained(self.root):
             self._claims.claim(manifest_id)
             stack.callback(self._claims.release, manifest_id)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from dreamer.daemon.store import locks
+from dreamer.daemon.store import fresh, locks
 from dreamer.daemon.store.locks import FileLock
 from dreamer.daemon.store.places import Places
 from dreamer.protocol.cache_limits import STORE_USE_HOLD_S
@@ -162,7 +162,7 @@ class Uses:
         digest_path = self._places.objects / manifest_id.hex()
         for path in (self._places.used / manifest_id.hex(), digest_path):
             try:
-                return path.stat().st_mtime
+                return fresh.lstat(path).st_mtime
             except FileNotFoundError:
                 continue
         return 0.0

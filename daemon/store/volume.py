@@ -14,7 +14,7 @@ import os
 import secrets
 
 from dreamer.daemon.state import State
-from dreamer.daemon.store.locks import holder
+from dreamer.daemon.store.locks import NONE_HERE, holder, no_locks
 from dreamer.daemon.store.places import Places
 from dreamer.protocol.errors import LocalError
 
@@ -27,7 +27,7 @@ class SharedStoreLock:
     """Held by every process that uses a store; a Dreamer that can't share it wants it alone.
 
     Raises:
-        LocalError: such a one has it.
+        LocalError: such a one has it, or the file system has no locks.
         OSError: the file can't be made.
     """
 
@@ -43,6 +43,11 @@ class SharedStoreLock:
                 f"the store at {places.root} is in use by an older dreamerd, which can't share it "
                 f"({holder(path)}): stop that one first, or choose another MODELS_DIR"
             ) from error
+        except OSError as error:
+            os.close(self._fd)
+            if error.errno in NONE_HERE:
+                raise no_locks(path, error) from error
+            raise
 
     def close(self) -> None:
         """Use the store no more."""

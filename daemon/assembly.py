@@ -182,6 +182,7 @@ class Assembly:
             self.payloads,
             lambda: config.inference.serve_peers,
             offload.serve_roles,
+            pace=self.pace,
         )
 
     def node(self, tracker_url: str | None) -> DreamerNode:

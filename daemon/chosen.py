@@ -36,6 +36,7 @@ def pool_settings(config: Config) -> PoolSettings:
         memory_bytes=bound,
         gpu_memory_bytes=inference.max_worker_gpu_memory_mib * MIB,
         use_gpu=inference.gpu,
+        load_timeout_s=inference.load_timeout_s,
         silence_timeout_s=inference.silence_timeout_s,
         assignment=inference.assignment,
         eviction=inference.eviction,

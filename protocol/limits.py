@@ -85,6 +85,10 @@ LINK_HANDSHAKE_TIMEOUT_S = 5.0
 LINK_OPEN_TIMEOUT_S = 15.0
 LINK_RETRY_MIN_S = 1.0
 LINK_DOUBT_S = 2.0
+# A member that a tracker or a broken connection says is gone answers within this, or is.
+LINK_VANISHED_S = 1.0
+# Of which nothing is awaited: no hurry, as all may be asked at once when a tracker ends.
+LINK_VANISHED_IDLE_S = 5.0
 LINK_PING_INTERVAL_S = 10.0
 LINK_SILENCE_TIMEOUT_S = 30.0
 # While blocks are expected of a peer, or after this machine has slept.
@@ -360,8 +364,6 @@ UNIX_PATH_MAX_BYTES = 103
 PROGRESS_LINE_INTERVAL_S = 3.0
 SHUTDOWN_DRAIN_S = 4.0
 SHUTDOWN_MAX_S = 9.0
-# Of the memory that the daemon frees, it keeps about twice this for what comes next.
-ALLOCATOR_KEPT_BYTES = 4 * MIB
 # How late the daemon's loop runs is sampled so often, and told for the last minute.
 LOOP_BEAT_S = 0.05
 LOOP_LAG_WINDOW_BEATS = 1200

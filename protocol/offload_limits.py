@@ -27,6 +27,16 @@ OFFLOAD_PAYLOAD_MAX_BYTES = 1 * GIB
 OFFLOAD_PAYLOADS_MAX_BYTES = 4 * GIB
 """All that is on its way at once, in files."""
 OFFLOAD_PAYLOAD_STALL_TIMEOUT_S = 10.0
+OFFLOAD_PAYLOAD_BLOCKS_UNDER_WAY = 2
+"""Blocks that a lane is in the middle of when another takes over: one is sent, one is read."""
+OFFLOAD_PAYLOAD_LATE_S = 0.5
+"""How long these may still take once all others are here; then they are asked for anew."""
+OFFLOAD_PAYLOAD_SETTLE_S = 0.05
+"""How long verdicts that are on their way are waited for before a new lane is asked."""
+OFFLOAD_PAYLOAD_REQUESTS_MAX = 2
+"""Requests for one payload that are served at once: over the new lane, and what the old ends."""
+OFFLOAD_PROGRESS_INTERVAL_S = 0.5
+"""How often is looked whether a payload moves."""
 OFFLOAD_PAYLOAD_KEPT_S = 120.0
 """How long an answer may be fetched."""
 OFFLOAD_LATE_FACTOR = 4.0
@@ -39,8 +49,12 @@ OFFLOAD_FIRST_TOKEN_TIMEOUT_S = 10.0
 OFFLOAD_FIRST_TOKEN_TIMEOUT_MAX_S = 3600.0
 OFFLOAD_WORKING_INTERVAL_S = 1.0
 OFFLOAD_SILENCE_TIMEOUT_S = 5.0
+OFFLOAD_LAST_TIMEOUT_S = 900.0
+"""How long the last peer that can be asked may take for a token: it may have to load the model."""
 OFFLOAD_HANDOVERS_MAX = 8
 """Runners that one answer may have, one after the other."""
+OFFLOAD_RETURNS_MAX = 2
+"""How often a member is asked again for one answer, as its link was lost and came back."""
 
 # Adverts
 OFFLOAD_ADVERT_MAX_BYTES = 16 * KIB

@@ -144,6 +144,7 @@ class GivingSide:
         self._room.loop.remove_reader(channel.fileno())
         channel.hang_up()
         self.retire(channel.attempt)
+        self._room.fanout.link_doubted(self._link)
 
     def _deliver(self, batch: list[Report]) -> None:
         self.count()

@@ -255,6 +255,7 @@ class TakingSide:
         elif not self._closed:
             # What it was bringing is lost, and only asking anew finds out what that was.
             self._lose(ended.reason, self._room.clock())
+            self._room.fanout.link_doubted(self._link)
             if ended.fault:
                 self._room.drop(self._link.peer, ended.reason)
 

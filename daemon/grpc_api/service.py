@@ -9,6 +9,7 @@ import grpc
 
 from dreamer.daemon.grpc_api.calls import read_call, write_answer
 from dreamer.daemon.grpc_api.messages import SERVICE, message, parse, parsed
+from dreamer.daemon.grpc_api.reading import Reading
 from dreamer.daemon.grpc_api.statuses import status_code, trailers
 from dreamer.daemon.grpc_api.streaming import stream_infer
 from dreamer.daemon.open_inference.models import server_metadata
@@ -133,9 +134,9 @@ class MethodHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Finds the handler of a method, and says why there is none."""
 
     def __init__(self, oip: OpenInference, readiness: Readiness) -> None:
-        service = Service(oip, readiness)
+        service, reading = Service(oip, readiness), Reading()
         self._handlers = {
-            f"/{SERVICE}/{name}": _unary(name, method)
+            f"/{SERVICE}/{name}": _unary(name, method, reading)
             for name, method in (
                 ("ServerLive", service.server_live),
                 ("ServerReady", service.server_ready),
@@ -150,7 +151,9 @@ class MethodHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
                 ("ModelInfer", service.model_infer),
             )
         }
-        self._handlers[f"/{SERVICE}/ModelStreamInfer"] = _streaming(service.model_stream_infer)
+        self._handlers[f"/{SERVICE}/ModelStreamInfer"] = _streaming(
+            service.model_stream_infer, reading
+        )
 
     def service(self, handler_call_details: Any) -> Any:
         """Return the handler of a call, None where this service has no such method."""
@@ -170,28 +173,33 @@ def refusing(why: str, code: grpc.StatusCode = grpc.StatusCode.UNIMPLEMENTED) ->
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _unary(name: str, method: Callable[[Any, Context], Awaitable[Any]]) -> Any:
+def _unary(name: str, method: Callable[[Any, Context], Awaitable[Any]], reading: Reading) -> Any:
     request_type, response_type = message(f"{name}Request"), message(f"{name}Response")
 
-    async def handle(request: Any, context: Context) -> Any:
+    async def handle(requests: AsyncIterator[Any], context: Context) -> Any:
         try:
+            request = await reading.only(requests, tensors=name == "ModelInfer")
             told = await method(parsed(request), context)
         except DreamerError as error:
             await context.abort(status_code(error), str(error), trailers(error))
         return response_type(**told) if isinstance(told, dict) else told
 
-    return grpc.unary_unary_rpc_method_handler(
+    # A stream to gRPC, of one message: the message is received when it is read, not before.
+    return grpc.stream_unary_rpc_method_handler(
         handle,
         request_deserializer=lambda data: parse(request_type, data),
         response_serializer=response_type.SerializeToString,
     )
 
 
-def _streaming(method: Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]]) -> Any:
+def _streaming(
+    method: Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]], reading: Reading
+) -> Any:
     async def handle(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         try:
-            async for response in method(requests, context):
-                yield response
+            with reading.stream():
+                async for response in method(requests, context):
+                    yield response
         except DreamerError as error:
             await context.abort(status_code(error), str(error), trailers(error))
 

@@ -182,6 +182,9 @@ class LinkListener:
     def lane_changed(self, link: Link) -> None:
         """Blocks of this member come over another lane now, or over none (``Link.carrier``)."""
 
+    def link_doubted(self, link: Link) -> None:
+        """A connection beside the link broke as it does when the member's process ends."""
+
     def message(self, link: Link, message: Message) -> None:
         """A control message came."""
 
@@ -238,6 +241,11 @@ class Fanout(LinkListener):
         """Pass it on."""
         for listener in list(self._listeners):
             listener.lane_changed(link)
+
+    def link_doubted(self, link: Link) -> None:
+        """Pass it on."""
+        for listener in list(self._listeners):
+            listener.link_doubted(link)
 
     def message(self, link: Link, message: Message) -> None:
         """Pass it on."""

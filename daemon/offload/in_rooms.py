@@ -27,6 +27,7 @@ from dreamer.daemon.offload.tensor_links import (
 )
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.library import Library
+from dreamer.daemon.sharing.pace import Pace
 from dreamer.daemon.sharing.pusher import model_type
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import DreamerError, ForbiddenError
@@ -53,13 +54,15 @@ class OffloadInRooms:
     serves: Callable[[], bool]
     serve_roles: tuple[str, ...] = ()
     not_run: str = "files"
+    pace: Pace = field(default_factory=Pace)
+    """The node's one queue of uploads: tensors go before models there."""
     _reading: dict[RoomId, asyncio.Task[None]] = field(default_factory=dict)
 
     def watch(self, session: RoomSession) -> None:
         """Begin in a room; all of it ends with the session."""
         room = session.room_id
         asking = self.runs.asking[room] = OffloadAsking(self.numbers)
-        payloads = Payloads(self.folder, self.numbers)
+        payloads = Payloads(self.folder, self.numbers, pace=self.pace)
         values = ValueLinks(payloads)
         self.runs.tensors.asking[room] = TensorAsking(values, asking.compute)
         serving = OffloadServing(

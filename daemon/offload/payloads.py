@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from dreamer.daemon.inference.tensors import Data
-from dreamer.daemon.links.link import Link, LinkListener, Taker
+from dreamer.daemon.links.link import Link, LinkListener
+from dreamer.daemon.offload.payload import Payload
+from dreamer.daemon.offload.payload_fetch import Fetch
 from dreamer.daemon.offload.payload_files import (
     PayloadFolder,
     allocate,
@@ -22,70 +22,18 @@ from dreamer.daemon.offload.payload_files import (
     mapped,
     write,
 )
-from dreamer.daemon.transport.vocabulary import REJECTED, VERIFIED, ServeFailed, Span, VerifiedSpan
-from dreamer.protocol.errors import DiskError, RemoteError, RemoteProtocolError
-from dreamer.protocol.ids import DIGEST_BYTES, short
-from dreamer.protocol.limits import BLOCK_BYTES
-from dreamer.protocol.link.messages import Message
+from dreamer.daemon.offload.payload_giving import PayloadGiving
+from dreamer.daemon.sharing.pace import Pace
+from dreamer.daemon.transport.vocabulary import REJECTED, VERIFIED, ServeFailed
+from dreamer.protocol.errors import DiskError, RemoteError
+from dreamer.protocol.ids import short
+from dreamer.protocol.link.messages import CancelWant, Message
 from dreamer.protocol.link.offload_messages import Failed, WantPayload
 from dreamer.protocol.offload_limits import (
-    OFFLOAD_PAYLOAD_MAX_BYTES,
+    OFFLOAD_PAYLOAD_LATE_S,
+    OFFLOAD_PAYLOAD_SETTLE_S,
     OFFLOAD_PAYLOAD_STALL_TIMEOUT_S,
 )
-
-
-@dataclass(frozen=True)
-class Payload:
-    """What the other side must know of a payload. ``digests`` are those of its blocks, in order."""
-
-    number: int
-    size_bytes: int
-    digests: bytes
-
-    def check(self) -> None:
-        """Refuse what can't be.
-
-        Raises:
-            RemoteProtocolError: the sizes don't fit together, or are too large.
-        """
-        blocks = -(-self.size_bytes // BLOCK_BYTES)
-        fits = len(self.digests) == blocks * DIGEST_BYTES
-        if not fits or not 0 < self.size_bytes <= OFFLOAD_PAYLOAD_MAX_BYTES:
-            raise RemoteProtocolError(f"a payload of {self.size_bytes} bytes that can't be")
-
-    def spans(self, path: Path) -> list[Span]:
-        """Return each block's place in a file."""
-        return [
-            (place // BLOCK_BYTES, str(path), place, min(BLOCK_BYTES, self.size_bytes - place))
-            for place in range(0, self.size_bytes, BLOCK_BYTES)
-        ]
-
-
-@dataclass
-class _Fetch:
-    """A payload that is coming in. ``request`` is what it is asked for under at the moment."""
-
-    link: Link
-    payload: Payload
-    spans: list[VerifiedSpan]
-    left: set[int]
-    request: int = -1
-    carrier: Taker | None = None
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
-    failed: Exception | None = None
-
-    def fail(self, error: Exception) -> None:
-        self.failed = self.failed or error
-        self.moved.set()
-
-
-@dataclass
-class _Offer:
-    """A payload that may be fetched; ``serving`` is the request under which it is."""
-
-    payload: Payload
-    path: Path
-    serving: int = -1
 
 
 class Payloads(LinkListener):
@@ -96,12 +44,14 @@ class Payloads(LinkListener):
         folder: PayloadFolder,
         numbers: Iterator[int],
         stall_timeout_s: float = OFFLOAD_PAYLOAD_STALL_TIMEOUT_S,
+        pace: Pace | None = None,
     ) -> None:
+        """``pace`` is the node's one queue of uploads, for all its rooms."""
         self._folder = folder
         self._numbers = numbers
         self._stall_timeout_s = stall_timeout_s
-        self._offers: dict[tuple[int, int], _Offer] = {}
-        self._fetches: dict[tuple[int, int], _Fetch] = {}
+        self._giving = PayloadGiving(pace or Pace())
+        self._fetches: list[Fetch] = []
 
     # Giving
 
@@ -122,34 +72,17 @@ class Payloads(LinkListener):
                 raise disk_error(error) from error
             raise
         payload = Payload(next(self._numbers), size_bytes, digests)
-        self._offers[link.number, payload.number] = _Offer(payload, path)
+        self._giving.offer(link, payload, path)
         return payload
 
     def withdraw(self, link: Link, payload: Payload) -> None:
         """Offer a payload no longer."""
-        offer = self._offers.pop((link.number, payload.number), None)
-        if offer is not None:
-            self._stop_serving(link, offer)
-            self._folder.remove(offer.path)
+        self._withdraw(link, payload.number)
 
-    def _serve(self, link: Link, asked: WantPayload) -> None:
-        offer = self._offers.get((link.number, asked.payload))
-        carrier = link.direct_up if asked.direct else link.bulk
-        if offer is None or carrier is None:
-            gone = "what you want to fetch is not offered (any more)"
-            link.send(Failed(asked.request, RemoteError.code, gone, 0))
-            return
-        # Asked for once more: what was asked over another lane is void.
-        self._stop_serving(link, offer)
-        offer.serving = asked.request
-        spans = offer.payload.spans(offer.path)
-        carrier.serve(asked.request, spans[max(0, asked.first) :])
-
-    def _stop_serving(self, link: Link, offer: _Offer) -> None:
-        if offer.serving >= 0:
-            link.bulk.stop_serving(offer.serving, -1)
-            if link.direct_up is not None:
-                link.direct_up.stop_serving(offer.serving, -1)
+    def _withdraw(self, link: Link, number: int) -> None:
+        path = self._giving.withdraw(link, number)
+        if path is not None:
+            self._folder.remove(path)
 
     # Taking
 
@@ -165,15 +98,16 @@ class Payloads(LinkListener):
         path = self._folder.create(payload.size_bytes)
         try:
             await asyncio.to_thread(allocate, path, payload.size_bytes)
-            spans = [(*span, _digest(payload, span[0])) for span in payload.spans(path)]
-            await self._fetch(_Fetch(link, payload, spans, set(range(len(spans)))))
+            spans = [(*span, payload.digest(span[0])) for span in payload.spans(path)]
+            await self._fetch(Fetch(link, payload, spans))
             return await asyncio.to_thread(mapped, path)
         except OSError as error:
             raise disk_error(error) from error
         finally:
             self._folder.remove(path)
 
-    async def _fetch(self, fetch: _Fetch) -> None:
+    async def _fetch(self, fetch: Fetch) -> None:
+        self._fetches.append(fetch)
         self._ask(fetch)
         try:
             while fetch.left and fetch.failed is None:
@@ -186,100 +120,103 @@ class Payloads(LinkListener):
                 f"{self._stall_timeout_s:.0f} s: try another node"
             ) from None
         finally:
-            self._stop(fetch)
+            self._fetches.remove(fetch)
+            fetch.stop()
         if fetch.failed is not None:
             raise fetch.failed
 
-    def _ask(self, fetch: _Fetch) -> None:
-        """Ask for what is left, over the lane that the link has now; later if it has none yet."""
-        self._stop(fetch)
+    def _ask(self, fetch: Fetch) -> None:
+        """Ask over the lane that the link has now; later if it has none yet."""
         link = fetch.link
-        fetch.request = next(self._numbers)
-        self._fetches[link.number, fetch.request] = fetch
+        if fetch not in self._fetches:
+            return
         if link.bulk_spent and link.direct is None:
             fetch.fail(RemoteError("the relay between may carry no more: try another node"))
             return
         link.want_direct()
-        fetch.carrier = link.carrier
-        if fetch.carrier is None:
-            return
-        # Whole from there on: a block that comes twice is written twice, and is the same.
-        first = min(fetch.left)
-        fetch.carrier.expect(fetch.request, fetch.spans[first:])
-        direct = fetch.carrier is link.direct
-        link.send(WantPayload(fetch.request, fetch.payload.number, first, direct))
+        fetch.ask(next(self._numbers))
+        self._look_if_late(fetch)
 
-    def _stop(self, fetch: _Fetch) -> None:
-        self._fetches.pop((fetch.link.number, fetch.request), None)
-        if fetch.carrier is not None:
-            fetch.carrier.stop_expecting(fetch.request, -1)
-            fetch.carrier = None
+    def _look_if_late(self, fetch: Fetch) -> None:
+        if fetch.late:
+            loop = asyncio.get_running_loop()
+            loop.call_later(OFFLOAD_PAYLOAD_LATE_S, self._ask_again, fetch)
+
+    def _ask_again(self, fetch: Fetch) -> None:
+        """Ask over the new lane for what the one before was too slow to end."""
+        if fetch in self._fetches and fetch.late:
+            fetch.ask_again(next(self._numbers))
 
     # What happens on the links
 
     def waits_on(self, link: Link) -> bool:
         """Return whether a payload is coming from the member."""
-        return any(number == link.number for number, _ in self._fetches)
+        return any(fetch.link.number == link.number for fetch in self._fetches)
 
     def uses(self, link: Link) -> bool:
         """Return whether a payload is on its way, or offered."""
-        return self.waits_on(link) or any(number == link.number for number, _ in self._offers)
+        return self.waits_on(link) or bool(self._giving.offered(link))
+
+    def progress(self, link: Link) -> int | None:
+        """Return what grows while payloads move over a link; None: none is under way."""
+        moves = self.waits_on(link) or self._giving.sends(link)
+        return link.bytes_up + link.bytes_down if moves else None
 
     def lane_changed(self, link: Link) -> None:
-        """Ask over the new lane for what is not here yet."""
-        for (number, _), fetch in list(self._fetches.items()):
-            if number == link.number:
+        """Ask over the new lane for what is neither here nor on its way."""
+        for fetch in [one for one in self._fetches if one.link.number == link.number]:
+            if fetch.carried_on:
+                # Meanwhile verdicts come in that wait behind this, and the old lane goes on.
+                loop = asyncio.get_running_loop()
+                loop.call_later(OFFLOAD_PAYLOAD_SETTLE_S, self._ask, fetch)
+            else:
                 self._ask(fetch)
 
     def link_down(self, link: Link, reason: str) -> None:
         """Fail what was coming, and offer nothing more."""
-        for (number, _), fetch in list(self._fetches.items()):
-            if number == link.number:
-                # The link's channels are gone, and what they expected with them.
-                fetch.carrier = None
-                fetch.fail(RemoteError(f"lost the link to {short(link.peer)}: {reason}"))
-        for number, payload in list(self._offers):
-            if number == link.number:
-                self._folder.remove(self._offers.pop((number, payload)).path)
+        for fetch in [one for one in self._fetches if one.link.number == link.number]:
+            fetch.abandon()
+            fetch.fail(RemoteError(f"lost the link to {short(link.peer)}: {reason}"))
+        for number in self._giving.offered(link):
+            self._withdraw(link, number)
 
     def message(self, link: Link, message: Message) -> None:
         """Give what is wanted; hear that something can't be had."""
-        if isinstance(message, WantPayload):
-            self._serve(link, message)
-            return
-        request = message.request if isinstance(message, Failed) else -1
-        if isinstance(message, Failed) and (fetch := self._fetches.get((link.number, request))):
-            fetch.fail(RemoteError(f"{short(link.peer)}: {message.message[:200]}"))
+        match message:
+            case WantPayload(request):
+                if not self._giving.serve(link, message):
+                    gone = "what you want to fetch is not offered (any more)"
+                    link.send(Failed(request, RemoteError.code, gone, 0))
+            case CancelWant(request, block):
+                self._giving.cancel(link, request, block)
+            case Failed(request, _, said) if fetch := self._asked(link, request):
+                fetch.fail(RemoteError(f"{short(link.peer)}: {said[:200]}"))
 
     def block_done(self, link: Link, request: int, block: int, verdict: str) -> None:
         """Take a block's verdict."""
-        fetch = self._fetches.get((link.number, request))
+        fetch = self._asked(link, request)
         if fetch is None or block not in fetch.left:
             return
         if verdict == VERIFIED:
             fetch.left.remove(block)
             fetch.moved.set()
+            self._look_if_late(fetch)
         elif verdict == REJECTED:
             fetch.fail(RemoteError(f"{short(link.peer)} sent tensors that are not what it said"))
         else:
             fetch.fail(DiskError(verdict, "make room, then run it again"))
 
+    def _asked(self, link: Link, request: int) -> Fetch | None:
+        of_link = (one for one in self._fetches if one.link.number == link.number)
+        return next((one for one in of_link if request in one.requests), None)
+
     def bytes_arrived(self, link: Link, size_bytes: int) -> None:
         """Note that something comes."""
-        for (number, _), fetch in self._fetches.items():
-            if number == link.number:
+        for fetch in self._fetches:
+            if fetch.link.number == link.number:
                 fetch.moved.set()
 
     def serve_ended(self, link: Link, request: int, failed: ServeFailed | None) -> None:
-        """Tell the peer of a payload that can't be read."""
-        offers = (offer for (number, _), offer in self._offers.items() if number == link.number)
-        offer = next((one for one in offers if one.serving == request), None)
-        if offer is None:
-            return
-        offer.serving = -1
-        if failed is not None:
+        """Go on with it; tell the peer of a payload that can't be read."""
+        if self._giving.ended(link, request, failed):
             link.send(Failed(request, RemoteError.code, "its tensors can't be read there", 0))
-
-
-def _digest(payload: Payload, block: int) -> bytes:
-    return payload.digests[block * DIGEST_BYTES : (block + 1) * DIGEST_BYTES]

@@ -23,6 +23,7 @@ from dreamer.daemon.offload.candidates import Candidates, Scout
 from dreamer.daemon.offload.counts import OffloadCounts
 from dreamer.daemon.offload.local_models import LocalModels
 from dreamer.daemon.offload.tensor_runs import TensorRuns
+from dreamer.daemon.offload.tried import Tried
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.surfaces.inference import (
     Ran,
@@ -40,6 +41,7 @@ from dreamer.protocol.offload_limits import (
     OFFLOAD_ASSUMED_BYTES_PER_TOKEN,
     OFFLOAD_FIRST_TOKEN_TIMEOUT_S,
     OFFLOAD_HANDOVERS_MAX,
+    OFFLOAD_LAST_TIMEOUT_S,
 )
 from dreamer.protocol.registry.view import Model
 
@@ -109,7 +111,7 @@ class _Answer:
         self._asked = request
         self._options = options
         self._told = Continuation(request)
-        self._tried: set[NodeId] = set()
+        self._tried = Tried(session.links.link)
         self._began = time.monotonic()
         self._first_token_s = 0.0
         self._candidates: Candidates | None = None
@@ -143,7 +145,7 @@ class _Answer:
         """
         try:
             self._candidates = await self._runs.scout.find(
-                *(self._session, self._model, self._options.prefer, frozenset(self._tried))
+                *(self._session, self._model, self._options.prefer, self._tried.excluded)
             )
             could = self._candidates
             chosen = plan(
@@ -152,9 +154,9 @@ class _Answer:
             )
         except DreamerError as error:
             raise (failed or error) from None
-        race = chosen.race and not self._tried
+        race = chosen.race and not self._tried.asked
         group = list(chosen.choices[: 2 if race else 1])
-        self._tried |= {choice.node for choice in group}
+        self._tried.add(choice.node for choice in group)
         return group, len(chosen.choices) > len(group)
 
     async def _attempt(self, group: list[Choice], left: bool) -> AsyncGenerator[RunEvent, None]:
@@ -177,7 +179,7 @@ class _Answer:
             if (rest := self._told.flush()) is not None:
                 yield _said(rest)
             # Before the last event: few listen on after it.
-            if len(self._tried) == len(group):
+            if self._tried.asked == len(group):
                 counts.ended(winner.choice, time.monotonic() - self._began)
             yield self._ended(event)
         except DreamerError as error:
@@ -193,8 +195,10 @@ class _Answer:
 
         A peer that hangs is noticed by its silence all the same, and this node by its pool.
         """
-        bounded = left and not any(choice.local for choice in group)
-        return self._runs.first_token_timeout_s if bounded else None
+        if any(choice.local for choice in group):
+            return None
+        patience_s = self._runs.first_token_timeout_s
+        return patience_s if left else max(patience_s, OFFLOAD_LAST_TIMEOUT_S)
 
     def _start(self, choice: Choice, request: GenerateRequest) -> Attempt:
         self._runs.counts.sent(choice)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from dreamer.daemon.room.keeper import RoomKeeper
 from dreamer.daemon.room.session import RoomSession
@@ -148,7 +149,7 @@ class Servables:
         """
         sessions = list(self.rooms.sessions)
         read = [self._registry(session, fresh) for session in sessions]
-        registries = await asyncio.gather(*read, return_exceptions=True)
+        registries = await _side_by_side(read)
         found: list[tuple[RoomSession, Sequence[Model]]] = []
         failed: list[DreamerError] = []
         for session, registry in zip(sessions, registries, strict=True):
@@ -162,6 +163,19 @@ class Servables:
         if failed and not any(models for _, models in found):
             raise failed[0]
         return found
+
+
+async def _side_by_side(
+    reads: Sequence[Coroutine[Any, Any, Registry]],
+) -> Sequence[Registry | BaseException]:
+    """Return what each gives or raises. One alone, as for most nodes, needs no task of its own."""
+    if len(reads) != 1:
+        found: list[Registry | BaseException] = await asyncio.gather(*reads, return_exceptions=True)
+        return found
+    try:
+        return [await reads[0]]
+    except DreamerError as error:
+        return [error]
 
 
 async def _read_beside(session: RoomSession) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from dreamer.daemon.inference.tensors import (
     Tensor,
 )
 from dreamer.daemon.links.link import Link
-from dreamer.daemon.offload.payloads import Payload, Payloads
+from dreamer.daemon.offload.payload import Payload
+from dreamer.daemon.offload.payloads import Payloads
 from dreamer.daemon.offload.tensor_wire import (
     TensorAnswer,
     TensorRequest,
@@ -32,7 +34,10 @@ from dreamer.daemon.offload.tensor_wire import (
 from dreamer.daemon.offload.wire import pack, unpack
 from dreamer.protocol.errors import InputError, RemoteProtocolError
 from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.offload_limits import OFFLOAD_INLINE_MAX_BYTES
+from dreamer.protocol.offload_limits import (
+    OFFLOAD_INLINE_MAX_BYTES,
+    OFFLOAD_PROGRESS_INTERVAL_S,
+)
 
 What = Literal["infer", "embed"]
 Request = InferRequest | EmbedRequest
@@ -80,6 +85,32 @@ class ValueLinks:
             raise RemoteProtocolError(f"tensors that can't be: {error}") from error
         return found
 
+    @asynccontextmanager
+    async def patience(self, link: Link, seconds: float | None) -> AsyncIterator[None]:
+        """Bound how long nothing moves; what waits for a slow line is not left for another node.
+
+        Raises:
+            TimeoutError: nothing moved for so long.
+        """
+        async with asyncio.timeout(seconds) as bound:
+            if seconds is None:
+                yield
+                return
+            watching = asyncio.create_task(self._watch(link, seconds, bound))
+            try:
+                yield
+            finally:
+                watching.cancel()
+
+    async def _watch(self, link: Link, seconds: float, bound: asyncio.Timeout) -> None:
+        seen: int | None = None
+        while not bound.expired():
+            moved = self._payloads.progress(link)
+            if moved is not None and moved != seen:
+                bound.reschedule(asyncio.get_running_loop().time() + seconds)
+            seen = moved
+            await asyncio.sleep(OFFLOAD_PROGRESS_INTERVAL_S)
+
     async def _fetched(
         self, link: Link, payload: Payload | None, inside: bytes
     ) -> memoryview | bytes:
@@ -93,10 +124,18 @@ class TensorAsking:
     values: ValueLinks
     ask: AskPeer
 
-    async def run(self, link: Link, manifest_id: ManifestId, request: Request) -> Answer:
+    async def run(
+        self,
+        link: Link,
+        manifest_id: ManifestId,
+        request: Request,
+        patience_s: float | None = None,
+    ) -> Answer:
         """Return the peer's answer.
 
         Raises:
+            TimeoutError: nothing came of it for ``patience_s``; what moves over a lane is
+                something, however long it takes.
             InputError: the request can't be used there or elsewhere, or is too large to be asked.
             RemoteError: the peer is gone, silent, or can't.
             ForbiddenError: the peer does not run models for us.
@@ -105,7 +144,7 @@ class TensorAsking:
             what, given = "infer", request.inputs
         else:
             what, given = "embed", (texts_tensor(request),)
-        async with self.values.told(link, given) as values:
+        async with self.values.patience(link, patience_s), self.values.told(link, given) as values:
             data = pack(_asked(request, values))
             async with self.ask(link, what, manifest_id, data) as answered:
                 told = unpack(TensorAnswer, answered)

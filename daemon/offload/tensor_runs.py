@@ -20,6 +20,7 @@ from dreamer.daemon.offload.candidates import Candidates, Scout
 from dreamer.daemon.offload.counts import OffloadCounts
 from dreamer.daemon.offload.local_models import LocalModels
 from dreamer.daemon.offload.tensor_links import TensorAsking
+from dreamer.daemon.offload.tried import Tried
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.surfaces.inference import Ran, RunOptions, RunStarted
 from dreamer.protocol.errors import DreamerError, InputError, NoMatchError, RemoteError
@@ -28,6 +29,7 @@ from dreamer.protocol.offload import Choice, Runner, Work, estimate, plan
 from dreamer.protocol.offload_limits import (
     OFFLOAD_ASSUMED_BYTES_PER_TOKEN,
     OFFLOAD_FIRST_TOKEN_TIMEOUT_S,
+    OFFLOAD_LAST_TIMEOUT_S,
     OFFLOAD_LATE_FACTOR,
     OFFLOAD_SPREAD_LEAST_ITEMS,
 )
@@ -81,7 +83,7 @@ class _Run:
         self._request = request
         self._options = options
         self._sizes = item_sizes(request)
-        self._tried: set[NodeId] = set()
+        self._tried = Tried(session.links.link)
 
     async def run(self) -> Ran:
         enough = len(self._sizes) >= 2 * OFFLOAD_SPREAD_LEAST_ITEMS
@@ -90,7 +92,7 @@ class _Run:
                 return await self._spread(candidates)
             except InputError:
                 # Alone it runs after all, or is told what is wrong with it in its own terms.
-                self._tried.clear()
+                self._tried.forget()
         return await self._one_after_another()
 
     # As a whole
@@ -103,10 +105,10 @@ class _Run:
                 choice, *others = self._plan(candidates)
             except DreamerError as error:
                 raise (failed or error) from None
-            self._tried.add(choice.node)
+            self._tried.add([choice.node])
             began = time.monotonic()
             try:
-                patience_s = self._patience_s(choice) if others else None
+                patience_s = self._patience_s(choice, bool(others))
                 answer = await self._on(choice, candidates.links, self._request, patience_s)
             except DreamerError as error:
                 if _wrong_everywhere(error):
@@ -137,7 +139,7 @@ class _Run:
             left = []
             for share, places, answer in zip(shares, parts, answers, strict=True):
                 if isinstance(answer, DreamerError):
-                    self._tried.add(share.node)
+                    self._tried.add([share.node])
                     failed, left = answer, left + places
                 else:
                     done.append((share.node, places, answer))
@@ -158,7 +160,7 @@ class _Run:
 
         async def one(choice: Choice, places: Sequence[int]) -> Answer | DreamerError:
             try:
-                patience_s = self._patience_s(choice) if others else None
+                patience_s = self._patience_s(choice, others)
                 return await self._on(choice, links, part(self._request, places), patience_s)
             except DreamerError as error:
                 if _wrong_everywhere(error):
@@ -195,7 +197,7 @@ class _Run:
 
     async def _candidates(self) -> Candidates:
         return await self._runs.scout.find(
-            self._session, self._model, self._options.prefer, frozenset(self._tried)
+            self._session, self._model, self._options.prefer, self._tried.excluded
         )
 
     def _plan(self, could: Candidates) -> tuple[Choice, ...]:
@@ -211,24 +213,25 @@ class _Run:
         embeds = isinstance(self._request, EmbedRequest)
         return size / OFFLOAD_ASSUMED_BYTES_PER_TOKEN if embeds else size
 
-    def _patience_s(self, choice: Choice) -> float:
-        """Return how long a peer may take while another could be asked."""
-        return self._runs.patience_s + OFFLOAD_LATE_FACTOR * choice.estimate.total_s
+    def _patience_s(self, choice: Choice, others: bool) -> float:
+        """Return how long a peer may take; longer if nobody else could be asked."""
+        patience_s = self._runs.patience_s + OFFLOAD_LATE_FACTOR * choice.estimate.total_s
+        return patience_s if others else max(patience_s, OFFLOAD_LAST_TIMEOUT_S)
 
     async def _on(
         self,
         choice: Choice,
         links: Mapping[NodeId, Link],
         request: Request,
-        patience_s: float | None,
+        patience_s: float,
     ) -> Answer:
         self._runs.counts.sent(choice)
         try:
             if choice.local:
                 return await self._here(request)
-            async with asyncio.timeout(patience_s):
-                asking = self._runs.asking[self._session.room_id]
-                return await asking.run(links[choice.node], self._model.manifest_id, request)
+            asking = self._runs.asking[self._session.room_id]
+            asked = self._model.manifest_id, request, patience_s
+            return await asking.run(links[choice.node], *asked)
         except TimeoutError:
             self._runs.counts.lost(choice, RemoteError.code)
             raise RemoteError(

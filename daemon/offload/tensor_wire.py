@@ -17,7 +17,7 @@ from dreamer.daemon.inference.tensors import (
     InferRequest,
     Tensor,
 )
-from dreamer.daemon.offload.payloads import Payload
+from dreamer.daemon.offload.payload import Payload
 from dreamer.protocol.errors import InputError, RemoteProtocolError
 
 TEXTS = "texts"

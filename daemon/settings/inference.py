@@ -11,6 +11,7 @@ from dreamer.daemon.setting_checks import between
 from dreamer.daemon.settings.key import key
 from dreamer.protocol.inference_limits import (
     INFERENCE_IDLE_TIMEOUT_S,
+    INFERENCE_LOAD_TIMEOUT_S,
     INFERENCE_MAX_MODELS,
     INFERENCE_PREFIX_CACHE_MAX_BYTES,
     INFERENCE_QUEUE_MAX,
@@ -105,6 +106,12 @@ class InferenceSection:
         "Seconds without a request before a model is unloaded; a request may say otherwise "
         "(keep_alive).",
         between(0, 10**7),
+    )
+    load_timeout_s: float = key(
+        INFERENCE_LOAD_TIMEOUT_S,
+        "Seconds that loading a model may take; one of many gigabytes may take longer (20 s for "
+        "each).",
+        between(1, 10**5),
     )
     silence_timeout_s: float = key(
         60.0,

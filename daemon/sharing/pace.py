@@ -64,6 +64,29 @@ class Pace:
         """Count what a lane has sent by itself."""
         self._shaping.up.take(lane, False, size_bytes, self._clock())
 
+    # What somebody waits for goes before blocks of models (tensors on their way to a peer)
+
+    def promise(self, lane: Lane, lan: bool, size_bytes: int) -> None:
+        """Count bytes that are to go before all others."""
+        self._shaping.up.promise(lane, lan, size_bytes, self._clock())
+
+    def take_back(self, lane: Lane, lan: bool, size_bytes: int) -> None:
+        """Note that promised bytes won't go after all."""
+        self._shaping.up.promise(lane, lan, -size_bytes, self._clock())
+
+    def keep_promise(self, lane: Lane, lan: bool, size_bytes: int) -> None:
+        """Note that promised bytes go now."""
+        self._shaping.up.keep(lane, lan, size_bytes)
+
+    def promised_room(self, lane: Lane, lan: bool) -> float:
+        """Return how many promised bytes may go now; 0 or less: none."""
+        return self._shaping.up.promised_level(lane, lan, self._clock())
+
+    def promised_wait_s(self, lane: Lane, lan: bool) -> float:
+        """Return in how many seconds some may."""
+        now = self._clock()
+        return max(0.0, self._shaping.up.promised_ready_at(lane, lan, now) - now)
+
     # What this node takes in (``swarm.asking.DownPace``)
 
     # The clock of each pull stands still while the daemon is halted, so no two of them agree, and

@@ -130,8 +130,8 @@ class Answered:
 class WantPayload:
     """Send me the blocks, from ``first`` on, of a payload that you told me of.
 
-    On the bulk channel or over our direct connection, as with ``Want``. Asked for again, it is
-    wanted only as it was asked for last.
+    On the bulk channel or over our direct connection, as with ``Want``. Asked for again, what is
+    before ``first`` still comes as it was asked for earlier. ``CancelWant`` leaves out blocks.
     """
 
     kind: ClassVar[int] = 69

@@ -15,6 +15,7 @@ class ByteBucket:
         self.bytes_per_s = bytes_per_s
         self._level = self._burst
         self._at: float | None = None
+        self._promised = 0.0
 
     @property
     def _burst(self) -> float:
@@ -48,4 +49,27 @@ class ByteBucket:
         if level > 0 or self.bytes_per_s is None:
             return now
         # A little after it is level again, or rounding would have it asked over and over.
+        return now + (1.0 - level) / self.bytes_per_s
+
+    # What goes before all else: counted when it is asked for, so that the rest waits until the rate
+    # has made up for it, and sent as fast as the rate alone would let it go.
+
+    def promise(self, size_bytes: float, now: float) -> None:
+        """Count bytes that are to go before any others, or, less than 0, that won't after all."""
+        self.take(size_bytes, now)
+        self.keep(-size_bytes)
+
+    def keep(self, size_bytes: float) -> None:
+        """Note that promised bytes go now."""
+        self._promised = max(0.0, self._promised - size_bytes)
+
+    def promised_level(self, now: float) -> float:
+        """Return how many of the promised bytes may go now; 0 or less: none."""
+        return self.level(now) + self._promised
+
+    def promised_ready_at(self, now: float) -> float:
+        """Return when some of them may go: ``now``, if they may already."""
+        level = self.promised_level(now)
+        if level > 0 or self.bytes_per_s is None:
+            return now
         return now + (1.0 - level) / self.bytes_per_s

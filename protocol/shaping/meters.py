@@ -47,6 +47,26 @@ class Buckets:
         """Return when something may go over a lane."""
         return max(bucket.ready_at(now) for bucket in self._of(lane, lan))
 
+    # What goes before all else, as ``ByteBucket`` has it
+
+    def promise(self, lane: Lane, lan: bool, size_bytes: float, now: float) -> None:
+        """Count bytes that are to go before others; less than 0: they won't after all."""
+        for bucket in self._of(lane, lan):
+            bucket.promise(size_bytes, now)
+
+    def keep(self, lane: Lane, lan: bool, size_bytes: float) -> None:
+        """Note that promised bytes go now."""
+        for bucket in self._of(lane, lan):
+            bucket.keep(size_bytes)
+
+    def promised_level(self, lane: Lane, lan: bool, now: float) -> float:
+        """Return how many promised bytes may go now over a lane; infinity without a limit."""
+        return min(bucket.promised_level(now) for bucket in self._of(lane, lan))
+
+    def promised_ready_at(self, lane: Lane, lan: bool, now: float) -> float:
+        """Return when promised bytes may go over a lane."""
+        return max(bucket.promised_ready_at(now) for bucket in self._of(lane, lan))
+
     def _of(self, lane: Lane, lan: bool) -> list[ByteBucket]:
         # A limit set for a lane by its name is meant, wherever the lane leads.
         exempt = lan and self._lan_exempt

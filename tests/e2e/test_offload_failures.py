@@ -171,7 +171,7 @@ def asker(team, keeper, model, servers):
     """A node of each test's own: it links to servers that run, and to no ghost of one."""
     servers.revive()
     env = {"DREAMER_OFFLOAD_ASK": "auto", "DREAMER_OFFLOAD_FIRST_TOKEN_TIMEOUT_S": "3"}
-    name = f"asker-{len(MATRIX)}"
+    name = f"asker-{len(list(team.root.iterdir()))}"
     with Node(team.root / name, env=env) as node:
         team.join(node, keeper)
         for server in servers.nodes:

@@ -179,6 +179,7 @@ def servers(team: Any, lab: Any, models: None) -> list[Node]:
             node.dreamer("pull", name, "--room", "lab")
         # Loaded and measured, as a node is that serves for a while.
         assert embed(node, TEXTS, "local")[0].where == "local"
+        assert infer(node, np.zeros((1, 3), np.float32), "local")[0].where == "local"
     return made
 
 
@@ -210,10 +211,10 @@ def test_large_tensors_go_over_a_lane_both_ways_and_nothing_is_left(
     assert answer.status == 200, doubled
     assert answer.where == "peer"
     np.testing.assert_array_equal(doubled, 2 * array)
-    # Over the lanes once there and once back; control carries none of it. A link whose lane changes
-    # on the way asks again for what is not checked yet, so one way may come to twice.
+    # Over the lanes once there and once back; control carries none of it. Of 17 blocks each way a
+    # few may come twice, if the link's lane changes while they are on their way.
     moved = sum(lane_bytes(node, "up") for node in (asker, *servers)) - before
-    assert 2 * array.nbytes <= moved < 4.1 * array.nbytes
+    assert 2 * array.nbytes <= moved < 2.5 * array.nbytes
     for node in (asker, *servers):
         folder = node.home / "tensors"
         until(lambda folder=folder: not list(folder.glob("*")), "payloads are gone")

@@ -14,10 +14,13 @@ from dreamer.daemon.rest.ollama.lines import moment
 from dreamer.daemon.rest.ollama.modelfile import modelfile, parameter_lines
 from dreamer.daemon.rest.ollama.removing import remove
 from dreamer.daemon.rest.ollama.shelf import Shelf, Shown
-from dreamer.daemon.surfaces.inference import ModelStatistics
+from dreamer.daemon.surfaces.inference import ModelStatistics, Servable
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import ForbiddenError, InputError
 from dreamer.protocol.inference_limits import OLLAMA_FOREVER_S
+
+_BY_TYPE = {"decoder": "completion", "embed": "embedding"}
+"""What models can be asked for, by a word in the type that their room gives them."""
 
 
 class LibraryHandlers:
@@ -60,7 +63,7 @@ class LibraryHandlers:
             "template": described.template,
             "details": described.details(),
             "model_info": described.model_info(),
-            "capabilities": described.capabilities(),
+            "capabilities": described.capabilities() or _capabilities(found.servable),
             "modified_at": moment(found.servable.created_at),
         }
         if described.recipe.system:
@@ -103,6 +106,11 @@ def _listed(one: Shown) -> Json:
         "digest": one.servable.manifest_id,
         "details": one.description.details(),
     }
+
+
+def _capabilities(one: Servable) -> list[str]:
+    """Return what a model that is elsewhere can be asked for, by the type its room gives it."""
+    return [can for word, can in _BY_TYPE.items() if word in one.type]
 
 
 def _running(loaded: ModelStatistics, shown: Shown | None) -> Json:

@@ -106,9 +106,16 @@ def new_alias(model: str) -> str:
     """Return the alias that a new name becomes.
 
     Raises:
-        InputError: none can be made of it.
+        InputError: none can be made of it, or it is a path and no name.
     """
-    return check_alias(parse(model).alias)
+    name = parse(model)
+    parts = name.base.split("/")
+    if "\\" in model or any(part.strip(".") == "" for part in parts):
+        raise InputError(
+            f"{model!r:.80} is no name for a model: use letters, digits, '-' and '_', such as "
+            "my-model"
+        )
+    return check_alias(name.alias)
 
 
 def told(servables: Iterable[Servable]) -> list[tuple[str, Servable]]:

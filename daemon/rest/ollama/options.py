@@ -37,6 +37,15 @@ UNDERSTOOD = (
 )
 
 
+LEFT_OUT = (
+    *("num_batch", "num_ctx", "num_gpu", "num_keep", "num_thread", "main_gpu", "numa", "low_vram"),
+    *("use_mmap", "use_mlock", "f16_kv", "logits_all", "vocab_only", "embedding_only"),
+    *("mirostat", "mirostat_eta", "mirostat_tau", "penalize_newline", "tfs_z", "typical_p"),
+    *("rope_frequency_base", "rope_frequency_scale"),
+)
+"""Options of Ollama's, now or once, that change nothing here."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How an answer is drawn, and where it ends at the latest."""
@@ -59,6 +68,20 @@ def parse(values: Json) -> Options:
     options = Options(_sampling(fields), stop, _max_tokens(fields))
     options.sampling.check()
     return options
+
+
+def check_names(values: Json) -> None:
+    """Refuse parameters that a model can't be given, as Ollama has no such option either.
+
+    Of a request's options such are ignored, as Ollama does; written into a model, a misspelt one
+    would be missed for ever.
+
+    Raises:
+        InputError: there is one.
+    """
+    unknown = next((name for name in values if name not in (*UNDERSTOOD, *LEFT_OUT)), None)
+    if unknown is not None:
+        raise InputError(f"unknown parameter {unknown!r:.80}: known are {', '.join(UNDERSTOOD)}")
 
 
 def _sampling(fields: Fields) -> Sampling:

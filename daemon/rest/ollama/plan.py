@@ -66,6 +66,7 @@ def parse(fields: Fields) -> Plan:
         raise InputError("neither 'from' or 'files' was specified" if not base else
                          "say either 'from' or 'files', not both")  # fmt: skip
     parameters = fields.table("parameters")
+    options.check_names(parameters)
     options.parse(parameters)
     return Plan(
         name=new.said,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -89,7 +90,7 @@ class OpenAIHandlers:
     ) -> web.StreamResponse:
         options = run_options(request)
         generate = self._node.inference.generate
-        works = [generate(body.model, one, options) for one in wanted]
+        works = [partial(generate, body.model, one, options) for one in wanted]
         each, stream = body.n or 1, bool(body.stream)
         return await answer(
             request, Wanted(form, body.model, works, each, stream, body.include_usage)

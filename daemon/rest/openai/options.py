@@ -15,6 +15,7 @@ from dreamer.daemon.rest.openai.requests import (
     SamplingBody,
     given,
 )
+from dreamer.protocol.errors import InputError
 from dreamer.protocol.inference_limits import (
     GENERATE_MAX_TOKENS,
     OPENAI_CHOICES_MAX,
@@ -87,8 +88,17 @@ def _sampling(body: SamplingBody) -> Sampling:
     }
     said = {name: value for name, value in given.items() if value is not None}
     sampling = Sampling(**{"temperature": 1.0, **said}, logit_bias=_biases(body))  # type: ignore[arg-type]
-    sampling.check()
+    for name in (*said, "logit_bias"):
+        _check_field(sampling, name)
     return sampling
+
+
+def _check_field(sampling: Sampling, name: str) -> None:
+    """Refuse a number out of its range, and name the field for programs."""
+    try:
+        replace(Sampling(), **{name: getattr(sampling, name)}).check()
+    except InputError as error:
+        raise FieldError(name, str(error)) from error
 
 
 def _biases(body: SamplingBody) -> tuple[tuple[int, float], ...]:

@@ -6,7 +6,10 @@ import stat
 
 import pytest
 
-from dreamer.protocol.errors import LocalError
+from dreamer.daemon.grpc_api.messages import message
+from dreamer.daemon.grpc_api.reading import Reading
+from dreamer.protocol.errors import InputError, LocalError
+from dreamer.protocol.inference_limits import GRPC_READS_MAX, GRPC_STREAMS_MAX
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,66 @@ async def test_batch_of_videos_comes_back_whole(grpc_node):
     sent = {"inputs": [tensor], "raw_input_contents": [data]}
     answer = await grpc_node.call("ModelInfer", model_name="echo", **sent)
     assert answer.raw_output_contents[0] == data
+
+
+async def test_messages_are_received_so_many_at_a_time(grpc_node):
+    async with grpc_node.channel() as channel:
+        hung = [
+            channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")()
+            for _ in range(GRPC_READS_MAX)
+        ]
+        for call in hung:
+            await call.wait_for_connection()
+        sent = {"model_name": "echo", "raw_input_contents": [bytes(64)]}
+        sent["inputs"] = [{"name": "x", "datatype": "UINT8", "shape": [64]}]
+        waiting = asyncio.create_task(grpc_node.call("ModelInfer", **sent))
+        # How the node is can be asked all the while; by now the other would long be answered.
+        for _ in range(30):
+            assert (await grpc_node.call("ServerLive")).live
+        assert not waiting.done()
+        hung[0].cancel()
+        assert (await waiting).raw_output_contents[0] == bytes(64)
+        for call in hung[1:]:
+            call.cancel()
+
+
+async def test_message_that_does_not_come_makes_room_for_others():
+    async def nothing():
+        await asyncio.Event().wait()
+        yield
+
+    async def something():
+        yield "it"
+
+    async def none():
+        return
+        yield
+
+    reading = Reading(reads=1, timeout_s=0.02)
+    slow = asyncio.create_task(reading.only(nothing(), tensors=True))
+    assert await reading.only(something(), tensors=True) == "it"
+    with pytest.raises(InputError, match="did not come"):
+        await slow
+    with pytest.raises(InputError, match="no message"):
+        await reading.only(none(), tensors=True)
+
+
+async def test_so_many_streams_stand_and_the_next_is_told_to_come_later(grpc_node):
+    async with grpc_node.channel() as channel:
+        standing = [grpc_node.stream(channel) for _ in range(GRPC_STREAMS_MAX)]
+        for stream in standing:
+            await stream.write(message("ModelInferRequest")(model_name="nothing"))
+            assert (await stream.read()).error_message
+        late = grpc_node.stream(channel)
+        assert (await late.code()).name == "UNAVAILABLE"
+        assert "ModelInfer" in await late.details()
+        await standing[0].done_writing()
+        assert (await standing[0].code()).name == "OK"
+        again = grpc_node.stream(channel)
+        await again.done_writing()
+        assert (await again.code()).name == "OK"
+        for stream in standing[1:]:
+            stream.cancel()
 
 
 async def test_message_beyond_the_bound_is_refused_and_the_next_is_served(grpc_node):

@@ -9,6 +9,7 @@ import pytest
 
 from dreamer.daemon.inference.requests import GenerateRequest, Started, Text
 from dreamer.daemon.inference.sampling_options import Sampling
+from dreamer.daemon.offload import running
 from dreamer.daemon.surfaces.inference import RunEnded, RunStarted, RunText
 from dreamer.protocol.errors import (
     BusyError,
@@ -180,6 +181,38 @@ async def test_a_peer_slow_with_its_first_token_is_left_for_another(make, offloa
     node = make(near=[None], far=offloading.whole("far"), timeout_s=0.05)
     assert names(await node.run(ASKED)) == ["far"]
     assert node.peers.scripts["near"].stopped == 1
+
+
+async def test_the_last_that_could_has_a_bound_too(make, monkeypatch) -> None:
+    monkeypatch.setattr(running, "OFFLOAD_LAST_TIMEOUT_S", 0.05)
+    node = make(near=[None], far=[None], timeout_s=0.01)
+    with pytest.raises(RemoteError, match="sent no token"):
+        await node.run(ASKED)
+
+
+async def test_member_whose_link_comes_back_goes_on_with_its_answer(make, offloading) -> None:
+    node = make(near=[*offloading.tokens("br"), GONE])
+    links = node.session._links
+    links.pop(offloading.FAR)
+
+    class Returning(offloading.Script):
+        """The line breaks in the middle of the answer, and comes back."""
+
+        async def play(self, request):
+            self.asked.append(request)
+            if len(self.asked) == 1:
+                for said in offloading.tokens("br"):
+                    yield said
+                links[offloading.NEAR].number += 100
+                raise GONE
+            for said in offloading.whole("oken"):
+                yield said
+
+    node.peers.scripts["near"] = Returning()
+    node.peers.scripts["far"] = offloading.Script(GONE)
+    events = await node.run(ASKED, "peer")
+    assert (names(events)[0], names(events)[-1], text(events)) == ("near", "near", "broken")
+    assert node.runs.counts.handovers >= 1
 
 
 async def test_the_last_that_could_is_given_its_time(make, offloading) -> None:

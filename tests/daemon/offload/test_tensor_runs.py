@@ -17,6 +17,7 @@ from dreamer.daemon.inference.tensors import (
     InferRequest,
     Tensor,
 )
+from dreamer.daemon.offload import tensor_runs
 from dreamer.daemon.offload.candidates import Candidates
 from dreamer.daemon.offload.counts import OffloadCounts
 from dreamer.daemon.offload.tensor_runs import TensorRuns
@@ -99,13 +100,15 @@ class Offload:
         assert here is not None
         return await here.run(request)
 
-    async def at_peer(self, link: Any, manifest_id: Any, request: Any) -> Any:
+    async def at_peer(self, link: Any, manifest_id: Any, request: Any, patience_s: Any) -> Any:
         peer = self.runners[link.peer]
         assert peer is not None
-        return await peer.run(request)
+        async with asyncio.timeout(patience_s):
+            return await peer.run(request)
 
     async def run(self, request: Any, prefer: Any = "auto") -> Ran:
-        session: Any = SimpleNamespace(room_id=self.names.ROOM)
+        links = SimpleNamespace(link=self.links.get)
+        session: Any = SimpleNamespace(room_id=self.names.ROOM, links=links)
         model: Any = SimpleNamespace(manifest_id=self.names.MODEL_ID, name="m", size_bytes=1)
         async with asyncio.timeout(10):
             return await self.runs.run(session, model, request, RunOptions(prefer))
@@ -227,6 +230,18 @@ async def test_peer_that_never_ends_is_left_for_another(make: Make) -> None:
     assert numbers(await offload.run(EmbedRequest(TEXTS[:2]))) == ALL[:2]
     assert len(endless.asked) >= 1
     assert offload.counts.failed["peer", "remote"] == len(endless.asked)
+
+
+async def test_last_peer_that_could_be_asked_has_a_bound_too(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(Doubler):
+        async def run(self, request: Any) -> Any:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(tensor_runs, "OFFLOAD_LAST_TIMEOUT_S", 0.06)
+    with pytest.raises(RemoteError, match="gave no answer"):
+        await make(near=Endless()).run(EmbedRequest(TEXTS[:3]))
 
 
 async def test_bad_tensors_never_leave(make: Make) -> None:

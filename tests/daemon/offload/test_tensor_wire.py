@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from dreamer.daemon.inference.tensors import EmbedRequest, InferRequest, Tensor
-from dreamer.daemon.offload.payloads import Payload
+from dreamer.daemon.offload.payload import Payload
 from dreamer.daemon.offload.tensor_wire import (
     Head,
     TensorAnswer,

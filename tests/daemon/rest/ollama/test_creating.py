@@ -192,6 +192,8 @@ def test_gguf_that_is_none_is_an_error_line(ollama):
         ({"model": "x", "files": {"x.safetensors": _digest(b"no")}}, 400, "no GGUF"),
         ({"model": "x", "files": {"a.gguf": "1", "b.gguf": "2"}}, 400, "one GGUF file"),
         ({"model": "x", "from": "prod", "parameters": {"top_p": 2}}, 400, "top_p must be"),
+        ({"model": "x", "from": "prod", "parameters": {"temprature": 2}}, 400, "'temprature'"),
+        ({"model": "../x", "from": "prod"}, 400, "no name"),
         ({"model": "x", "from": "prod", "messages": [{"role": "x"}]}, 400, "role must be"),
         ({"model": "x", "from": "prod", "template": "{{ .Prompt }}"}, 400, "the template is Go's"),
         ({"model": "x", "from": "prod", "template": "{% for %}"}, 400, "no good Jinja"),

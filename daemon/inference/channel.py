@@ -14,7 +14,7 @@ each of them by ``error`` instead, and by nothing more once it is cancelled.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
@@ -110,7 +110,7 @@ def encode(kind: str, fields: Mapping[str, Any]) -> list[Data]:
     return [HEADER.pack(len(body), parts_bytes) + body, *parts]
 
 
-def sizes(header: bytes) -> Sizes:
+def sizes(header: Data) -> Sizes:
     """Return how many bytes follow a header.
 
     Raises:
@@ -124,7 +124,42 @@ def sizes(header: bytes) -> Sizes:
     return Sizes(map_bytes, parts_bytes)
 
 
-def decode(body: bytes, parts: Data = b"") -> tuple[str, Fields]:
+class FrameBuffer:
+    """Puts frames together out of pieces as they come; what comes whole is not copied."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._wanted = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[str, Fields]]:
+        """Yield kind and fields of every frame that is whole now; take all of them.
+
+        Raises:
+            LocalProtocolError: not one of our messages.
+        """
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return
+            data, self._rest = bytes(self._rest), bytearray()
+        view = memoryview(data)
+        while (size := _frame_bytes(view)) <= len(view):
+            map_bytes = sizes(view[: HEADER.size]).map_bytes
+            parts_at = HEADER.size + map_bytes
+            yield decode(view[HEADER.size : parts_at], view[parts_at:size])
+            view = view[size:]
+        self._rest, self._wanted = bytearray(view), size
+
+
+def _frame_bytes(view: memoryview) -> int:
+    """Return how many bytes the frame has that begins here, as far as that is told."""
+    if len(view) < HEADER.size:
+        return HEADER.size
+    wanted = sizes(view[: HEADER.size])
+    return HEADER.size + wanted.map_bytes + wanted.parts_bytes
+
+
+def decode(body: Data, parts: Data = b"") -> tuple[str, Fields]:
     """Return a frame's kind and fields; ``parts`` are its raw bytes, which the result refers to.
 
     Raises:

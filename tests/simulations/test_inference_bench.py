@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import pytest
 
 from dreamer.simulations.bench.inference import Row
 from dreamer.simulations.bench.serving.client import Streamed, _parsed
-from dreamer.simulations.bench.serving.models import TENSOR_SIDE, _multiplications
+from dreamer.simulations.bench.serving.models import _GRAPHS, SHAPES, TENSOR_SIDE, _multiplications
 from dreamer.simulations.bench.serving.rounds import _between
+from dreamer.simulations.bench.serving.tensor_client import TensorClient
 
 
 def chunk(text: str | None, **more: object) -> bytes:
@@ -65,3 +68,57 @@ def test_graph_of_tensors_gives_back_what_it_was_given_turned_round(tmp_path: Pa
     values = np.random.default_rng(0).random((1, TENSOR_SIDE, TENSOR_SIDE), np.float32)
     (given,) = session.run(None, {"x": values})
     np.testing.assert_allclose(given, values[..., ::-1])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_graph_of_the_benchmark_takes_what_it_is_given(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(_GRAPHS[name](2), path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (given,) = session.run(None, {"x": np.ones(SHAPES[name], np.float32)})
+    np.testing.assert_allclose(given, np.ones(SHAPES[name]), rtol=1e-4)
+
+
+class OneAnswer:
+    """Answers one connection with these pieces, whatever is asked."""
+
+    def __init__(self, path: Path, *pieces: bytes) -> None:
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self.asked = b""
+        self._thread = threading.Thread(target=self._serve, args=(pieces,))
+        self._thread.start()
+
+    def _serve(self, pieces: tuple[bytes, ...]) -> None:
+        with self._listening, self._listening.accept()[0] as end:
+            while not self.asked.endswith(b"values"):
+                self.asked += end.recv(65_536)
+            for piece in pieces:
+                end.sendall(piece)
+
+    def join(self) -> None:
+        self._thread.join(10.0)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nInference-Header-Content-Length: 99\r\nServer-Timing: "
+
+
+def test_tensor_client_waits_for_the_whole_answer(tmp_path: Path) -> None:
+    answer = HEAD + b"queue;dur=1.0, compute;dur=2.5\r\nContent-Length: 6\r\n\r\nanswer"
+    server = OneAnswer(tmp_path / "s", answer[:20], answer[20:-3], answer[-3:])
+    client = TensorClient(tmp_path / "s", "m", b"values", [1, 6])
+    assert client.ask() == 0.0025
+    server.join()
+    assert server.asked.startswith(b"POST /v2/models/m/infer HTTP/1.1\r\n")
+    client.close()
+
+
+def test_tensor_client_tells_what_was_no_answer(tmp_path: Path) -> None:
+    refusal = b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnever"
+    server = OneAnswer(tmp_path / "s", refusal)
+    client = TensorClient(tmp_path / "s", "m", b"values", [1, 6])
+    with pytest.raises(RuntimeError, match="404"):
+        client.ask()
+    server.join()
+    client.close()

@@ -34,6 +34,18 @@ class Finished:
     completion_tokens: int
 
 
+_Taken = tuple[int, TokenLogprob | None]
+
+
+@dataclass(frozen=True)
+class Unsaid:
+    """What ``Answer.say`` makes text of: pieces that are text already, then tokens."""
+
+    pieces: list[Text]
+    tokens: list[_Taken]
+    finished: Finished | None
+
+
 class Answer:
     """``prompt_ids`` are to be read first, ``last`` is the longest that the sequence becomes.
 
@@ -66,6 +78,8 @@ class Answer:
         self._constraint = _constraint(request, description)
         self._sampler = Sampler(request.sampling)
         self._text = _TextSoFar(description, request.stop)
+        self._tokens: list[_Taken] = []
+        self._finished: Finished | None = None
         for token in prompt_ids:
             self._sampler.see(token, answer=False)
         self._replay(request.token_ids_so_far)
@@ -91,14 +105,36 @@ class Answer:
 
     def steps(self) -> list[Text | Finished]:
         """Return the text since the last call, and at last how it ended."""
-        steps, self._text.steps = self._text.steps, []
-        return steps
+        unsaid = self.unsaid()
+        return [*self.say(unsaid), *([unsaid.finished] if unsaid.finished else [])]
+
+    def unsaid(self) -> Unsaid:
+        """Hand over what came since the last call, for ``say``."""
+        tokens, self._tokens = self._tokens, []
+        finished, self._finished = self._finished, None
+        pieces = self._text.given_out() if self._text.can_stop else []
+        return Unsaid(pieces, tokens, finished)
+
+    def say(self, unsaid: Unsaid) -> list[Text]:
+        """Return the text of what was handed over, in the order in which it was.
+
+        Another thread may do that while this answer goes on: only text that may hold a stop
+        string decides what comes next, and that is made as its tokens come.
+        """
+        if self._text.can_stop:
+            return unsaid.pieces
+        for taken in unsaid.tokens:
+            self._text.push(*taken)
+        if unsaid.finished:
+            self._text.finish()
+        return self._text.given_out()
 
     def _replay(self, ids: Sequence[int]) -> None:
         reason: FinishReason | None = None
         for token in ids:
             if reason is None:
                 reason = self._accept(token, None)
+        self.say(self.unsaid())
         # Whoever asks for a replay has been told these tokens and their text.
         self._text.told()
         if reason:
@@ -108,7 +144,10 @@ class Answer:
         """Go on by a token; say whether, and why, the answer is over."""
         self.completion_tokens += 1
         self._sampler.see(token, answer=True)
-        self._text.push(token, logprob)
+        if self._text.can_stop:
+            self._text.push(token, logprob)
+        else:
+            self._tokens.append((token, logprob))
         if self._constraint is not None:
             self._constraint.accept(token)
         if self._text.stopped or (self._constraint is not None and self._constraint.ended):
@@ -117,8 +156,9 @@ class Answer:
 
     def _finish(self, reason: FinishReason) -> None:
         self.finish_reason = reason
-        self._text.finish()
-        self._text.steps.append(Finished(reason, self.completion_tokens))
+        self._finished = Finished(reason, self.completion_tokens)
+        if self._text.can_stop:
+            self._text.finish()
 
 
 class _TextSoFar:
@@ -129,7 +169,8 @@ class _TextSoFar:
     """
 
     def __init__(self, description: Description, stops: tuple[str, ...]) -> None:
-        self.steps: list[Text | Finished] = []
+        self.can_stop = bool(stops)
+        self._pieces: list[Text] = []
         self._detokenizer = Detokenizer(description.tokenizer)
         self._stops = Stops(stops)
         self._ids: list[int] = []
@@ -147,9 +188,14 @@ class _TextSoFar:
         if text := self._stops.push(self._detokenizer.push(token)):
             self._give_out(text)
 
+    def given_out(self) -> list[Text]:
+        """Return the pieces since the last call."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
     def told(self) -> None:
         """Take all up to here as given out."""
-        self.steps.clear()
+        self._pieces.clear()
         self._ids.clear()
         self._logprobs.clear()
 
@@ -161,7 +207,7 @@ class _TextSoFar:
             self._give_out(text)
 
     def _give_out(self, text: str) -> None:
-        self.steps.append(Text(text, tuple(self._ids), tuple(self._logprobs)))
+        self._pieces.append(Text(text, tuple(self._ids), tuple(self._logprobs)))
         self._ids.clear()
         self._logprobs.clear()
 

@@ -2,7 +2,8 @@
 
 ``engine`` is the loop. ``schedule`` decides what a step does and ``places`` where rows lie, both
 pure; ``cache`` holds keys and values in the two ways that decoder graphs allow, ``prefixes`` keeps
-those that another request may share.
+those that another request may share. ``step`` runs one for all rows, ``telling`` makes text of it
+and sends that meanwhile.
 
 Every answer is token for token what its request gives alone. That rests on facts that
 ``tests/daemon/inference`` checks to the bit, for ONNX Runtime's CPU kernels: a row of a batched

@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 from dreamer.daemon.inference.batch.buffer import Buffer, ort_device
 from dreamer.daemon.inference.batch.graph import LOGITS, DecoderGraph
 from dreamer.daemon.inference.batch.prefixes import Block
+from dreamer.daemon.inference.batch.step import Step, as_float, run_bound
 from dreamer.daemon.inference.load_options import CPU
 
 Arrays = dict[str, NDArray[np.int64]]
-
-# The mask grows by so many columns at once; those beyond a row's length are zero.
-_MASK_STEP_TOKENS = 64
 
 
 class Cache(Protocol):
@@ -82,8 +80,8 @@ class SharedCache:
     def __init__(self, graph: DecoderGraph, slots: int, capacity: int) -> None:
         self._graph = graph
         self._buffer = Buffer(graph, slots, capacity)
-        self._bindings: dict[tuple[int, int], onnxruntime.IOBinding] = {}
-        self._logits: dict[int, NDArray[Any]] = {}
+        self._bindings: dict[int, onnxruntime.IOBinding] = {}
+        self._steps: dict[int, Step] = {}
         self.movable = self._buffer.arrays is not None
 
     def read(self, place: int, ids: Sequence[int], past: int) -> NDArray[np.float32]:
@@ -94,19 +92,14 @@ class SharedCache:
             "attention_mask": np.ones((1, total), np.int64),
             "position_ids": np.arange(past, total, dtype=np.int64)[np.newaxis],
         }
-        return _float(self._run(place, 1, arrays)[0, -1])
+        return as_float(self._run(place, arrays)[0, -1])
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> NDArray[np.float32]:
         """Take a step of one token at each of the first places; return (places, vocabulary)."""
-        lengths = np.array(pasts, np.int64)[:, np.newaxis]
-        width = (max(pasts) // _MASK_STEP_TOKENS + 1) * _MASK_STEP_TOKENS
-        width = min(width, self._buffer.capacity)
-        arrays = {
-            "input_ids": np.array(tokens, np.int64)[:, np.newaxis],
-            "attention_mask": (np.arange(width) <= lengths).astype(np.int64),
-            "position_ids": lengths,
-        }
-        return _float(self._run(0, len(tokens), arrays, self._rows(len(tokens)))[:, -1])
+        rows = len(tokens)
+        if rows not in self._steps:
+            self._steps[rows] = Step(self._graph, self._buffer, rows)
+        return self._steps[rows].run(tokens, pasts)
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy a sequence of so many tokens over another place."""
@@ -141,44 +134,23 @@ class SharedCache:
         assert self._buffer.arrays is not None, "keys and values on a GPU stay where they are"
         return self._buffer.arrays
 
-    def _rows(self, rows: int) -> NDArray[Any] | None:
-        """Return where the logits of a batched step go, (rows, 1, vocabulary).
-
-        Fetching the outputs would make an object of each tensor of the cache, which takes a
-        quarter of a millisecond.
-        """
-        graph = self._graph
-        if not graph.vocabulary:
-            return None
-        if rows not in self._logits:
-            self._logits[rows] = np.zeros((rows, 1, graph.vocabulary), graph.logits_element)
-        return self._logits[rows]
-
-    def _run(
-        self, place: int, rows: int, arrays: Arrays, logits: NDArray[Any] | None = None
-    ) -> NDArray[Any]:
-        binding = self._binding(place, rows)
+    def _run(self, place: int, arrays: Arrays) -> NDArray[Any]:
+        binding = self._binding(place)
         for name, array in arrays.items():
             if name in self._graph.token_inputs:
                 binding.bind_cpu_input(name, np.ascontiguousarray(array))
         # Bound anew each time: its shape follows the number of tokens.
-        if logits is None:
-            binding.bind_output(LOGITS, "cpu")
-        else:
-            pointer = logits.ctypes.data
-            binding.bind_output(LOGITS, "cpu", 0, logits.dtype.type, logits.shape, pointer)
-        _run_bound(self._graph, binding)
-        if logits is not None:
-            return logits
+        binding.bind_output(LOGITS, "cpu")
+        run_bound(self._graph, binding)
         return binding.get_outputs()[0].numpy()  # type: ignore[no-any-return]
 
-    def _binding(self, place: int, rows: int) -> onnxruntime.IOBinding:
-        """Return the binding of these rows' part of the buffer; it names many tensors."""
-        found = self._bindings.get((place, rows))
+    def _binding(self, place: int) -> onnxruntime.IOBinding:
+        """Return the binding of this place's part of the buffer; it names many tensors."""
+        found = self._bindings.get(place)
         if found is None:
-            found = self._bindings[place, rows] = self._graph.session.io_binding()
+            found = self._bindings[place] = self._graph.session.io_binding()
             found.bind_output(LOGITS, "cpu")
-            self._buffer.bind(found, place, rows)
+            self._buffer.bind(found, place, 1)
         return found
 
 
@@ -212,9 +184,9 @@ class GrowingCache:
         for one, value in zip(self._graph.pasts, self._places[place], strict=True):
             binding.bind_ortvalue_input(one.name, value)
             binding.bind_output(one.present, *self._device)
-        _run_bound(self._graph, binding)
+        run_bound(self._graph, binding)
         logits, *self._places[place] = binding.get_outputs()
-        return _float(logits.numpy()[0, -1])
+        return as_float(logits.numpy()[0, -1])
 
     def decode(self, tokens: Sequence[int], pasts: Sequence[int]) -> NDArray[np.float32]:
         """Take a step of one token at each of the first places; return (places, vocabulary)."""
@@ -249,16 +221,3 @@ class GrowingCache:
 
     def _value(self, array: NDArray[Any]) -> onnxruntime.OrtValue:
         return onnxruntime.OrtValue.ortvalue_from_numpy(array, *self._device)
-
-
-def _float(logits: NDArray[Any]) -> NDArray[np.float32]:
-    return logits.astype(np.float32, copy=False)
-
-
-def _run_bound(graph: DecoderGraph, binding: onnxruntime.IOBinding) -> None:
-    """Run a step; what is bound is ready before it, and what came of it after."""
-    if graph.device != CPU:
-        binding.synchronize_inputs()
-    graph.session.run_with_iobinding(binding)
-    if graph.device != CPU:
-        binding.synchronize_outputs()

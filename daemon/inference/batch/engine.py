@@ -1,7 +1,8 @@
 """The loop of a decoder's worker: frames in, one step of the batch at a time, frames out.
 
 Between two steps requests join, are cancelled and leave. What goes wrong with one request is told
-to that one; when a batched step fails, to all that took part.
+to that one; when a batched step fails, to all that took part. Text is made of a step's tokens, and
+sent, while the next step computes (``telling``).
 """
 
 from __future__ import annotations
@@ -19,15 +20,13 @@ from dreamer.daemon.inference.answers.answer import Answer
 from dreamer.daemon.inference.answers.description import Description
 from dreamer.daemon.inference.answers.prompt import encode_prompt
 from dreamer.daemon.inference.batch.batch import Batch
-from dreamer.daemon.inference.batch.row import Row, text_fields
+from dreamer.daemon.inference.batch.row import Row
 from dreamer.daemon.inference.batch.schedule import Reading, Schedule
+from dreamer.daemon.inference.batch.telling import Piece, Said, Teller, Told, settled
 from dreamer.daemon.inference.channel import request_from
-from dreamer.daemon.inference.requests import Text
 from dreamer.daemon.inference.worker.runner import Frame, Inbox, Outbox
 from dreamer.daemon.inference.worker.session import RUNTIME_ERRORS, runtime_failure
 from dreamer.protocol.errors import DreamerError
-
-Told = tuple[str, int, dict[str, Any]]
 
 
 class Engine:
@@ -44,7 +43,7 @@ class Engine:
         self._clock = clock
         self._schedule = Schedule(batch.fixed_chunk)
         self._waiting: deque[Row] = deque()
-        self._told: list[Told] = []
+        self._said: list[Said] = []
         self._decode_next = False
 
     @property
@@ -54,12 +53,16 @@ class Engine:
 
     def serve(self, inbox: Inbox, outbox: Outbox) -> None:
         """Answer frames for ever."""
+        teller = Teller(outbox)
         while True:
             frame = inbox.wait() if self.idle else inbox.poll()
+            if frame is not None:
+                # Templates are rendered where no other thread allocates or uses the tokenizer.
+                teller.wait()
             while frame is not None:
                 self.take(frame)
                 frame = inbox.poll()
-            outbox.send_all(self.step())
+            teller.tell(self.advance())
 
     def take(self, frame: Frame) -> None:
         """Take a frame in: a request joins when there is room, a cancelled one leaves now."""
@@ -77,7 +80,11 @@ class Engine:
         self._waiting.append(Row.of(frame.number, answer, self._clock()))
 
     def step(self) -> list[Told]:
-        """Read a chunk or take a batched step, and return what it comes to."""
+        """Read a chunk or take a batched step, and return the frames it comes to."""
+        return settled(self.advance())
+
+    def advance(self) -> list[Said]:
+        """Do so, and leave the text of it to be made."""
         self._let_in()
         rows = self._batch.rows.values()
         reading = [Reading(row.number, row.unread) for row in rows if row.unread]
@@ -88,8 +95,8 @@ class Engine:
         else:
             self._decode_next = False
             self._decode()
-        told, self._told = self._told, []
-        return told
+        said, self._said = self._said, []
+        return said
 
     def _let_in(self) -> None:
         while self._waiting and self._batch.fits(self._waiting[0]):
@@ -161,18 +168,17 @@ class Engine:
         self._tell("begun", row, prompt_tokens=len(row.prompt), cached_tokens=row.cached)
 
     def _give_out(self, row: Row) -> None:
-        for step in row.answer.steps():
-            if isinstance(step, Text):
-                self._told.append(("text", row.number, text_fields(step)))
-            else:
-                self._tell("done", row, **asdict(row.done(step, self._clock())))
+        unsaid = row.answer.unsaid()
+        self._said.append(Piece(row.number, row.answer, unsaid))
+        if unsaid.finished:
+            self._tell("done", row, **asdict(row.done(unsaid.finished, self._clock())))
 
     def _fail(self, row: Row, error: DreamerError) -> None:
         self._batch.leave(row)
         self._tell_error(row.number, error)
 
     def _tell(self, kind: str, row: Row, **fields: Any) -> None:
-        self._told.append((kind, row.number, fields))
+        self._said.append((kind, row.number, fields))
 
     def _tell_error(self, number: int, error: DreamerError) -> None:
-        self._told.append(("error", number, {"code": error.code, "message": str(error)}))
+        self._said.append(("error", number, {"code": error.code, "message": str(error)}))

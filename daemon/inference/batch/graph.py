@@ -15,7 +15,7 @@ from dreamer.protocol.errors import InputError
 
 PRESENT_PREFIX = "present."
 LOGITS = "logits"
-_TOKEN_INPUTS = frozenset({"input_ids", "attention_mask", "position_ids"})
+TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids")
 _ELEMENTS: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -84,7 +84,7 @@ def decoder_graph(
     )
     wanted = {LOGITS} | {one.present for one in pasts}
     token_inputs = inputs.keys() - {one.name for one in pasts}
-    if not pasts or not wanted <= outputs.keys() or not token_inputs <= _TOKEN_INPUTS:
+    if not pasts or not wanted <= outputs.keys() or not token_inputs <= frozenset(TOKEN_INPUTS):
         raise InputError(
             "this ONNX graph is not a decoder with a key-value cache (Optimum's "
             "text-generation-with-past); export it as one"

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dreamer.daemon.inference.answers.answer import Answer, Finished
 from dreamer.daemon.inference.channel import Done
-from dreamer.daemon.inference.requests import Text, TokenLogprob
 
 
 @dataclass
@@ -55,21 +53,3 @@ class Row:
             decode_s=now_s - read_s,
             cached_tokens=self.cached,
         )
-
-
-def text_fields(text: Text) -> dict[str, Any]:
-    """Return what a ``text`` frame carries; by hand, since ``asdict`` takes long."""
-    return {
-        "text": text.text,
-        "token_ids": list(text.token_ids),
-        "logprobs": [_logprob_fields(one) for one in text.logprobs],
-    }
-
-
-def _logprob_fields(one: TokenLogprob) -> dict[str, Any]:
-    return {
-        "token_id": one.token_id,
-        "text": one.text,
-        "logprob": one.logprob,
-        "top": [list(top) for top in one.top],
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -18,29 +17,24 @@ Answer = tuple[str, dict[str, Any]]
 def serve_side_by_side(inbox: Inbox, outbox: Outbox, answer: Callable[[Frame], Answer]) -> None:
     """Answer every request with exactly one frame, for ever.
 
-    While one is computed, another is read and written: each thread takes a request from the inbox
-    and sees it through, so a lone request is never handed from thread to thread. A request that
-    was cancelled is answered too, since its tensors may be in use until then.
+    While one is computed, another is read and written: each thread reads a request and sees it
+    through, so it is never handed from thread to thread. A request that was cancelled is answered
+    too, since its tensors may be in use until then.
     """
 
-    def serve() -> None:
+    def serve(frame: Frame) -> None:
         try:
-            while True:
-                _answer_next(inbox, outbox, answer)
+            _answer(inbox, outbox, frame, answer)
         except BaseException:
             # A bug. The pool learns that the worker died, and whoever waits gets an error.
             traceback.print_exc()
             os._exit(1)
 
-    for _ in range(TENSOR_REQUESTS_AT_ONCE - 1):
-        threading.Thread(target=serve, name="tensors", daemon=True).start()
-    serve()
+    # One more than compute: what frees an answer's memory is read while all others are busy.
+    inbox.serve(serve, TENSOR_REQUESTS_AT_ONCE + 1)
 
 
-def _answer_next(inbox: Inbox, outbox: Outbox, answer: Callable[[Frame], Answer]) -> None:
-    frame = inbox.wait()
-    if frame.kind == "cancel":
-        return
+def _answer(inbox: Inbox, outbox: Outbox, frame: Frame, answer: Callable[[Frame], Answer]) -> None:
     try:
         if inbox.cancelled(frame.number):
             raise StoppedError("nobody waits for this request any more")

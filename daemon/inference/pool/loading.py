@@ -104,9 +104,9 @@ class Loading:
         process = await self.spares.take()
         self._processes = [one for one in self._processes if not one.gone] + [process]
         try:
-            fields = await process.open(
-                seat.model_dir, self._options(device), self._settings.load_timeout_s
-            )
+            size_bytes = await asyncio.to_thread(_files_bytes, seat.model_dir)
+            timeout_s = self._settings.load_timeout_of(size_bytes)
+            fields = await process.open(seat.model_dir, self._options(device), timeout_s)
             seat.card = card = Card.from_fields(fields)
         except BaseException:
             await process.kill()

@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreamer.daemon.inference import channel
 from dreamer.daemon.inference.channel import Fields
 from dreamer.daemon.inference.pool.answering import Answering, Times
-from dreamer.daemon.inference.pool.process import WorkerLostError
+from dreamer.daemon.inference.pool.process import OneAnswer, WorkerLostError
 from dreamer.daemon.inference.pool.reports import (
     Estimate,
     LoadedModel,
@@ -320,17 +320,16 @@ class Pool:
 
     async def _ask_once(self, seat: Seat, kind: str, fields: Fields, times: Times) -> Fields:
         worker = await self._slot(seat, times)
-        answering = self._tasks.start(self._answer(seat, worker, kind, fields), waited_for=True)
-        try:
-            return await asyncio.shield(answering)
-        except asyncio.CancelledError:
-            # The asker goes now; the slot is taken until the worker has answered.
-            answering.cancel()
-            raise
-
-    async def _answer(self, seat: Seat, worker: ModelWorker, kind: str, fields: Fields) -> Fields:
-        with self._held(seat, worker, kind):
-            return await worker.process.ask_once(kind, fields)
+        with ExitStack() as holding:
+            holding.enter_context(self._held(seat, worker, kind))
+            asked = await worker.process.ask_once(kind, fields)
+            try:
+                return await asked.get()
+            except asyncio.CancelledError:
+                # The asker goes now; the slot is taken until the worker has answered.
+                rest = _given_up(asked, holding.pop_all())
+                self._tasks.start(rest, waited_for=True)
+                raise
 
     def _require_place_to_stay(self, manifest_id: str, instead_of: str | None) -> None:
         others = [
@@ -349,3 +348,8 @@ def _require_kind(worker: ModelWorker, asked: str) -> None:
     kind = worker.card.signature.kind
     if asked not in _ANSWERS[kind]:
         raise InputError(_WHAT_IT_IS[kind])
+
+
+async def _given_up(asked: OneAnswer, holding: ExitStack) -> None:
+    with holding:
+        await asked.given_up()

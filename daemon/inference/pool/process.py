@@ -1,15 +1,12 @@
 """One worker process as the pool sees it: start, open a model, exchange frames, kill.
 
-Several requests are under way in a worker at once. One task reads its pipe and hands each frame
-to the exchange that its id names. A worker that dies, or hangs, is lost to all of them at once.
+Several requests are under way in a worker at once; each frame is handed to the exchange that its id
+names. A worker that dies, or hangs, is lost to all of them at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,30 +18,12 @@ from dreamer.daemon.inference import channel
 from dreamer.daemon.inference.channel import Fields
 from dreamer.daemon.inference.load_options import LoadOptions
 from dreamer.daemon.inference.pool.memory import cpu_seconds, rss_bytes
+from dreamer.daemon.inference.pool.pipes import WorkerPipes
 from dreamer.daemon.inference.pool.tensor_transport import PoolTensors, is_shared
 from dreamer.protocol.errors import DreamerError, LocalError, LocalProtocolError, error_from_code
-from dreamer.protocol.inference_limits import (
-    INFERENCE_COMPUTE_MAX_S,
-    INFERENCE_MESSAGE_MAX_BYTES,
-    INFERENCE_PIPE_BYTES,
-    INFERENCE_WORKER_LOG_MAX_LINES,
-)
+from dreamer.protocol.inference_limits import INFERENCE_COMPUTE_MAX_S
 
-MODULE = "dreamer.daemon.inference.worker"
-
-# A worker gets no credentials: only what finds libraries, devices and temporary space.
-_ENVIRONMENT = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "TEMP",
-    "SYSTEMROOT",
-    "LD_LIBRARY_PATH",
-    "PYTHONPATH",
-)
 _LAST_OF_TENSORS = ("inferred", "embedded", "error")
-_ENVIRONMENT_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_")
 
 
 class WorkerLostError(LocalError):
@@ -54,14 +33,15 @@ class WorkerLostError(LocalError):
 class Exchange:
     """One request in a worker: its frames, in order.
 
-    The queue has no bound of its own: a generation is bounded by its ``max_tokens``, and the
-    others are answered by one frame.
+    They have no bound of their own: a generation is bounded by its ``max_tokens``, and the others
+    are answered by one frame.
     """
 
     def __init__(self, worker: WorkerProcess, number: int) -> None:
+        self.number = number
         self._worker = worker
-        self._number = number
-        self._frames: asyncio.Queue[tuple[str, Fields] | DreamerError] = asyncio.Queue()
+        self._frames: deque[tuple[str, Fields] | DreamerError] = deque()
+        self._waiting: asyncio.Future[None] | None = None
 
     async def next(self) -> tuple[str, Fields]:
         """Wait for the next frame.
@@ -70,7 +50,10 @@ class Exchange:
             WorkerLostError: the worker died or hung.
             DreamerError: the worker's own ``error`` frame, whatever its kind.
         """
-        frame = await self._frames.get()
+        while not self._frames:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        frame = self._frames.popleft()
         if isinstance(frame, DreamerError):
             raise frame
         kind, fields = frame
@@ -80,57 +63,51 @@ class Exchange:
 
     def put(self, frame: tuple[str, Fields] | DreamerError) -> None:
         """Take a frame, or what befell the worker."""
-        self._frames.put_nowait(frame)
+        self._frames.append(frame)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def close(self, finished: bool) -> None:
         """End the exchange; one that is not finished is cancelled in the worker."""
-        self._worker.forget(self._number, cancel=not finished)
+        self._worker.forget(self.number, cancel=not finished)
 
 
 class WorkerProcess:
     """A running worker. It is stateless between requests, so it is ended by killing it."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, tensors: PoolTensors, silence_timeout_s: float
-    ) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._process = process
-        self._requests = process.stdin
-        self._answers = process.stdout
+    def __init__(self, tensors: PoolTensors, silence_timeout_s: float) -> None:
+        """Take what is said of the process by ``spawn``."""
+        self._pipes = WorkerPipes(self._take, self._not_understood, self._died)
         self._tensors = tensors
         self._silence_timeout_s = silence_timeout_s
-        self._log: deque[str] = deque(maxlen=INFERENCE_WORKER_LOG_MAX_LINES)
         self._exchanges: dict[int, Exchange] = {}
         self._last_number = 0
         self._heard = 0
         self._lost = ""
         self._ending: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.gone = False
         """Nothing of it is left: it was ended and waited for."""
         self.waiting = asyncio.Event()
         """Set when its libraries are imported, or it is gone."""
         self.when_lost: Callable[[], None] | None = None
         """Called once if it dies or hangs, and not when it is ended on purpose."""
-        self._logging = asyncio.create_task(self._keep_log(process.stderr))
-        self._reading = asyncio.create_task(self._route())
-        self._watching = asyncio.create_task(self._watch())
 
     @classmethod
     async def spawn(cls, silence_timeout_s: float) -> WorkerProcess:
         """Start a worker without a model."""
         tensors = PoolTensors()
+        worker = cls(tensors, silence_timeout_s)
         try:
-            process = await _start(tensors)
+            await worker._pipes.start(("--tensor-fds", tensors.argument), tensors.fds)
         except OSError as error:
             tensors.close()
             raise LocalError(
                 f"a worker process can't be started ({error}): this machine is short of memory, "
                 "processes or open files; try again later"
             ) from error
-        _widen(process)
-        return cls(process, tensors, silence_timeout_s)
+        worker._watching = asyncio.create_task(worker._watch())
+        return worker
 
     async def open(self, model_dir: Path, options: LoadOptions, timeout_s: float) -> Fields:
         """Load a model and return what it tells of itself, its card.
@@ -147,7 +124,8 @@ class WorkerProcess:
                 _, card = await exchange.next()
         except TimeoutError:
             raise LocalError(
-                f"the model was not loaded within {timeout_s:.0f} s; try again, or a smaller one"
+                f"the model was not loaded within {timeout_s:.0f} s; try again when the machine is "
+                "less busy, raise [inference] load_timeout_s, or run a smaller model"
             ) from None
         finally:
             self.forget(0, cancel=False)
@@ -167,15 +145,12 @@ class WorkerProcess:
         self._exchanges[self._last_number] = exchange
         return exchange
 
-    async def ask_once(self, kind: str, fields: Fields) -> Fields:
-        """Ask what has one answer, whose tensors may be large, and return it.
-
-        Cancelling it tells the worker, but ends only when the worker has answered: a graph that
-        runs can't be stopped.
+    async def ask_once(self, kind: str, fields: Fields) -> OneAnswer:
+        """Ask what has one answer, whose tensors may be large.
 
         Raises:
-            WorkerLostError: the worker died or hung.
-            DreamerError: the worker's own error.
+            WorkerLostError: the worker is gone already.
+            InputError: more than a worker takes at once.
         """
         shared = await self._tensors.share(fields)
         try:
@@ -183,31 +158,29 @@ class WorkerProcess:
         except DreamerError:
             self._tensors.unlent(shared)
             raise
-        number = self._last_number
-        self._tensors.lent(number, shared)
-        try:
-            _, answer = await exchange.next()
-        except asyncio.CancelledError:
-            self._send("cancel", {"id": number})
-            with suppress(DreamerError):
-                self._taken(number, (await exchange.next())[1])
-            raise
-        finally:
-            self.forget(number, cancel=False)
+        self._tensors.lent(exchange.number, shared)
+        return OneAnswer(self, exchange)
+
+    async def fetch(self, number: int, answer: Fields) -> Fields:
+        """Return an answer with its tensors, and give their memory back."""
         try:
             return await self._tensors.fetch(answer)
         finally:
-            self._taken(number, answer)
+            self.let_go(number, answer)
 
     def forget(self, number: int, cancel: bool) -> None:
         """Drop what still comes for a request."""
         if self._exchanges.pop(number, None) is not None and cancel:
-            self._send("cancel", {"id": number})
+            self.cancel(number)
+
+    def cancel(self, number: int) -> None:
+        """Tell the worker that nobody waits for a request any more."""
+        self._send("cancel", {"id": number})
 
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+        return self._pipes.pid
 
     @property
     def rss_bytes(self) -> int:
@@ -217,7 +190,7 @@ class WorkerProcess:
     @property
     def alive(self) -> bool:
         """Whether the process runs and can be asked."""
-        return not self._lost and self._process.returncode is None
+        return not self._lost and self._pipes.exit_status is None
 
     async def kill(self, reason: str = "was ended") -> None:
         """End the process and wait until it is gone; requests under way are lost."""
@@ -229,14 +202,10 @@ class WorkerProcess:
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-        self._requests.close()
-        self._watching.cancel()
-        await self._process.wait()
-        # A pipe that isn't read to its end stays open.
-        await asyncio.gather(self._reading, self._logging, self._watching, return_exceptions=True)
+        await self._pipes.end()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         self._tensors.close()
         self.gone = True
 
@@ -245,29 +214,19 @@ class WorkerProcess:
             raise WorkerLostError(self._lost)
 
     def _send(self, kind: str, fields: Fields) -> None:
-        buffers = channel.encode(kind, fields)
-        if not self._requests.is_closing():
-            self._requests.writelines(buffers)
+        self._pipes.send(channel.encode(kind, fields))
 
-    async def _route(self) -> None:
-        """Hand every frame to its exchange until the pipe ends."""
-        try:
-            while True:
-                kind, fields = await self._frame()
-                self._heard += 1
-                self._take(kind, fields)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            await self._process.wait()
-            await self._logging
-            reason = self._log[-1] if self._log else f"exit status {self._process.returncode}"
-            self._lose(f"died ({reason:.200})")
-        except LocalProtocolError as error:
-            self._lose(f"was not understood ({error})")
-            self._process.kill()
-        finally:
-            self.waiting.set()
+    def _not_understood(self, error: LocalProtocolError) -> None:
+        self._lose(f"was not understood ({error})")
+        self._pipes.kill()
+
+    def _died(self) -> None:
+        reason = self._pipes.last_words or f"exit status {self._pipes.exit_status}"
+        self._lose(f"died ({reason:.200})")
+        self.waiting.set()
 
     def _take(self, kind: str, fields: Fields) -> None:
+        self._heard += 1
         number = fields["id"]
         if kind == "waiting":
             self.waiting.set()
@@ -277,20 +236,12 @@ class WorkerProcess:
         if exchange := self._exchanges.get(number):
             exchange.put((kind, fields))
         else:
-            self._taken(number, fields)
+            self.let_go(number, fields)
 
-    def _taken(self, number: int, answer: Fields) -> None:
+    def let_go(self, number: int, answer: Fields) -> None:
         """Tell the worker that the memory in which an answer lay may be used again."""
         if is_shared(answer):
             self._send("taken", {"id": number})
-
-    async def _frame(self) -> tuple[str, Fields]:
-        wanted = channel.sizes(await self._answers.readexactly(channel.HEADER.size))
-        body = await self._answers.readexactly(wanted.map_bytes)
-        parts = b""
-        if wanted.parts_bytes:
-            parts = await self._answers.readexactly(wanted.parts_bytes)
-        return channel.decode(body, parts)
 
     async def _watch(self) -> None:
         """End a worker that owes answers and shows no sign of life for too long.
@@ -308,7 +259,7 @@ class WorkerProcess:
             too_long_s = max(timeout_s, INFERENCE_COMPUTE_MAX_S)
             if now - idle_since >= timeout_s or now - silent_since >= too_long_s:
                 self._lose(f"was silent for {now - silent_since:.0f} s and was ended")
-                self._process.kill()
+                self._pipes.kill()
             await asyncio.sleep(timeout_s / 4)
 
     def _lose(self, reason: str) -> None:
@@ -322,42 +273,44 @@ class WorkerProcess:
         if self.when_lost is not None:
             self.when_lost()
 
-    async def _keep_log(self, stream: asyncio.StreamReader) -> None:
-        while chunk := await stream.read(INFERENCE_MESSAGE_MAX_BYTES):
-            lines = chunk.decode(errors="replace").splitlines()
-            self._log.extend(line.strip() for line in lines if line.strip())
 
+class OneAnswer:
+    """What a worker was asked that has one answer. Get it, or give it up."""
 
-async def _start(tensors: PoolTensors) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", MODULE,
-        "--tensor-fds", tensors.argument,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=INFERENCE_PIPE_BYTES,
-        pass_fds=tensors.fds,
-        env=_environment(),
-    )  # fmt: skip
+    def __init__(self, worker: WorkerProcess, exchange: Exchange) -> None:
+        self._worker = worker
+        self._exchange = exchange
+        self._answered = False
 
+    async def get(self) -> Fields:
+        """Return the answer; whoever is cancelled over this calls ``given_up``.
 
-def _widen(process: asyncio.subprocess.Process) -> None:
-    """Have the pipe of answers hold more than 64 KiB: tensors come in fewer pieces."""
-    if sys.platform != "linux":
-        return
-    transport = process._transport  # type: ignore[attr-defined]
-    pipe = transport.get_pipe_transport(1).get_extra_info("pipe")
-    # What an unprivileged user may have in pipes is bounded (pipe-user-pages-soft).
-    # Not every event loop tells of its pipe; then it stays as it is.
-    with suppress(OSError, AttributeError):
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, INFERENCE_PIPE_BYTES)
+        Raises:
+            WorkerLostError: the worker died or hung.
+            DreamerError: the worker's own error.
+        """
+        return await self._worker.fetch(self._exchange.number, await self._next())
 
+    async def given_up(self) -> None:
+        """Tell the worker that nobody wants the answer, and wait until its tensors are free.
 
-def _environment() -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
-    }
-    # As nvidia-smi numbers the devices.
-    return {**kept, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        It has answered then: a graph that runs can't be stopped.
+        """
+        if self._answered:
+            return
+        self._worker.cancel(self._exchange.number)
+        with suppress(DreamerError):
+            self._worker.let_go(self._exchange.number, await self._next())
+
+    async def _next(self) -> Fields:
+        try:
+            _, answer = await self._exchange.next()
+        except DreamerError:
+            self._end()
+            raise
+        self._end()
+        return answer
+
+    def _end(self) -> None:
+        self._answered = True
+        self._exchange.close(finished=True)

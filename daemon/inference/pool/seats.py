@@ -49,7 +49,9 @@ class Seats:
 
     def seat(self, manifest_id: str) -> Seat:
         """Return a model's place."""
-        return self._seats.setdefault(manifest_id, Seat(manifest_id))
+        return self._seats.get(manifest_id) or self._seats.setdefault(
+            manifest_id, Seat(manifest_id)
+        )
 
     def known(self, manifest_id: str) -> Seat | None:
         """Return a model's place if it ever had one."""

@@ -10,6 +10,7 @@ from dreamer.protocol.assignment import ANY_GPU, Assignment
 from dreamer.protocol.inference_limits import (
     GENERATE_FIRST_TOKEN_TIMEOUT_S,
     INFERENCE_IDLE_TIMEOUT_S,
+    INFERENCE_LOAD_MIN_BYTES_S,
     INFERENCE_LOAD_TIMEOUT_S,
     INFERENCE_MAX_MODELS,
     INFERENCE_PREFIX_CACHE_MAX_BYTES,
@@ -46,6 +47,10 @@ class PoolSettings:
     assignment: Assignment = "least-loaded"
     eviction: Eviction = "lru"
     preferred_gpu: Mapping[str, int] = field(default_factory=dict)
+
+    def load_timeout_of(self, size_bytes: int) -> float:
+        """Return how long a model of this size may take to load: more for one that is large."""
+        return max(self.load_timeout_s, size_bytes / INFERENCE_LOAD_MIN_BYTES_S)
 
     @property
     def bounds(self) -> Bounds:

@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 from dreamer.daemon.inference import channel
@@ -21,7 +21,9 @@ Fields = dict[str, Any]
 class PipeInbox:
     """Reads frames on a thread of its own, so that a cancellation is seen in mid-computation.
 
-    When the pipe ends the daemon is gone, and so is this process.
+    Once ``serve`` was called, whoever has read a request answers it, and another thread reads on:
+    handing each request to a thread that sleeps would cost more than reading it. When the pipe
+    ends the daemon is gone, and so is this process.
     """
 
     def __init__(self, stream: BinaryIO, tensors: WorkerTensors) -> None:
@@ -29,6 +31,8 @@ class PipeInbox:
         self._tensors = tensors
         self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._cancelled: deque[int] = deque(maxlen=INFERENCE_CANCELS_KEPT)
+        self._reading = threading.Lock()
+        self._answer: Callable[[Frame], None] | None = None
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def wait(self) -> Frame:
@@ -50,7 +54,27 @@ class PipeInbox:
             return False
         return True
 
+    def serve(self, answer: Callable[[Frame], None], threads: int) -> None:
+        """Have every request answered on the thread that reads it, one of so many, for ever."""
+        self._answer = answer
+        # This thread is one, the one that has read so far another.
+        for _ in range(threads - 2):
+            threading.Thread(target=self._read, name="inbox", daemon=True).start()
+        while (frame := self.poll()) is not None:
+            answer(frame)
+        self._read()
+
     def _read(self) -> None:
+        while True:
+            with self._reading:
+                frame = self._next()
+            if self._answer is None:
+                self._frames.put(frame)
+            elif frame.kind != "cancel":
+                self._answer(frame)
+
+    def _next(self) -> Frame:
+        """Block for the next frame that isn't for this class itself."""
         while found := channel.read(self._stream):
             kind, fields = found
             number = int(fields.pop("id"))
@@ -59,7 +83,7 @@ class PipeInbox:
                 continue
             if kind == "cancel":
                 self._cancelled.append(number)
-            self._frames.put(Frame(kind, number, self._tensors.restore(fields)))
+            return Frame(kind, number, self._tensors.restore(fields))
         # The main thread may be deep inside ONNX Runtime: don't wait for it.
         os._exit(0)
 
@@ -85,9 +109,11 @@ class PipeOutbox:
         """Write frames in one go; raises as ``send``."""
         pieces: list[Data] = []
         for kind, number, fields in frames:
-            # Outside the lock: it may have to wait for the pool to take earlier answers.
-            shared = self._tensors.share(number, {**fields, "id": number})
-            pieces += channel.encode(kind, shared)
+            named = {**fields, "id": number}
+            if "parts" in fields:
+                # Outside the lock: it may have to wait for the pool to take earlier answers.
+                named = self._tensors.share(number, named)
+            pieces += channel.encode(kind, named)
         with self._writing:
             self._stream.writelines(pieces)
             self._stream.flush()

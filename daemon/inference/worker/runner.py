@@ -6,7 +6,7 @@ how to pool is one of sentence embeddings, any other graph takes tensors and giv
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +37,10 @@ class Inbox(Protocol):
 
     def cancelled(self, number: int) -> bool:
         """Say whether this request was cancelled; for runners that answer one after another."""
+        ...
+
+    def serve(self, answer: Callable[[Frame], None], threads: int) -> None:
+        """Have every request answered on the thread that reads it, one of so many, for ever."""
         ...
 
 

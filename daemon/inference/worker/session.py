@@ -31,7 +31,11 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 )
 
 # One status may mean either: only the text tells.
-_NO_ROOM_SIGNS = ("bad_alloc", "allocate", "out of memory")
+_NO_ROOM_SIGNS = (
+    *("bad_alloc", "allocate", "out of memory"),
+    # cuBLAS, cuDNN, and the arena of ONNX Runtime at its limit.
+    *("alloc_failed", "not enough memory", "smaller than requested bytes"),
+)
 
 
 def open_session(graph: ModelGraph, options: LoadOptions) -> onnxruntime.InferenceSession:
@@ -61,15 +65,23 @@ def open_session(graph: ModelGraph, options: LoadOptions) -> onnxruntime.Inferen
 def load_failure(name: str, error: Exception, device: str) -> DreamerError:
     """Say whose fault it was that ``name`` wasn't loaded: the machine's, or the model's.
 
-    A model that had no room here may run elsewhere. A full GPU isn't told as that: the pool takes
-    an error of the machine's for a GPU that can't be used at all.
+    A model that had no room here may run elsewhere. A full GPU isn't told as the machine's fault:
+    the pool takes that for a GPU that can't be used at all.
     """
     reason = str(error).strip() or "out of memory"
-    no_room = isinstance(error, MemoryError) or any(sign in reason for sign in _NO_ROOM_SIGNS)
+    signs = any(sign in reason.lower() for sign in _NO_ROOM_SIGNS)
+    no_room = isinstance(error, MemoryError) or signs
     if no_room and device == CPU:
         return LocalError(
-            f"there is too little memory to load {name} ({reason:.300}); raise [inference] "
-            "max_worker_memory_mib or max_memory_gb, or run a smaller model"
+            f"there is too little memory to load {name} ({reason:.300}); end what else takes "
+            "memory, raise [inference] max_worker_memory_mib or max_memory_gb, or run a smaller "
+            "model"
+        )
+    if no_room:
+        return InputError(
+            f"{device} has too little memory left to load {name} ({reason:.300}); end what else "
+            "runs there, raise [inference] max_worker_gpu_memory_mib if it is set, set gpu = "
+            "false to use the CPU, or run a smaller model"
         )
     return InputError(
         f"ONNX Runtime can't load {name} ({reason:.300}); pull the model again or export it anew"

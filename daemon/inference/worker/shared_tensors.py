@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 from typing import Any
 
@@ -10,6 +11,7 @@ from dreamer.daemon.inference.shared_area import WrittenArea, places
 from dreamer.protocol.errors import InputError, LocalError
 from dreamer.protocol.inference_limits import (
     TENSOR_INLINE_MAX_BYTES,
+    TENSORS_MAPPED_KEPT_BYTES,
     TENSORS_SHARED_MAX_BYTES,
     TENSORS_TAKEN_TIMEOUT_S,
 )
@@ -27,6 +29,7 @@ class WorkerTensors:
         fds = [int(fd) for fd in argument.split(",") if fd]
         self._requests = fds[0] if fds else -1
         self._answers = WrittenArea(fds[1]) if fds else None
+        self._mapped = memoryview(b"")
         self._given: dict[int, int] = {}
         self._changed = threading.Condition()
 
@@ -39,7 +42,7 @@ class WorkerTensors:
             return fields
         offset, sizes = fields["shared"]
         starts, size_bytes = places(sizes)
-        view = memoryview(_mapped(self._requests, offset, size_bytes))
+        view = self._view(offset, size_bytes)
         parts = [view[start : start + size] for start, size in zip(starts, sizes, strict=True)]
         return {**fields, "parts": parts}
 
@@ -65,6 +68,17 @@ class WorkerTensors:
             if self._answers is not None and (at := self._given.pop(number, None)) is not None:
                 self._answers.release(at)
                 self._changed.notify_all()
+
+    def _view(self, offset: int, size_bytes: int) -> memoryview:
+        """Return a region as memory: what lies at the beginning of the area stays mapped."""
+        end = offset + size_bytes
+        if end > TENSORS_MAPPED_KEPT_BYTES:
+            return memoryview(_mapped(self._requests, offset, size_bytes))
+        if end > len(self._mapped):
+            # The area never gets shorter than this again (``WrittenArea.release``).
+            whole = min(os.fstat(self._requests).st_size, TENSORS_MAPPED_KEPT_BYTES)
+            self._mapped = memoryview(_mapped(self._requests, 0, whole))
+        return self._mapped[offset:end]
 
     def _room(self, number: int, size_bytes: int) -> int:
         assert self._answers is not None

@@ -27,7 +27,7 @@ from dreamer.protocol.inference_limits import (
     OIP_JSON_OUTPUT_MAX_BYTES,
     OIP_WHOLE_ANSWER_MAX_BYTES,
 )
-from dreamer.protocol.limits import MIB
+from dreamer.protocol.limits import KIB, MIB
 
 _GZIP_WINDOW, _ZLIB_WINDOW = 31, 15
 _WINDOWS = {"gzip": _GZIP_WINDOW, "deflate": _ZLIB_WINDOW}
@@ -35,6 +35,8 @@ _WINDOWS = {"gzip": _GZIP_WINDOW, "deflate": _ZLIB_WINDOW}
 
 _FASTEST = 1
 _PIECE_BYTES = MIB
+_NARROW_BYTES = 64 * KIB
+"""What every connection takes whole."""
 
 
 async def respond(request: web.Request, asked: Asked, answer: Answer) -> web.StreamResponse:
@@ -124,7 +126,8 @@ async def _send(
     size = sum(memoryview(part).nbytes for part in parts)
     if size <= OIP_WHOLE_ANSWER_MAX_BYTES:
         # One write, headers included: what a small answer's time goes into.
-        _widen(request)
+        if size > _NARROW_BYTES:
+            _widen(request)
         return web.Response(body=b"".join(parts), headers=headers)
     async with outgoing(request, {**headers, "Content-Length": str(size)}) as stream:
         for part in parts:

@@ -6,12 +6,13 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from dreamer.daemon.inference.tensors import Tensor
+from dreamer.daemon.inference.tensors import Data, Tensor
 from dreamer.daemon.open_inference.calls import Call, Parameters, refuse_extensions
 from dreamer.daemon.open_inference.datatypes import (
     check_datatype,
@@ -24,6 +25,10 @@ from dreamer.protocol.errors import InputError
 from dreamer.protocol.inference_limits import OIP_JSON_MAX_BYTES, OIP_JSON_MAX_LISTS
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+
+_KEPT_HEADS = 64
+_KEPT_HEAD_BYTES = 2048
+"""So many of the last requests' JSON, each of at most so many bytes, is not read again."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,18 @@ def _parsed(text: bytes) -> Any:
         return json.loads(text)
 
 
+@dataclass(frozen=True)
+class _Head:
+    """What the JSON says. ``sizes`` has of each input how many bytes after it are its values, None
+    for one that the JSON has values of.
+    """
+
+    call: Call
+    sizes: tuple[int | None, ...]
+    binary: Mapping[str, bool]
+    binary_else: bool
+
+
 def read_asked(model: str, version: str, body: memoryview, header_length: str | None) -> Asked:
     """Return what a request's body asks of a model.
 
@@ -74,21 +91,33 @@ def read_asked(model: str, version: str, body: memoryview, header_length: str | 
         InputError: it is not as the protocol has it.
     """
     length = _header_length(header_length, len(body))
-    value, blobs = read_json(body[:length]), body[length:]
-    parameters = _parameters(value, "the request")
+    text, blobs = body[:length], body[length:]
+    # A client that sends one vector after another says the same of each.
+    head = _read_again(bytes(text)) if length <= _KEPT_HEAD_BYTES else _read_head(text)
     inputs: list[Tensor] = []
-    for one in _objects(value, "inputs"):
-        tensor, taken = _input(one, blobs)
-        inputs.append(tensor)
-        blobs = blobs[taken:]
+    for one, size in zip(head.call.inputs, head.sizes, strict=True):
+        inputs.append(one if size is None else _filled(one, size, blobs))
+        blobs = blobs[size or 0 :]
     if len(blobs):
         raise InputError(f"{len(blobs)} bytes follow the last input's: check binary_data_size")
+    call = replace(head.call, model=model, version=version, inputs=tuple(inputs))
+    return Asked(call, head.binary, head.binary_else)
+
+
+def _read_head(text: Data) -> _Head:
+    value = read_json(memoryview(text))
+    parameters = _parameters(value, "the request")
+    inputs = [_input(one) for one in _objects(value, "inputs")]
     outputs = {_name(one, "output"): _binary(one) for one in _objects(value, "outputs")}
     if len(outputs) != len(value.get("outputs") or ()):
         raise InputError("an output is named twice")
     binary = {name: wanted for name, wanted in outputs.items() if wanted is not None}
-    call = Call(model, version, _request_id(value), tuple(inputs), tuple(outputs), parameters)
-    return Asked(call, binary, bool(parameters.get("binary_data_output", False)))
+    tensors, sizes = tuple(one for one, _ in inputs), tuple(size for _, size in inputs)
+    call = Call("", "", _request_id(value), tensors, tuple(outputs), parameters)
+    return _Head(call, sizes, binary, bool(parameters.get("binary_data_output", False)))
+
+
+_read_again = lru_cache(_KEPT_HEADS)(_read_head)
 
 
 def _request_id(value: Json) -> str:
@@ -143,7 +172,7 @@ def _binary(value: Json) -> bool | None:
     return None if wanted is None else bool(wanted)
 
 
-def _input(value: Json, blobs: memoryview) -> tuple[Tensor, int]:
+def _input(value: Json) -> tuple[Tensor, int | None]:
     """Return an input, and how many of the bytes that follow the JSON are its own."""
     name = _name(value, "input")
     datatype = check_datatype(value.get("datatype"), name)
@@ -153,15 +182,22 @@ def _input(value: Json, blobs: memoryview) -> tuple[Tensor, int]:
     size = parameters.get("binary_data_size")
     if size is None:
         data = pack(_flat(value.get("data"), shape, name), datatype, name)
-        return Tensor(name, datatype, shape, data), 0
-    if type(size) is not int or not 0 <= size <= len(blobs):
-        raise InputError(
-            f"input {name!r:.80}: binary_data_size is {size!r:.40}, and {len(blobs)} bytes follow"
-        )
+        return Tensor(name, datatype, shape, data), None
+    if type(size) is not int or size < 0:
+        raise InputError(f"input {name!r:.80}: binary_data_size is {size!r:.40}")
     if "data" in value:
         raise InputError(f"input {name!r:.80} has both data and binary_data_size")
-    check_size(blobs[:size], datatype, shape, name)
-    return Tensor(name, datatype, shape, blobs[:size]), size
+    return Tensor(name, datatype, shape, b""), size
+
+
+def _filled(tensor: Tensor, size: int, blobs: memoryview) -> Tensor:
+    name = tensor.name
+    if size > len(blobs):
+        raise InputError(
+            f"input {name!r:.80}: binary_data_size is {size}, and {len(blobs)} bytes follow"
+        )
+    check_size(blobs[:size], tensor.datatype, tensor.shape, name)
+    return Tensor(name, tensor.datatype, tensor.shape, blobs[:size])
 
 
 def _flat(data: object, shape: tuple[int, ...], name: str) -> list[Any]:

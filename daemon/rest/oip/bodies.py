@@ -29,7 +29,9 @@ async def read_whole(request: web.Request, held: HeldBody) -> memoryview:
         buffer = bytearray()
     place = 0
     try:
-        while piece := await _piece(request):
+        while not request.content.at_eof():
+            # Most bodies are here already: only who waits needs a bound.
+            piece = request.content.read_nowait() or await _piece(request)
             end = place + len(piece)
             if end > len(buffer):
                 _grow(held, end)

@@ -46,7 +46,6 @@ class OipHandlers:
             route
             for at in (_VERSION, _MODEL)
             for route in (
-                web.post(f"{at}/infer", self.infer),
                 web.post(f"{at}/generate", self.generate),
                 web.post(f"{at}/generate_stream", self.generate_stream),
                 web.get(f"{at}/ready", self.model_ready),
@@ -56,6 +55,8 @@ class OipHandlers:
             )
         ]
         return [
+            # First, since they are tried one after another: what is asked most often.
+            *(web.post(f"{at}/infer", self.infer) for at in (_VERSION, _MODEL)),
             web.get("/v2", self.server),
             web.get("/v2/health/live", self.live),
             web.get("/v2/health/ready", self.ready),

@@ -93,37 +93,13 @@ def _parsed(asked: float, seen: list[float], lines: list[bytes]) -> Streamed:
     return Streamed(asked, at, "".join(pieces), *counts)
 
 
-def infer_seconds(
-    connection: UnixConnection, model: str, values: bytes, shape: list[int], runs: int
-) -> list[float]:
-    """Run a graph with an FP32 input ``x`` over ``/v2``, tensors in binary; return each's time."""
-    described = {
-        "name": "x",
-        "datatype": "FP32",
-        "shape": shape,
-        "parameters": {"binary_data_size": len(values)},
-    }
-    asked: dict[str, Any] = {"inputs": [described], "parameters": {"binary_data_output": True}}
-    head = json.dumps(asked).encode()
-    path, length = f"/v2/models/{model}/infer", str(len(head))
-    times = []
-    for _ in range(runs):
-        begun = time.perf_counter()
-        _post(connection, path, head + values, {BINARY_HEADER: length}).read()
-        times.append(time.perf_counter() - begun)
-    return times
-
-
 def post(connection: UnixConnection, path: str, value: Any) -> bytes:
     """Post JSON and return the answer's body."""
     return _post(connection, path, json.dumps(value).encode()).read()
 
 
-def _post(
-    connection: UnixConnection, path: str, body: bytes, headers: dict[str, str] | None = None
-) -> http.client.HTTPResponse:
-    kind = "application/octet-stream" if headers else "application/json"
-    connection.request("POST", path, body, {"Content-Type": kind, **(headers or {})})
+def _post(connection: UnixConnection, path: str, body: bytes) -> http.client.HTTPResponse:
+    connection.request("POST", path, body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     if response.status != HTTPStatus.OK:
         raise RuntimeError(f"{path}: {response.status} {response.read().decode()[:300]}")

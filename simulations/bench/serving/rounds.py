@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -20,11 +19,10 @@ from dreamer.simulations.bench.serving.client import (
     Streamed,
     UnixConnection,
     chat,
-    infer_seconds,
     post,
 )
 from dreamer.simulations.bench.serving.contender import Contender
-from dreamer.simulations.bench.serving.models import TENSOR_SIDE, token_ids
+from dreamer.simulations.bench.serving.models import token_ids
 from dreamer.simulations.loopback import Node, until
 
 TELL = "Tell me a long story about a {} that looks for its home. Describe every step of the way."
@@ -43,7 +41,6 @@ HEROES = (
 STREAM_TOKENS = 160
 STREAMS = 8
 LONG_PROMPT_TOKENS = 1000
-TENSOR_RUNS = 40
 
 
 @dataclass(frozen=True)
@@ -159,17 +156,6 @@ def _long_prompt(directory: Path, turn: int) -> str:
     while len(token_ids(directory, " ".join(words[:count]))) < LONG_PROMPT_TOKENS:
         count += 1
     return " ".join(words[:count])
-
-
-def tensors(server: Server, model: str, bare: Contender) -> tuple[list[float], list[float]]:
-    """Return the seconds of runs over ``/v2`` and of bare ones, one after the other."""
-    shape = [1, TENSOR_SIDE, TENSOR_SIDE]
-    values = b"\0\0\x80?" * math.prod(shape)  # ones
-    connection = UnixConnection(server.path)
-    ours = infer_seconds(connection, model, values, shape, TENSOR_RUNS)
-    connection.close()
-    theirs = bare.ask(shape=shape, runs=TENSOR_RUNS)["times"]
-    return ours, theirs
 
 
 @contextmanager

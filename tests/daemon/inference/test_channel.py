@@ -125,3 +125,36 @@ def test_too_much_at_once_is_refused_before_it_is_sent(monkeypatch: pytest.Monke
     monkeypatch.setattr(channel, "INFERENCE_TENSORS_MAX_BYTES", 15)
     with pytest.raises(InputError, match="split the batch"):
         channel.encode("infer", channel.infer_fields(InferRequest((VECTOR,))))
+
+
+FRAMES = [
+    ("text", {"id": 1, "text": "a"}),
+    ("inferred", {"id": 2, "parts": [b"abc", b""]}),
+    ("inferred", {"id": 3, "parts": [bytes(100_000)]}),
+    ("done", {"id": 4}),
+]
+WRITTEN = b"".join(bytes(piece) for frame in FRAMES for piece in channel.encode(*frame))
+
+
+def fed(pieces: list[bytes]) -> list[tuple[str, channel.Fields]]:
+    buffer = channel.FrameBuffer()
+    return [frame for piece in pieces for frame in buffer.feed(piece)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 12, 4096, 65_536, len(WRITTEN)])
+def test_frames_are_put_together_however_they_come(size: int) -> None:
+    pieces = [WRITTEN[place : place + size] for place in range(0, len(WRITTEN), size)]
+    assert fed(pieces) == FRAMES
+
+
+def test_tensors_of_a_frame_that_comes_whole_are_not_copied() -> None:
+    whole = b"".join(bytes(piece) for piece in channel.encode(*FRAMES[2]))
+    ((_, fields_),) = fed([whole])
+    assert fields_["parts"][0].obj is whole
+
+
+def test_frames_before_what_is_none_are_given() -> None:
+    frames = channel.FrameBuffer().feed(WRITTEN + b"\xff" * channel.HEADER.size)
+    assert [next(frames) for _ in FRAMES] == FRAMES
+    with pytest.raises(LocalProtocolError):
+        next(frames)

@@ -1,8 +1,13 @@
 """Bodies over HTTP: compressed, large, too large."""
 
+import fcntl
 import gzip
 import json
+import sys
+import termios
+import time
 import zlib
+from array import array
 
 import pytest
 from in_memory.oip import HEADER_LENGTH, infer, one, tensor
@@ -93,3 +98,39 @@ def test_client_that_hangs_up_in_the_middle_of_a_large_answer_harms_nobody(serve
         connection.sock.close()
     connection.close()
     assert infer(served, asked, data)[3] == data
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how much a socket holds is the system's")
+def test_answer_of_a_quarter_mebibyte_is_on_its_way_whole_before_it_is_read(served):
+    size = 256 * 1024
+    asked = one(tensor("UINT8", [size], binary_data_size=size))
+    head = json.dumps(asked | {"parameters": {"binary_data_output": True}}).encode()
+    connection = served.connection()
+    headers = {HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+    connection.request("POST", "/v2/models/echo/infer", head + bytes(size), headers)
+    waiting, deadline = array("i", [0]), time.monotonic() + 10
+    while waiting[0] < size:
+        assert time.monotonic() < deadline, f"only {waiting[0]} bytes came"
+        fcntl.ioctl(connection.sock, termios.FIONREAD, waiting)
+    connection.close()
+
+
+def test_body_that_comes_in_pieces_is_put_together(served):
+    data = bytes(range(256)) * 40
+    head = json.dumps(
+        one(tensor("UINT8", [len(data)], binary_data_size=len(data)))
+        | {"parameters": {"binary_data_output": True}}
+    ).encode()
+    connection = served.connection()
+    connection.putrequest("POST", "/v2/models/echo/infer")
+    for name, value in (
+        (HEADER_LENGTH, len(head)),
+        ("Content-Length", len(head + data)),
+        ("Content-Type", "application/octet-stream"),
+    ):
+        connection.putheader(name, str(value))
+    connection.endheaders()
+    for place in range(0, len(head + data), 1000):
+        connection.send((head + data)[place : place + 1000])
+    assert connection.getresponse().read().endswith(data)
+    connection.close()

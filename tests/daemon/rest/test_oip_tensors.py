@@ -234,3 +234,14 @@ def test_form_of_a_web_page_is_refused(served):
     asked = one(tensor("FP32", [1], [1]))
     assert infer(served, asked, headers={"Content-Type": "text/plain"})[0] == 415
     assert infer(served, asked, headers={"Origin": "https://evil.example"})[0] == 403
+
+
+def test_requests_that_say_the_same_have_values_of_their_own(served):
+    asked = one(tensor("UINT8", [2], binary_data_size=2))
+    asked["parameters"] = {"binary_data_output": True}
+    for data in (b"ab", b"cd"):
+        assert infer(served, asked, data)[3] == data
+    told = infer(served, asked, b"ab", model="other")[2]
+    assert (infer(served, asked, b"abc")[0], "error" in told) == (400, True)
+    numbers = [infer(served, one(tensor("INT8", [1], [n])))[2] for n in (1, 2, 1)]
+    assert [value["outputs"][0]["data"] for value in numbers] == [[1], [2], [1]]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -214,3 +216,29 @@ def test_area_has_no_name_to_be_left_behind() -> None:
         assert not os.get_inheritable(fd)
     finally:
         os.close(fd)
+
+
+def mappings() -> int:
+    """Return how many shared areas this process has mapped."""
+    return Path("/proc/self/maps").read_text().count("dreamer-tensors")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+async def test_request_after_request_is_mapped_once(sides: Sides) -> None:
+    pool, worker = sides
+    before = mappings()
+    for number in range(5):
+        part = os.urandom(len(LARGE))
+        shared = await pool.share({"parts": [part]})
+        pool.lent(number, shared)
+        assert [bytes(one) for one in worker.restore(shared)["parts"]] == [part]
+        assert mappings() == before + 1
+        pool.answered(number)
+
+
+async def test_requests_lie_beside_each_other_and_beyond_what_stays_mapped(sides: Sides) -> None:
+    pool, worker = sides
+    parts = [os.urandom(size) for size in (100_000, 2_000_000, 7_000_000, 70_000)]
+    views = [worker.restore(await pool.share({"parts": [part]}))["parts"][0] for part in parts * 2]
+    # The first ones are still there when later ones have moved the mapping.
+    assert [bytes(view) for view in views] == parts * 2

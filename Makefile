@@ -7,6 +7,9 @@ GGUF := $(CACHE)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 # Directories $(CACHE)/magika and $(CACHE)/minilm; the NOTICE is written last.
 TENSOR_MODELS := $(CACHE)/minilm/NOTICE
 
+# A runner that forbids bytecode would have every daemon of the tests compile 500 modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test lint types outside unit e2e netns interop fresh models clean
 .PHONY: bench bench-direct bench-webrtc bench-origin bench-latency bench-memory bench-planner
 .PHONY: bench-worker_start bench-inference bench-offload
@@ -49,17 +52,19 @@ outside:
 unit: install
 	$(BIN)/pytest -n 2 -m 'not e2e and not interop and not model'
 
-# Two at a time: most of these wait for a timeout somewhere.
+# Three at a time on two cores: most of these wait for a process or a timeout somewhere.
 e2e: install models
 	DREAMER_TEST_GGUF=$(abspath $(GGUF)) DREAMER_TEST_MODELS=$(abspath $(CACHE)) \
-	    $(BIN)/pytest -n 2 --dist loadfile -m '(e2e or model) and not netns'
+	    $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	    -m '(e2e or model) and not netns'
 
 # Real networks out of namespaces; without root these skip.
 netns: install
-	$(BIN)/pytest -m netns
+	$(BIN)/pytest tests/netns
 
+# What starts daemons, or needs a model, has been run by e2e.
 interop: install
-	$(BIN)/pytest -n 2 --dist loadfile -m 'interop and not model'
+	$(BIN)/pytest -n 3 --dist loadfile -m 'interop and not e2e and not model'
 
 fresh: install
 	$(BIN)/python tests/fresh_clone.py

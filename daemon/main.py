@@ -22,7 +22,7 @@ from dreamer.daemon.worker.session_home import remove_session_home
 from dreamer.daemon.worker.settling import Settled, settle
 from dreamer.daemon.worker.starting import Starting
 from dreamer.protocol.errors import DreamerError
-from dreamer.protocol.limits import ALLOCATOR_KEPT_BYTES, SHUTDOWN_MAX_S
+from dreamer.protocol.limits import SHUTDOWN_MAX_S
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,6 @@ def main() -> None:
         settled = settle(given.home, given.config, os.environ)
         _start_log(settled.config.log.level)
         keep_given_identity(settled.places.home, os.environ)
-        _keep_freed_memory()
         status = asyncio.run(_run(settled, given.with_tracker, given.preload_only))
     # Those raised while the node comes up arrive in the group of its tasks.
     except* DreamerError as group:
@@ -87,15 +86,6 @@ def _start_log(level: str) -> None:
     # Libraries narrate each connection; what matters of it is said here.
     for chatty in ("aioice", "aiortc", "botocore", "boto3", "urllib3", "s3transfer"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc reuse freed blocks of up to that size, and not give each back to the system.
-
-    It goes by the largest block that was freed so far. Bodies of requests are often of some 100
-    KiB, and else every page of each would be mapped, and cleared, anew.
-    """
-    bytearray(ALLOCATOR_KEPT_BYTES).clear()
 
 
 async def _run(settled: Settled, with_tracker: bool, preload_only: bool) -> int:

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 12.0
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 300.0
 POLL_S = 0.02
 

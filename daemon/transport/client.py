@@ -16,9 +16,9 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from dreamer.daemon.transport.fork_server import PROCESS_ID
 from dreamer.daemon.transport.seat import STOP_TIMEOUT_S, Seat
 from dreamer.daemon.transport.vocabulary import (
+    PROCESS_ID,
     Answer,
     CloseLink,
     FromTransport,

@@ -12,12 +12,10 @@ import logging
 import os
 import signal
 import socket
-import struct
 
 from dreamer.daemon.transport import association, process
+from dreamer.daemon.transport.vocabulary import PROCESS_ID
 from dreamer.protocol.limits import TRANSPORT_NICE
-
-PROCESS_ID = struct.Struct(">I")
 
 
 def main(fd: int) -> None:

@@ -6,6 +6,7 @@ A link is named by a number that the daemon chooses.
 from __future__ import annotations
 
 import asyncio
+import struct
 from dataclasses import dataclass
 from typing import get_args
 
@@ -16,6 +17,9 @@ Span = tuple[int, str, int, int]
 
 VerifiedSpan = tuple[int, str, int, int, bytes]
 """A block, where to write it, and its BLAKE3: (block, path, offset, length, hash)."""
+
+PROCESS_ID = struct.Struct(">I")
+"""What the fork server answers for each process that it was asked for."""
 
 
 # To the transport process

@@ -19,7 +19,7 @@ from dreamer.protocol.errors import LocalError
 
 pytestmark = pytest.mark.e2e
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import signal
 import struct
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -33,21 +35,57 @@ from dreamer.simulations.loopback import Node, s3_client, s3_server, tracker, un
 MIB = 2**20
 BUCKET = "models"
 WAIT_S = 60.0
+STARTS_AT_ONCE = 4
 
 
-class Team:
-    """Makes nodes, rooms and models below one directory; ends every node with the module."""
+class Nodes:
+    """Makes nodes below one directory, and ends them all together."""
 
-    def __init__(self, root: Path, tracker_url: str, endpoint_url: str, stack: ExitStack) -> None:
+    def __init__(self, root: Path, stack: ExitStack) -> None:
         self.root = root
-        self.tracker = tracker_url
-        self.endpoint = endpoint_url
         self._stack = stack
-        self._seeds = random.Random(root.name)
+        self._made: dict[str, Node] = {}
 
     def node(self, name: str, *options: str, env: dict[str, str] | None = None) -> Node:
         """Start a node that is in no room yet."""
-        return self._stack.enter_context(Node(self.root / name, *options, env=env))
+        if (first := self._made.get(name)) is not None:
+            self._forget(first)
+        node = self._stack.enter_context(Node(self.root / name, *options, env=env))
+        self._made[name] = node
+        return node
+
+    def nodes(self, *names: str, env: dict[str, str] | None = None) -> list[Node]:
+        """Start several at once: each waits for its own processes as much as it works."""
+        with ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
+            return list(pool.map(lambda name: self.node(name, env=env), names))
+
+    def ask_to_end(self) -> None:
+        """Send all nodes SIGTERM: they part together, and whoever waits for each waits once."""
+        for node in self._made.values():
+            node.process.terminate()
+
+    def _forget(self, first: Node) -> None:
+        """Take away the node of a test's first try: the second begins where the first began."""
+        first.process.kill()
+        first.process.log.unlink()
+        shutil.rmtree(first.home)
+
+    @staticmethod
+    def fresh(directory: Path) -> Path:
+        """Return a directory as a new one, whatever a test's first try left there."""
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        return directory
+
+
+class Team(Nodes):
+    """Makes nodes, rooms and models below one directory; ends every node with the module."""
+
+    def __init__(self, root: Path, tracker_url: str, endpoint_url: str, stack: ExitStack) -> None:
+        super().__init__(root, stack)
+        self.tracker = tracker_url
+        self.endpoint = endpoint_url
+        self._seeds = random.Random(root.name)
 
     def member(self, name: str, *keepers: Node, room: str = "lab", **options) -> Node:
         """Start a node and let it join ``room`` with a token of each of ``keepers``."""
@@ -71,8 +109,7 @@ class Team:
 
     def model(self, name: str, *sizes: int) -> Path:
         """Write a directory with a file of random bytes for each size."""
-        directory = self.root / "sources" / name
-        directory.mkdir(parents=True)
+        directory = self.fresh(self.root / "sources" / name)
         for number, size in enumerate(sizes):
             # A repeated megabyte, told apart by its number: making it must cost nothing.
             seed = self._seeds.randbytes(MIB - 4)
@@ -189,17 +226,34 @@ def services(bucket, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def nodes_below():
+    """Return ``nodes_below(directory)``: what makes nodes there, and ends them with the module."""
+    with ExitStack() as stack:
+        made = []
+
+        def below(root: Path) -> Nodes:
+            made.append(Nodes(root, stack))
+            return made[-1]
+
+        yield below
+        for each in made:
+            each.ask_to_end()
+
+
+@pytest.fixture(scope="module")
 def team(services, tmp_path_factory, request):
     # The paths of Unix sockets must be short.
     root = tmp_path_factory.mktemp(request.module.__name__.rpartition("test_")[2][:12])
     with ExitStack() as stack:
-        yield Team(root, *services, stack)
+        made = Team(root, *services, stack)
+        yield made
+        made.ask_to_end()
 
 
 @pytest.fixture(scope="module")
 def lab(team):
     """Return the nodes A, B and C; A made both rooms."""
-    a, b, c = team.node("A"), team.node("B"), team.node("C")
+    a, b, c = team.nodes("A", "B", "C")
     team.room(a, "lab")
     team.room(a, "depot", origin=True)
     for node in (b, c):

@@ -38,12 +38,21 @@ def intact(lab, pushed, watch):
     assert watch.content(path) == watch.content(pushed[0])
 
 
+@pytest.fixture(scope="module")
+def refused():
+    """Outsiders that were let in nowhere, and so are outsiders still."""
+    return []
+
+
 @pytest.fixture
-def outsider(team, request):
+def outsider(team, refused):
     """A node that is in no room."""
-    node = team.node(f"out{len(list(team.root.iterdir()))}")
+    node = refused.pop() if refused else team.node(f"out{len(list(team.root.iterdir()))}")
     yield node
-    node.process.stop()
+    if Dreamer(node.home).rooms():
+        node.process.stop()
+    else:
+        refused.append(node)
 
 
 # References

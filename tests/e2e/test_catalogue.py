@@ -12,7 +12,7 @@ from dreamer.protocol.errors import ConflictError, ForbiddenError, InputError, N
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def price(figures) -> float:
 @pytest.fixture(scope="module")
 def moved(team):
     """A pushed, B pulled from the origin alone, and A, which had lost its copy, from B alone."""
-    a, b = team.node("A"), team.node("B")
+    a, b = team.nodes("A", "B")
     team.room(a, "depot", origin=True)
     team.join(b, a, "depot")
     pushed = a.dreamer("push", str(team.model("weights", *SIZES)), "--room", "depot")
@@ -154,7 +154,7 @@ def test_over_both_ends_of_a_link_as_much_is_paid_for_as_the_turn_server_relayed
         }
         with tracker(team.root / "tracker", env=lending) as url:
             team.tracker = url
-            a, b = (team.node(name, env=only) for name in ("R", "S"))
+            a, b = team.nodes("R", "S", env=only)
             team.room(a, "relayed")
             team.join(b, a, "relayed")
             source = team.model("relayed", *SIZES)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.e2e
 
 MIB = 2**20
 SIZE = 48 * MIB
+WAIT_S = 150.0
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_giver_that_dies_and_comes_back_costs_no_verified_block(team, seeded, wa
         watch.pulling(taker, 16 * MIB)
         giver.process.kill()
         giver.start()
-        out, err = pulling.communicate(timeout=120)
+        out, err = pulling.communicate(timeout=WAIT_S)
     if pulling.returncode:
         # It may have given up; what is on disk stays either way.
         out = taker.try_dreamer("pull", pushed["manifest_id"], "--json").out
@@ -121,7 +122,7 @@ def test_two_pulls_at_once_share_the_connection(team, seeded, watch) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(WAIT_S)
     # On a machine with much else to do, the first blocks may have come before it was up.
     assert len(found) == 2
     assert all("direct" in lanes for lanes in found)

@@ -20,7 +20,7 @@ from dreamer.daemon.client import Dreamer
 from dreamer.daemon.ports import PullReceipt
 from dreamer.simulations.loopback import Node, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 MIB = 2**20
 NODES = 16
@@ -102,7 +102,7 @@ def crowd(team, proxy):
     keeper = team.node("K")
     there = ("--origin", f"s3://models/{team.root.name}", "--endpoint-url", proxy.url)
     keeper.dreamer("room", "create", "crowd", "--tracker", team.tracker, *there)
-    nodes = [team.node(f"n{number}") for number in range(NODES)]
+    nodes = team.nodes(*(f"n{number}" for number in range(NODES)))
     for node in nodes:
         team.join(node, keeper, "crowd")
     return keeper, nodes

@@ -31,7 +31,9 @@ from dreamer.protocol.rooms.membership import chain_to_json
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 MIB = 2**20
-WAIT_S = 20.0
+WAIT_S = 60.0
+LATE_S = 15.0
+"""How late a timeout may come, and be seen, where others have the cores."""
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +147,7 @@ def calling(lab, spy):
 async def test_stranger_that_says_nothing_is_cut_off(calling):
     async with calling() as (stranger, *_):
         took_s = await stranger.cut_off()
-        assert took_s < LINK_HANDSHAKE_TIMEOUT_S + 3.0
+        assert took_s < LINK_HANDSHAKE_TIMEOUT_S + LATE_S
         assert [type(decode(data)) for data in stranger.heard] == [Hello]
         assert stranger.took == []
 

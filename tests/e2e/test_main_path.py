@@ -50,7 +50,7 @@ def human(node, *words):
 @pytest.mark.parametrize("command", ["dreamer", "dreamerd", "dreamer-tracker"])
 def test_every_command_explains_itself(command):
     done = subprocess.run(
-        [program(command), "--help"], capture_output=True, text=True, timeout=30, check=True
+        [program(command), "--help"], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.lower().startswith("usage:") or "Usage:" in done.stdout
     assert done.stderr == ""
@@ -58,7 +58,7 @@ def test_every_command_explains_itself(command):
 
 def test_default_config_can_be_read_back(tmp_path, team):
     text = subprocess.run(
-        [program("dreamerd"), "--print-default-config"], capture_output=True, timeout=30, check=True
+        [program("dreamerd"), "--print-default-config"], capture_output=True, timeout=60, check=True
     ).stdout
     home = team.root / "D"
     home.mkdir()
@@ -262,7 +262,7 @@ class OverTheSocket(http.client.HTTPConnection):
     """HTTP over a daemon's Unix socket, with nothing of Dreamer in it."""
 
     def __init__(self, node):
-        super().__init__("dreamerd", timeout=30)
+        super().__init__("dreamerd", timeout=60)
         self._path = str(node.home / "run" / "dreamerd.sock")
 
     def connect(self):

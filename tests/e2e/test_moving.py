@@ -150,7 +150,7 @@ def test_origin_gives_what_no_peer_has(team, lab, large, watch):
 def test_origin_that_is_down_does_not_stop_peers(team, tmp_path, watch):
     from dreamer.simulations.loopback import s3_server
 
-    keeper, reader = team.node("keeper2"), team.node("reader2")
+    keeper, reader = team.nodes("keeper2", "reader2")
     source = team.model("anyway", 3 * MIB)
     with s3_server(tmp_path / "s3.log", "passing") as endpoint:
         keeper.dreamer(

@@ -7,7 +7,6 @@ import pty
 import random
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,30 +25,25 @@ WAIT_S = 60.0
 class Cave:
     """Makes nodes, and models as directories of random bytes, below one directory."""
 
-    def __init__(self, root: Path, stack: ExitStack) -> None:
-        self.root = root
-        self._stack = stack
-
-    def node(self, name: str) -> Node:
-        return self._stack.enter_context(Node(self.root / name))
+    def __init__(self, below) -> None:
+        self._below = below
+        self.node, self.nodes = below.node, below.nodes
 
     def model(self, name: str, size: int) -> Path:
-        directory = self.root / "sources" / name
-        directory.mkdir(parents=True)
+        directory = self._below.fresh(self._below.root / "sources" / name)
         (directory / "weights.bin").write_bytes(random.Random(name).randbytes(size))
         return directory
 
 
 @pytest.fixture(scope="module")
-def cave(tmp_path_factory):
-    with ExitStack() as stack:
-        yield Cave(tmp_path_factory.mktemp("cave"), stack)
+def cave(tmp_path_factory, nodes_below):
+    return Cave(nodes_below(tmp_path_factory.mktemp("cave")))
 
 
 @pytest.fixture(scope="module")
 def pair(cave):
     """Two nodes in a room that has no tracker, not linked yet; the first made it."""
-    a, b = cave.node("A"), cave.node("B")
+    a, b = cave.nodes("A", "B")
     a.dreamer("room", "create", "cave", "--no-tracker")
     b.dreamer("room", "join", a.dreamer("room", "invite", "cave")["token"])
     return a, b
@@ -198,7 +192,7 @@ def test_a_third_node_linked_to_one_finds_the_other(cave, pair):
 
 
 def test_a_removed_node_is_out_for_all_that_hear_of_it(cave):
-    f, g, h = (cave.node(name) for name in "FGH")
+    f, g, h = cave.nodes(*"FGH")
     f.dreamer("room", "create", "den", "--no-tracker")
     for node in (g, h):
         node.dreamer("room", "join", f.dreamer("room", "invite", "den")["token"])
@@ -222,7 +216,7 @@ def test_a_removed_node_is_out_for_all_that_hear_of_it(cave):
 
 
 def test_nodes_whose_tracker_is_gone_link_right_after_their_start(cave, tmp_path_factory):
-    d, e = cave.node("D"), cave.node("E")
+    d, e = cave.nodes("D", "E")
     with tracker(tmp_path_factory.mktemp("gone") / "tracker") as url:
         d.dreamer("room", "create", "lab", "--tracker", url)
         e.dreamer("room", "join", d.dreamer("room", "invite", "lab")["token"])

@@ -162,7 +162,7 @@ def test_partial_file_that_is_cut_short_is_mended(team, lab, large, tmp_path, wa
 
 
 def test_pull_waits_for_the_only_node_that_has_the_model(team, watch):
-    seeder, reader = team.node("seeder"), team.node("reader")
+    seeder, reader = team.nodes("seeder", "reader")
     team.room(seeder, "pair")
     team.join(reader, seeder, "pair")
     source = team.model("rare", MODEL)

@@ -30,8 +30,7 @@ def make_room(node, url: str, team):
 
 
 def test_nodes_without_credentials_push_to_and_pull_from_the_bucket(team, watch):
-    a = team.node("A", env=NO_S3_CREDENTIALS)
-    b = team.node("B", env=NO_S3_CREDENTIALS)
+    a, b = team.nodes("A", "B", env=NO_S3_CREDENTIALS)
     data, source = team.root / "tracker", team.model("gone", 17 * MIB, 5, 0)
     with tracker(data, env=tables(team.endpoint)) as url:
         room = make_room(a, url, team)

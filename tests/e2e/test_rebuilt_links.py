@@ -98,7 +98,7 @@ def test_daemon_that_is_halted_for_a_while_is_taken_up_again(pair, fresh, whose,
 
 
 def test_pull_outlives_its_tracker(team, tmp_path, watch):
-    giver, taker = team.node("giver-2", env=WEBRTC_ONLY), team.node("taker-2", env=WEBRTC_ONLY)
+    giver, taker = team.nodes("giver-2", "taker-2", env=WEBRTC_ONLY)
     with tracker(tmp_path / "tracker") as url:
         giver.dreamer("room", "create", "isle", "--tracker", url)
         team.join(taker, giver, "isle")

@@ -42,7 +42,7 @@ def stored(team, name: str, room_id: str) -> dict:
 
 
 def test_members_of_a_room_without_trackers_share_the_registry_in_the_bucket(team, watch):
-    a, b = team.node("A", env=S3_CREDENTIALS), team.node("B", env=S3_CREDENTIALS)
+    a, b = team.nodes("A", "B", env=S3_CREDENTIALS)
     room = a.dreamer("room", "create", "cave", "--no-tracker", *place(team, "cave"))
     assert room["registry"] == "origin"
     team.join(b, a, "cave")
@@ -78,7 +78,7 @@ def test_old_registry_put_back_into_the_bucket_fools_nobody_who_has_seen_more(te
 
 def test_nodes_without_credentials_publish_by_urls_that_the_tracker_signs(team, watch):
     a = team.node("D", env=S3_CREDENTIALS)
-    b, c = team.node("E", env=NO_S3_CREDENTIALS), team.node("F", env=NO_S3_CREDENTIALS)
+    b, c = team.nodes("E", "F", env=NO_S3_CREDENTIALS)
     data = team.root / "tracker"
     with tracker(data) as url:
         listen = url.removeprefix("http://")
@@ -114,7 +114,7 @@ def test_room_is_as_it_was_last_seen_while_the_bucket_is_away(team, watch):
 
 @pytest.mark.interop
 def test_store_that_ignores_conditions_is_refused_when_the_room_is_made(team, watch, program):
-    (team.root / "rclone" / BUCKET).mkdir(parents=True)
+    team.fresh(team.root / "rclone" / BUCKET)
     keys = f"{S3_CREDENTIALS['AWS_ACCESS_KEY_ID']},{S3_CREDENTIALS['AWS_SECRET_ACCESS_KEY']}"
     argv = [program("rclone"), "serve", "s3", str(team.root / "rclone"), "--addr", "127.0.0.1:0"]
     a, log = team.node("H", env=S3_CREDENTIALS), team.root / "rclone.log"

@@ -81,7 +81,7 @@ def test_relay_over_budget_keeps_control_channel_and_blocks_come_from_the_origin
     team, watch, coturn
 ):
     few = env(relay_budget_mib_per_peer=BUDGET_MIB)
-    a, b = (team.node(name, env=few) for name in ("A", "B"))
+    a, b = team.nodes("A", "B", env=few)
     team.room(a, "spent", origin=True)
     team.join(b, a, "spent")
     source = team.model("large", 14 * MIB)
@@ -142,7 +142,7 @@ def test_blocks_come_from_a_third_node_when_a_peer_says_that_its_relay_is_spent(
     team, watch, coturn
 ):
     a = team.node("D", env=env(relay_budget_mib_per_peer=3))
-    b, c = (team.node(name, env=env()) for name in ("E", "F"))
+    b, c = team.nodes("E", "F", env=env())
     team.room(a, "three")
     for node in (b, c):
         team.join(node, a, "three")
@@ -177,7 +177,7 @@ def test_node_that_uses_no_relays_is_not_linked_to_one_that_uses_nothing_else(te
 
 
 def test_kill_9_in_mid_pull_loses_a_second_of_the_count_at_most(team, coturn):
-    a, b = (team.node(name, env=env()) for name in ("K", "L"))
+    a, b = team.nodes("K", "L", env=env())
     team.room(a, "killed")
     team.join(b, a, "killed")
     source = team.model("long", 60 * MIB)
@@ -200,7 +200,7 @@ def test_kill_9_in_mid_pull_loses_a_second_of_the_count_at_most(team, coturn):
 def test_connect_texts_of_nodes_that_use_relays_only_name_relays_only(team, coturn):
     # No links of their own accord: those who are linked need no texts.
     quiet = env(mesh_links=0)
-    a, b = (team.node(name, env=quiet) for name in ("M", "N"))
+    a, b = team.nodes("M", "N", env=quiet)
     team.room(a, "texts")
     team.join(b, a, "texts")
     offer = Dreamer(a.home).offer_link("texts").text

@@ -105,7 +105,7 @@ def test_daemon_stops_in_the_middle_of_a_pull_and_resumes_it(team, lab, large, w
 
 
 def test_daemon_stops_while_it_serves(team, lab, large, watch):
-    server, reader = team.node("server"), team.node("reader")
+    server, reader = team.nodes("server", "reader")
     team.room(server, "pair")
     team.join(reader, server, "pair")
     server.dreamer("push", str(large), "--room", "pair", "--alias", "large")

@@ -35,8 +35,7 @@ def keys(team) -> set[str]:
 
 
 def test_dataset_is_pulled_while_it_lasts_and_what_is_over_is_swept(team, watch):
-    a = team.node("A", env=NO_S3_CREDENTIALS)
-    b = team.node("B", env=NO_S3_CREDENTIALS)
+    a, b = team.nodes("A", "B", env=NO_S3_CREDENTIALS)
     data, source = team.root / "tracker", team.model("dataset", 9 * MIB, 7)
     with tracker(data) as url:
         origin = ("--origin", f"s3://{BUCKET}/{PREFIX}", "--endpoint-url", team.endpoint)

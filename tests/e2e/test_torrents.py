@@ -91,7 +91,7 @@ def stock(torrent: str, folder: Path, **settings: object) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def nodes(team):
     """A, which made the rooms, and B."""
-    a, b = team.node("A", env=ENV), team.node("B", env=ENV)
+    a, b = team.nodes("A", "B", env=ENV)
     team.room(a, "lab")
     team.room(a, "depot", origin=True)
     for room in ("lab", "depot"):
@@ -321,7 +321,7 @@ def test_killed_pull_goes_on_from_what_the_torrent_brought(team, nodes, watch, t
             until(lambda: torrent_bytes(b) > 0.3 * size, "30% from the stock seeder")
             before = torrent_bytes(b)
             b.process.kill()
-            pulling.communicate(timeout=30)
+            pulling.communicate(timeout=100)
         assert pulling.returncode != 0
         # The torrent process ends with its daemon, however that ends.
         b.start()

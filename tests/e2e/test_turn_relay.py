@@ -30,7 +30,7 @@ def lending_tracker(program, team):
 
 def test_nodes_link_through_the_relay_that_their_tracker_lends(team, watch, lending_tracker):
     url, log = lending_tracker
-    a, b = (team.node(name, env=ONLY_RELAYS) for name in ("A", "B"))
+    a, b = team.nodes("A", "B", env=ONLY_RELAYS)
     a.dreamer("room", "create", "relayed", "--tracker", url)
     team.join(b, a, "relayed")
     source = team.model("small", MIB)

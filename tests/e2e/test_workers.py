@@ -37,9 +37,7 @@ def token(keeper):
 
 @pytest.fixture
 def root(team, request):
-    made = team.root / request.node.name[5:25]
-    made.mkdir()
-    return made
+    return team.fresh(team.root / request.node.name[5:25])
 
 
 def push(keeper, path, *aliases, room="lab"):

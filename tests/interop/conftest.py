@@ -29,7 +29,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 FILE_BYTES = 4 << 20
-DEADLINE_S = 40.0
+DEADLINE_S = 90.0
+END_S = 30.0
 
 LIBTORRENT = {
     "listen_interfaces": "127.0.0.1:0",
@@ -112,8 +113,8 @@ class Driver:
 
     def end(self) -> None:
         self._process.kill()
-        self._process.wait(timeout=10)
-        self._reader.join(timeout=10)
+        self._process.wait(timeout=END_S)
+        self._reader.join(timeout=END_S)
         self._process.stdin.close()
         self._process.stdout.close()
 
@@ -142,7 +143,7 @@ class TrackerProcess:
         self._start(self.http.removeprefix("http://"))
 
     def stats(self) -> dict:
-        with urllib.request.urlopen(self.http + "/stats", timeout=5) as response:
+        with urllib.request.urlopen(self.http + "/stats", timeout=DEADLINE_S) as response:
             return json.load(response)
 
     def until(self, **wanted: int) -> None:
@@ -159,7 +160,7 @@ class TrackerProcess:
 
     def end(self) -> None:
         self._process.terminate()
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=END_S)
 
     def _start(self, listen: str) -> None:
         command = [sys.executable, "-m", "dreamer.tracker.main"]
@@ -222,9 +223,9 @@ class Page:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, 9)
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=END_S)
         self._server.shutdown()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=END_S)
         self._server.server_close()
 
 

@@ -67,6 +67,10 @@ CROSSED_IN = {
             "REGISTRY_REQUESTS_PER_S REGISTRY_REQUESTS_BURST"
         ),
     },
+    "tracker/test_member_reports.py": {
+        "test_reports_are_bounded_in_size_and_number": "REPORTS_PER_S REPORTS_BURST",
+        "test_report_that_others_are_always_ahead_of_is_made_later": "REPORT_ATTEMPTS",
+    },
     "tracker/test_room_fairness.py": {
         "test_member_that_does_not_read_the_trackers_own_news_is_cut_off": "ROOM_OUTBOX_MAX_BYTES",
         "test_members_messages_in_one_piece_give_others_their_turn": "MESSAGES_PER_TURN",

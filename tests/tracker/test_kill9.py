@@ -34,7 +34,7 @@ KILLS = 100
 ROOMS = 3
 WRITERS_PER_ROOM = 2
 WORK_MAX_S = 0.15
-WAIT_S = 20.0
+WAIT_S = 60.0
 LOST = (aiohttp.ClientError, ConnectionError, TypeError, TimeoutError)
 
 

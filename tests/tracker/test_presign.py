@@ -36,7 +36,7 @@ WRITES = (
 
 
 @pytest.fixture(autouse=True)
-def credentials(monkeypatch, tmp_path):
+def credentials(monkeypatch, tmp_path, descriptions_read_once):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -30,7 +30,7 @@ ORIGIN = "s3://team/some/prefix"
 KEY = "some/prefix/files/" + "ab" * 32
 OTHER = "some/prefix/files/" + "cd" * 32
 PART_BYTES = 5 * 2**20
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def ask(method: str, url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:

@@ -24,7 +24,7 @@ from dreamer.protocol.link.messages import Message, Want
 class Playing(LinkListener):
     """The giver's direct lane, by hand: it dials at once, and answers one request after another.
 
-    Each runs in a thread of its own, and OpenSSL lets no two write to one connection at a time.
+    Each runs in a thread of its own, and OpenSSL lets no two use one connection at a time.
     """
 
     def __init__(self, two, answer) -> None:
@@ -46,9 +46,11 @@ class Playing(LinkListener):
 
     def dial(self, asked: DirectOpen) -> None:
         plain = socket.create_connection(("127.0.0.1", self.port), 10)
-        self.sock = dialling_context().wrap_socket(plain)
-        self.sock.sendall(asked.token)
-        assert self.sock.recv(1) == ACCEPTED
+        # The first request may be here before what accepts the token is read.
+        with self.turn:
+            self.sock = dialling_context().wrap_socket(plain)
+            self.sock.sendall(asked.token)
+            assert self.sock.recv(1) == ACCEPTED
 
     def reply(self, want: Want) -> None:
         # The taker hangs up on the first lie, with more requests on their way.

@@ -23,7 +23,7 @@ from dreamer.daemon.transport.vocabulary import VerifiedSpan
 from dreamer.protocol.content.torrent_layout import TorrentLayout
 
 MIB = 2**20
-PATIENCE_S = 30.0
+PATIENCE_S = 50.0
 FILES = {"a.bin": 5 * MIB + 17, "sub/b.bin": 3 * MIB, "empty": 0, "same.bin": 3 * MIB}
 STOCK = {
     # Dialled before the other side has the torrent, it would wait a minute to try again.

@@ -65,7 +65,7 @@ class End:
         self.seen: list[FromTransport] = []
 
     async def until(self, wanted: Callable[[FromTransport], bool]) -> FromTransport:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while True:
                 event = await self.events.get()
                 self.seen.append(event)
@@ -155,7 +155,7 @@ class Blocks:
 
 async def session_bytes(log: Path) -> list[int]:
     """Return what coturn counted from and to its clients, one by one, once both have left."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while len(re.findall(r"session \d+: delete: realm", log.read_text())) < 2:
             await asyncio.sleep(0.05)
     usage = r"session (\d+): usage: realm=\S+ username=\S+ rp=\d+, rb=(\d+), sp=\d+, sb=(\d+)"
@@ -293,7 +293,7 @@ async def test_node_that_uses_no_relays_refuses_those_of_the_peer(ends, relay, o
     a.transport.send(CloseLink(a.link))
     # Of a handshake nothing passed: coturn relayed a's unanswered checks at most, and no answer.
     log = tmp_path / "coturn.log"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not (found := re.findall(r"peer usage: .*rb=(\d+)", log.read_text())):
             await asyncio.sleep(0.05)
     assert set(found) == {"0"}
@@ -332,7 +332,7 @@ async def test_link_outlives_the_credentials_that_made_it(program, ends, tmp_pat
             await end.expect(LinkOpened)
             end.transport.send(AllowBulk(end.link, PLENTY))
             end.transport.send(RenewTurn(end.link, [lent(uri)]))
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             # Two refreshes of each end: both after the first credentials had expired.
             while len(re.findall(r"refreshed, .*lifetime=6", log.read_text())) < 4:
                 await asyncio.sleep(0.1)

@@ -1,4 +1,8 @@
-"""Two real transport processes on loopback, driven as the daemon drives them."""
+"""Two real transport processes on loopback, driven as the daemon drives them.
+
+Most tests share two, each with a link of its own: what they are forked from takes half a second to
+import aiortc.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from typing import TypeVar
 
 import psutil
 import pytest
+import pytest_asyncio
 from blake3 import blake3
 
 from dreamer.daemon.transport.client import Transport, process_count
@@ -39,6 +44,8 @@ from dreamer.daemon.transport.vocabulary import (
 )
 from dreamer.protocol.limits import MIB
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 BLOCKS = 6
 Event = TypeVar("Event")
 
@@ -47,10 +54,23 @@ class End:
     """One daemon's side: its transport, its one link, and the events that came."""
 
     def __init__(self, processes: int = 1) -> None:
+        self.transport = Transport(self._note, processes)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the links so far and whatever is still heard of them; the next one is new."""
+        self.link = self._first = self.transport.new_link()
         self.events: asyncio.Queue[FromTransport] = asyncio.Queue()
-        self.transport = Transport(self.events.put_nowait, processes)
-        self.link = self.transport.new_link()
         self.seen: list[FromTransport] = []
+
+    def end(self) -> None:
+        """Close the links of a test."""
+        for link in range(self._first, self.transport.new_link()):
+            self.transport.send(CloseLink(link))
+
+    def _note(self, event: FromTransport) -> None:
+        if event.link >= self._first:
+            self.events.put_nowait(event)
 
     async def expect(self, kind: type[Event]) -> Event:
         async with asyncio.timeout(20):
@@ -87,11 +107,20 @@ async def link(a: End, b: End) -> tuple[LinkOpened, LinkOpened]:
     return await a.expect(LinkOpened), await b.expect(LinkOpened)
 
 
-@pytest.fixture
-async def ends() -> AsyncIterator[tuple[End, End]]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both() -> AsyncIterator[tuple[End, End]]:
     a, b = End(), End()
     async with running(a, b):
         yield a, b
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def ends(both: tuple[End, End]) -> AsyncIterator[tuple[End, End]]:
+    for end in both:
+        end.begin()
+    yield both
+    for end in both:
+        end.end()
 
 
 @pytest.fixture
@@ -383,6 +412,6 @@ async def test_no_process_is_left_when_the_daemon_stops() -> None:
     assert not left
 
 
-def test_processes_are_one_for_each_core_unless_told_otherwise() -> None:
+async def test_processes_are_one_for_each_core_unless_told_otherwise() -> None:
     assert process_count(3) == 3
     assert 1 <= process_count(0) <= min(4, os.cpu_count() or 1)

@@ -35,7 +35,7 @@ from dreamer.simulations.loopback import (
     until,
 )
 
-DEADLINE_S = 40.0
+DEADLINE_S = 90.0
 HERE = "127.0.0.1"
 BUCKET = "models"
 Result = TypeVar("Result")
@@ -186,7 +186,7 @@ class Lab:
         until(counted, f"{wanted} at the tracker", DEADLINE_S)
 
     def _counts(self) -> dict:
-        with urllib.request.urlopen(self.tracker + "/stats", timeout=5) as response:
+        with urllib.request.urlopen(self.tracker + "/stats", timeout=DEADLINE_S) as response:
             return json.load(response)
 
 

@@ -74,7 +74,7 @@ class WebSeed:
         self._loop.close()
 
     def _do(self, work) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     async def _serve(self) -> None:
         await self._runner.setup()

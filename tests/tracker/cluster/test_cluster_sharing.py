@@ -117,7 +117,7 @@ async def test_peer_that_leaves_one_tracker_is_gone_on_the_other(pair):
     await there.announce(ONE, left=5)
     assert (await here.announce(TWO, left=5))["incomplete"] == 2
     await there.announce(ONE, event="stopped")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await here.announce(TWO, left=5))["incomplete"] != 1:
             pass
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 A_HASH = "a" * 20
 ONE, TWO, THREE = "1" * 20, "2" * 20, "3" * 20
 SDP = {"type": "offer", "sdp": "v=0"}
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 @pytest.fixture

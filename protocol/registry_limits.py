@@ -23,6 +23,9 @@ REGISTRY_BUSY_PAUSE_S = 0.5
 REGISTRY_BUSY_ATTEMPTS = 10
 # All who find something dropped from the document would put it back: one does, after up to this.
 REGISTRY_MEND_SPREAD_S = 4.0
+# Who could not put it back tries again, twice as long after each time.
+REGISTRY_MEND_RETRY_S = 5.0
+REGISTRY_MEND_RETRY_MAX_S = 600.0
 REGISTRY_LEARN_INTERVAL_S = 2.0
 REGISTRY_LEARN_INTERVAL_MAX_S = 64.0
 REGISTRY_FIRST_WAIT_S = 10.0

@@ -104,6 +104,15 @@ TRACKER_REGISTRY_MAX_BYTES = 8 * MIB
 # read and written here. Nodes that keep to REPORT_MIN_INTERVAL_S send one in 30 s.
 TRACKER_REPORTS_PER_S = 0.1
 TRACKER_REPORTS_BURST = 10.0
+# By room, as anybody may have one whose registry is of the largest kind. More than a few that wait
+# for their turn are better off trying later than holding a connection each.
+TRACKER_ROOM_REPORTS_PER_S = 1.0
+TRACKER_ROOM_REPORTS_BURST = 30.0
+TRACKER_ROOM_REPORTS_WAITING = 16
+# In all rooms: each is up to half a second of a processor, and of Python's lock; a bucket that
+# hangs takes none of these places.
+TRACKER_REPORTS_AT_ONCE = 2
+TRACKER_REPORTS_BUSY_PAUSE_S = 10
 # Others may write the registry at the same time.
 TRACKER_REPORT_ATTEMPTS = 8
 TRACKER_REGISTRIES_MAX_BYTES = GIB

@@ -19,7 +19,7 @@ class Presence:
         self.members: dict[NodeId, Json] = {}
         self._at: dict[NodeId, dict[str, Json]] = {}
         self.vanished: Callable[[NodeId], None] = lambda node: None
-        """Called when a member is at no tracker any more."""
+        """Called when a tracker says that a member left it, and it is at no other."""
 
     def trackers_of(self, node: NodeId) -> Collection[str]:
         """Return the trackers at which a member is."""
@@ -32,19 +32,26 @@ class Presence:
 
     def left(self, tracker: str, node: NodeId) -> None:
         """Note that a member left a tracker; it may still be at another."""
+        was_present = node in self.members
+        self._forget(tracker, node)
+        if was_present and node not in self.members:
+            self.vanished(node)
+
+    def lost(self, tracker: str) -> None:
+        """Forget whom a tracker saw: it can't be asked any more."""
+        # That nobody tells of them is not the word that they left: ``vanished`` hears nothing, or
+        # a tracker that restarts would have every good link doubted at once.
+        for node in list(self._at):
+            self._forget(tracker, node)
+
+    def _forget(self, tracker: str, node: NodeId) -> None:
         places = self._at.get(node, {})
         places.pop(tracker, None)
         if places:
             self.members[node] = next(iter(places.values()))
         else:
             self._at.pop(node, None)
-            if self.members.pop(node, None) is not None:
-                self.vanished(node)
-
-    def lost(self, tracker: str) -> None:
-        """Forget whom a tracker saw: it can't be asked any more."""
-        for node in list(self._at):
-            self.left(tracker, node)
+            self.members.pop(node, None)
 
 
 SERVES = "serves_peers"

@@ -70,7 +70,8 @@ class RegistryClient:
 
     ``seen`` is the newest document that this node knew before it started, so that an older one is
     refused after a restart too; ``keep`` is told of each newer one and its ETag, in a thread.
-    ``deliver`` takes the reports of a node that may not write.
+    ``writes`` says whether this node's roles let it change the document; ``deliver`` takes the
+    reports of a node that may not.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class RegistryClient:
         *,
         seen: Document | None = None,
         keep: Callable[[bytes, str], None] = lambda data, etag: None,
+        writes: bool = True,
         deliver: Deliver | None = None,
         clock: Callable[[], float] = time.time,
         rng: Random | None = None,
@@ -92,6 +94,7 @@ class RegistryClient:
         self._author = author
         self._verify_member = verify_member
         self._keep = keep
+        self._writes = writes
         self._deliver = deliver
         self._newest = seen or Document(room)
         self.size_bytes = 0
@@ -163,12 +166,12 @@ class RegistryClient:
         return await self._in_turn(lambda: self._try(changes))
 
     async def mend(self) -> None:
-        """Put back what has vanished from the document, if this node writes it.
+        """Put back what has vanished from the document, if this node may write it.
 
         Raises:
             DreamerError: it can't be done now.
         """
-        if not self._unstored or self._deliver is not None:
+        if not self._unstored or not self._writes:
             return
         await self._sleep(self._rng.uniform(0, REGISTRY_MEND_SPREAD_S))
         await self.change()
@@ -185,7 +188,12 @@ class RegistryClient:
             await self.change(ReportNode(said))
 
     async def _hand_in(self, said: NodeReport, deliver: Deliver) -> bool:
-        base = await self.refresh()
+        try:
+            base = await self.refresh()
+        except ForbiddenError as error:
+            # The store is refused, not this node: a mirror that lags catches up, and a document
+            # that was set back is put right by those who write.
+            raise RemoteError(str(error)) from error
         if not base.document.serial:
             raise RemoteError(f"room {short(self._room)} has no registry to report to yet")
         changes = (ReportNode(said),)

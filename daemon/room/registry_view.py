@@ -17,6 +17,8 @@ from dreamer.protocol.registry_limits import (
     REF_MIN_PREFIX_DIGITS,
     REGISTRY_FOLLOW_BYTES_PER_S,
     REGISTRY_FOLLOW_MAX_S,
+    REGISTRY_MEND_RETRY_MAX_S,
+    REGISTRY_MEND_RETRY_S,
 )
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class RegistryView:
         self._read_last: Verified | None = None
         self._moved = False
         self._following: asyncio.Task[None] | None = None
+        self._mending: asyncio.Task[None] | None = None
         self.changed: list[Callable[[], None]] = []
         """Called when it says something else than before."""
 
@@ -106,6 +109,13 @@ class RegistryView:
         if self._following is None or self._following.done():
             self._following = self._tasks.start(self._follow())
 
+    def close(self) -> None:
+        """Read nothing more by itself, and put nothing back: the room is left."""
+        self._moved = False
+        for task in (self._following, self._mending):
+            if task is not None:
+                task.cancel()
+
     async def _follow(self) -> None:
         while self._moved:
             self._moved = False
@@ -113,17 +123,26 @@ class RegistryView:
                 await self.read()
             except DreamerError as error:
                 log.warning("can't read the registry of %s: %s", self._room, error)
-            await self._mend()
+            if self._mending is None or self._mending.done():
+                self._mending = self._tasks.start(self._mend())
             # Where hundreds of members report something at once, each report would have hundreds of
             # nodes read the whole document: the larger it is, the more of them share one reading.
             pause_s = self._client.size_bytes / REGISTRY_FOLLOW_BYTES_PER_S
             await self._sleep(min(pause_s, REGISTRY_FOLLOW_MAX_S))
 
     async def _mend(self) -> None:
-        try:
-            await self._client.mend()
-        except DreamerError as error:
-            log.warning("can't put back what was dropped from %s: %s", self._room, error)
+        """Put back what was dropped; again until that is done, as perhaps nobody changes anything.
+
+        It returns at once where nothing was dropped, or somebody else was quicker.
+        """
+        pause_s = REGISTRY_MEND_RETRY_S
+        while True:
+            try:
+                return await self._client.mend()
+            except DreamerError as error:
+                log.warning("can't put back what was dropped from %s: %s", self._room, error)
+            await self._sleep(pause_s)
+            pause_s = min(2 * pause_s, REGISTRY_MEND_RETRY_MAX_S)
 
 
 def _ended(verified: Verified, ref: str) -> str:

@@ -29,7 +29,8 @@ class RoomRegistry:
 
     ``at_trackers`` is where it is kept, if the room has trackers and no other place;
     ``tracker_there`` says whether one can be reached now. ``at_origin`` returns the document in
-    the room's bucket; ``deliver`` takes reports of a node that may not write.
+    the room's bucket; ``writes`` says whether this node may change the registry, ``deliver`` takes
+    reports of one that may not.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RoomRegistry:
         tracker_there: Callable[[], bool],
         tasks: TaskSet,
         at_origin: Callable[[], BlockingDocument] | None = None,
+        writes: bool = True,
         deliver: Deliver | None = None,
     ) -> None:
         self._card = card
@@ -64,18 +66,25 @@ class RoomRegistry:
             *(card.room_id, store, author, judge),
             seen=self._seen(),
             keep=self._keep,
+            writes=writes,
             deliver=deliver,
         )
         self.view = RegistryView(card.name, self.client, tasks)
 
     def follow(self, rng: Random) -> Callable[[], object]:
-        """Look now and then into a bucket, which tells nobody; return what ends that."""
+        """Look now and then into a bucket, which tells nobody; return what ends all following."""
         if self.bucket is None:
-            return lambda: None
+            return self.view.close
         # Where there is a tracker that may sign for this node, its coming up is waited for.
         if not self._card.trackers:
             self.view.moved()
-        return self._tasks.start(self.bucket.look(self.view.moved, rng)).cancel
+        looking = self._tasks.start(self.bucket.look(self.view.moved, rng))
+
+        def end() -> None:
+            looking.cancel()
+            self.view.close()
+
+        return end
 
     async def prove(self) -> None:
         """Make sure that many can write the registry where it is kept; see ``BucketDocuments``."""

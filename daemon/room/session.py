@@ -105,7 +105,8 @@ class RoomSession:
             own_object=kept.exchange.get,
             pace=parts.pace,
         )
-        self._presence.vanished = (gone := Vanishing(self.links, self.fanout)).told
+        gone = Vanishing(self.links, self.fanout, lambda: self.connected or not self.sessions)
+        self._presence.vanished = gone.told
         for one in (self.neighbours, self._revocations, self.objects, kept.exchange, serving, gone):
             self.fanout.add(one)
         self.at_close.append(serving.close)
@@ -327,6 +328,7 @@ class RoomSession:
             tracker_there=lambda: self.connected,
             tasks=parts.tasks,
             at_origin=parts.registry_at and partial(parts.registry_at, self.card),
+            writes=self.membership.writes,
             deliver=ReportCourier(self.card, self.sessions).deliver if handed_in else None,
         )
 

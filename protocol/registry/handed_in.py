@@ -71,7 +71,7 @@ def enter(
         InputError: there is no room for it.
     """
     record = handed.report
-    _check_author(document.room, handed, member, verify_member)
+    check_author(document.room, handed, member, verify_member)
     if document.reports.get(member) == record:
         return document
     _check_order(document, record, now)
@@ -91,9 +91,14 @@ def enter(
     return entered
 
 
-def _check_author(
+def check_author(
     room: RoomId, handed: HandedIn, member: NodeId, verify_member: VerifyMember
 ) -> None:
+    """Check what can be without the document: that ``member`` may say this in the room.
+
+    Raises:
+        ForbiddenError: the report is not that member's own, or not of this room.
+    """
     record = handed.report
     if record.room != room or record.by != member:
         raise ForbiddenError("a member reports on its own node alone, and for this room")

@@ -113,13 +113,6 @@ class Judge:
         ]
         return tuple(sorted(kept, key=lambda move: move.order))
 
-    def allows(
-        self, move: Record[AliasMove], protections: Sequence[Record[AliasProtection]]
-    ) -> bool:
-        """Return whether no protection that counts forbids a move; the rest is not looked at."""
-        needed = _roles_for(move, protections)
-        return all(self._standings.fault(move.by, move.at, one)[0] is None for one in needed)
-
     def chains_relied_on(self) -> dict[NodeId, tuple[Chain, ...]]:
         """Return the chains that gave somebody a right so far, by their authors."""
         return self._standings.chains_relied_on()

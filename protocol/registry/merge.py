@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from dreamer.protocol.ids import ManifestId, NodeId
+from dreamer.protocol.errors import DreamerError
+from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.registry.document import Chain, Document, Published
 from dreamer.protocol.registry.fitting import fit
 from dreamer.protocol.registry.judge import Judge
-from dreamer.protocol.registry.policy import AliasProtection
 from dreamer.protocol.registry.records import Record, S
 from dreamer.protocol.registry.sift import sift, without_withdrawn
 from dreamer.protocol.registry.standing import VerifyMember
-from dreamer.protocol.registry.statements import AliasMove
 from dreamer.protocol.registry_limits import (
     ALIAS_HISTORY_MAX,
     PROTECTIONS_MAX_PER_ALIAS,
@@ -40,10 +39,10 @@ def merge(ours: Document, theirs: Document, verify_member: VerifyMember, now: fl
     added = sift(theirs, verify_member, now)
     merged = replace(
         ours,
-        members=_members(ours.members, added.members),
+        members=_members(ours, believed, added, verify_member, now),
         models=_models(ours.models, believed.models, added.models),
         aliases=_united(ours.aliases, added.aliases),
-        protections=_united(ours.protections, added.protections, PROTECTIONS_MAX_PER_ALIAS),
+        protections=_united(ours.protections, added.protections),
         withdrawn=_newest(ours.withdrawn, believed.withdrawn, added.withdrawn),
         reports=_newest(ours.reports, believed.reports, added.reports),
         policy=_newer(ours.policy, believed.policy, added.policy),
@@ -54,15 +53,33 @@ def merge(ours: Document, theirs: Document, verify_member: VerifyMember, now: fl
 
 
 def _members(
-    ours: Mapping[NodeId, tuple[Chain, ...]], added: Mapping[NodeId, tuple[Chain, ...]]
+    ours: Document, believed: Document, added: Document, verify_member: VerifyMember, now: float
 ) -> dict[NodeId, tuple[Chain, ...]]:
-    members = dict(ours)
-    for node, chains in added.items():
+    members = dict(ours.members)
+    for node, chains in added.members.items():
         known = members.get(node, ())
         new = tuple(chain for chain in chains if chain not in known)
+        if len(known) + len(new) > REGISTRY_MAX_CHAINS_PER_MEMBER:
+            # Chains that prove nothing may have been put there to leave no room for one that does.
+            relied = believed.members.get(node, ())
+            proving = tuple(
+                chain
+                for chain in known
+                if chain in relied or _proves(chain, ours.room, node, verify_member, now)
+            )
+            known, new = proving, (*new, *(chain for chain in known if chain not in proving))
         # What we rely on is never pushed out, or two nodes could push back and forth for ever.
         members[node] = (*known, *new)[:REGISTRY_MAX_CHAINS_PER_MEMBER]
     return members
+
+
+def _proves(
+    chain: Chain, room: RoomId, node: NodeId, verify_member: VerifyMember, now: float
+) -> bool:
+    try:
+        return verify_member(room, chain, now).node_id == node
+    except DreamerError:
+        return False
 
 
 def _models(
@@ -108,42 +125,45 @@ def _newer(
 
 
 def _united(
-    ours: Mapping[str, tuple[Record[S], ...]],
-    added: Mapping[str, tuple[Record[S], ...]],
-    count: int | None = None,
+    ours: Mapping[str, tuple[Record[S], ...]], added: Mapping[str, tuple[Record[S], ...]]
 ) -> dict[str, tuple[Record[S], ...]]:
-    """Return the histories that both know, each in order; only the last ``count`` if it is one."""
+    """Return the histories that both know, each in order."""
     table = dict(ours)
     for key, records in added.items():
         every = {record.signature: record for record in (*table.get(key, ()), *records)}
-        ordered = sorted(every.values(), key=lambda record: record.order)
-        table[key] = tuple(ordered if count is None else ordered[-count:])
+        table[key] = tuple(sorted(every.values(), key=lambda record: record.order))
     return table
 
 
 def _settled(document: Document, judge: Judge) -> Document:
     """Return the document without what was withdrawn, its histories no longer than they may be.
 
-    Who moved a protected alias did not know of the protection, or did not care; in either case such
-    a move gives way to those that count.
+    What does not count gives way to what does: moves of a protected alias by who did not know of
+    the protection, or did not care, and forged ones, whatever number they claim.
     """
-    aliases = {
-        alias: _bounded(moves, judge.protections(alias), judge)
-        for alias, moves in document.aliases.items()
-    }
-    withdrawn = judge.withdrawn(*judge.aliases())
-    models = without_withdrawn(document.models, withdrawn)
-    return replace(document, aliases=aliases, models=models)
+    moves, protections = judge.aliases()
+    withdrawn = judge.withdrawn(moves, protections)
+    return replace(
+        document,
+        aliases={
+            alias: _bounded(every, moves.get(alias, ()), ALIAS_HISTORY_MAX)
+            for alias, every in document.aliases.items()
+        },
+        protections={
+            alias: _bounded(every, protections.get(alias, ()), PROTECTIONS_MAX_PER_ALIAS)
+            for alias, every in document.protections.items()
+        },
+        models=without_withdrawn(document.models, withdrawn),
+    )
 
 
 def _bounded(
-    moves: tuple[Record[AliasMove], ...],
-    protections: tuple[Record[AliasProtection], ...],
-    judge: Judge,
-) -> tuple[Record[AliasMove], ...]:
-    if len(moves) <= ALIAS_HISTORY_MAX:
-        return moves
+    every: tuple[Record[S], ...], counting: tuple[Record[S], ...], count: int
+) -> tuple[Record[S], ...]:
+    if len(every) <= count:
+        return every
+    counts = {record.signature for record in counting}
     # Sorting keeps their order but for this: those that count come last.
-    ranked = sorted(moves, key=lambda move: judge.allows(move, protections))
-    kept = {move.signature for move in ranked[-ALIAS_HISTORY_MAX:]}
-    return tuple(move for move in moves if move.signature in kept)
+    ranked = sorted(every, key=lambda record: record.signature in counts)
+    kept = {record.signature for record in ranked[-count:]}
+    return tuple(record for record in every if record.signature in kept)

@@ -5,13 +5,18 @@ the whole of it. A model would be gone without a withdrawal, an alias back at wh
 a withdrawn model there again. Who has seen a record that counted, and finds neither it nor a later
 one about the same thing that counts, keeps it, and says so.
 
-Some records go by themselves: reports of nodes and the oldest withdrawals where there is no more
-room for them (``fitting``), tags that were taken off long ago, uploads whose time is over.
+A record that is still in the document but counts no more is looked at alike: whoever drops its
+author's chain, or changes a word of it, has as good as dropped it. Put back with all that it
+belongs to, it is judged anew; if it was rightly judged then, that changes nothing.
+
+Some records go by themselves: reports of nodes, the oldest withdrawals and the oldest removals of
+tags where there is no more room for them (``fitting``, ``Pen``), uploads whose time is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from dreamer.protocol.ids import ManifestId
@@ -25,7 +30,7 @@ from dreamer.protocol.registry.standing import VerifyMember
 from dreamer.protocol.registry.statements import AliasMove, ModelEntry, TagChange, Withdrawal
 from dreamer.protocol.registry.verify import verify
 from dreamer.protocol.registry.view import Verified
-from dreamer.protocol.registry_limits import WITHDRAWN_MAX_MODELS
+from dreamer.protocol.registry_limits import TAGS_MAX_PER_MODEL, WITHDRAWN_MAX_MODELS
 
 Order = tuple[int, float, bytes]
 
@@ -60,15 +65,13 @@ def vanished(before: Verified, after: Verified, now: float) -> list[AnyRecord]:
     ]
     if not missing:
         return []
-    # What is there and counts no more was judged, not dropped.
-    there = {record.signature for record in after.document.records()}
     newest = _newest(after)
-    oldest_end = _oldest_end(after.document)
+    oldest_end = _oldest_end(after)
+    crowded = _crowded(newest)
     return [
         record
         for record in missing
-        if record.signature not in there
-        and not _may_go(record, newest, oldest_end, now)
+        if not _may_go(record, newest, oldest_end, crowded, now)
         and not any(newest.get(about, _NEVER) > record.order for about in _subjects(record))
     ]
 
@@ -110,26 +113,43 @@ def _newest(verified: Verified) -> dict[Hashable, Order]:
 
 
 def _may_go(
-    record: AnyRecord, newest: Mapping[Hashable, Order], oldest_end: Order, now: float
+    record: AnyRecord,
+    newest: Mapping[Hashable, Order],
+    oldest_end: Order,
+    crowded: Collection[ManifestId],
+    now: float,
 ) -> bool:
     """Return whether a record may be missing without any other in its place."""
-    known = next(_subjects(record)) in newest
     match record.said:
-        case NodeReport() | Withdrawal() | TagChange(on=False):
+        case NodeReport():
             # Forgotten, it says nothing; but what is older must not stand in its place.
-            return not known
+            return ("report", record.by) not in newest
+        case TagChange(manifest_id=model, tag=tag, on=False):
+            # Only where there was no room: the tag could be put back once all have forgotten it.
+            gone = ("model", model) not in newest
+            return ("tag", model, tag) not in newest and (gone or model in crowded)
         case ModelEntry(expires_at=ends) if ends is not None:
             return ends <= now or record.order < oldest_end
-        case ModelEntry() | TagChange() | Stored():
+        case ModelEntry() | TagChange() | Stored() | Withdrawal():
             return record.order < oldest_end
     return False
 
 
-def _oldest_end(document: Document) -> Order:
-    """Return the order of the oldest withdrawal, if there may have been older ones."""
-    if len(document.withdrawn) < WITHDRAWN_MAX_MODELS:
-        return _NEVER
-    return min(record.order for record in document.withdrawn.values())
+def _oldest_end(verified: Verified) -> Order:
+    """Return the order of the oldest withdrawal, if there may have been older ones.
+
+    Of those that count: forged ones would make room for dropping what they seem to be newer than.
+    """
+    ends = [one.order for one in verified.believed.values() if isinstance(one.said, Withdrawal)]
+    return min(ends) if len(ends) >= WITHDRAWN_MAX_MODELS else _NEVER
+
+
+def _crowded(newest: Iterable[Hashable]) -> set[ManifestId]:
+    """Return the models that have as many tags and removals of tags as there is room for."""
+    counted = Counter(
+        about[1] for about in newest if isinstance(about, tuple) and about[0] == "tag"
+    )
+    return {model for model, count in counted.items() if count >= TAGS_MAX_PER_MODEL}
 
 
 def _part(document: Document, lost: list[AnyRecord]) -> Document:

@@ -10,7 +10,12 @@ import pytest
 from dreamer.daemon.room.registry_view import RegistryView
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import RemoteError
-from dreamer.protocol.registry_limits import REGISTRY_FOLLOW_BYTES_PER_S, REGISTRY_FOLLOW_MAX_S
+from dreamer.protocol.registry_limits import (
+    REGISTRY_FOLLOW_BYTES_PER_S,
+    REGISTRY_FOLLOW_MAX_S,
+    REGISTRY_MEND_RETRY_MAX_S,
+    REGISTRY_MEND_RETRY_S,
+)
 
 
 class Client:
@@ -21,9 +26,12 @@ class Client:
         self.reads = 0
         self.away = False
         self.mended = 0
+        self.stuck = 0
 
     async def mend(self):
         self.mended += 1
+        if self.mended <= self.stuck:
+            raise RemoteError("others are writing")
 
     async def refresh(self):
         self.reads += 1
@@ -95,3 +103,25 @@ async def test_registry_that_is_away_is_read_again_with_the_next_change(follower
     follower.view.moved()
     await follower.settle()
     assert (follower.client.reads, heard) == (2, [2])
+
+
+async def test_what_could_not_be_put_back_is_tried_again_though_nothing_moves():
+    follower = Follower(0)
+    follower.client.stuck = 9
+    follower.view.moved()
+    await asyncio.wait_for(follower.paused.wait(), 10)
+    await follower.settle()
+    assert (follower.client.reads, follower.client.mended) == (1, 10)
+    waits = [pause for pause in follower.pauses if pause]
+    assert waits[:3] == [REGISTRY_MEND_RETRY_S * 2**number for number in range(3)]
+    assert waits[-1] == REGISTRY_MEND_RETRY_MAX_S
+
+
+async def test_room_that_is_left_is_followed_and_mended_no_more(follower):
+    follower.client.stuck = 1
+    follower.view.moved()
+    await asyncio.wait_for(follower.paused.wait(), 10)
+    await asyncio.sleep(0)
+    follower.view.close()
+    await follower.settle()
+    assert (follower.client.reads, follower.client.mended) == (1, 1)

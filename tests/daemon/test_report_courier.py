@@ -102,6 +102,19 @@ async def test_report_waits_until_there_is_a_registry():
         await client(Store(empty=True), never).report(HELD)
 
 
+async def test_store_that_lags_behind_is_no_refusal_of_this_node():
+    store = Store()
+    reader = client(store, store.enter)
+    await reader.report(HELD)
+    await reader.refresh()
+    store.versions.append(store.versions[0])
+    with pytest.raises(RemoteError, match="old registry"):
+        await reader.report(NodeReport(name="bench"))
+    store.versions.pop()
+    await reader.report(NodeReport(name="bench"))
+    assert (await reader.refresh()).registry.reports[US].cached == ()
+
+
 class Session:
     """A connection to a tracker; ``answer`` is what it says to a report."""
 

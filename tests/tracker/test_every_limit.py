@@ -68,7 +68,14 @@ CROSSED_IN = {
         ),
     },
     "tracker/test_member_reports.py": {
-        "test_reports_are_bounded_in_size_and_number": "REPORTS_PER_S REPORTS_BURST",
+        "test_reports_are_bounded_in_size_and_number": (
+            "REPORTS_PER_S REPORTS_BURST REPORTS_BUSY_PAUSE_S"
+        ),
+        "test_reports_of_a_room_are_bounded_whoever_sends_them": (
+            "ROOM_REPORTS_PER_S ROOM_REPORTS_BURST"
+        ),
+        "test_few_wait_for_their_turn_in_a_room_and_the_rest_come_later": "ROOM_REPORTS_WAITING",
+        "test_no_more_registries_are_worked_on_at_once_than_the_tracker_bears": "REPORTS_AT_ONCE",
         "test_report_that_others_are_always_ahead_of_is_made_later": "REPORT_ATTEMPTS",
     },
     "tracker/test_room_fairness.py": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import aiohttp
@@ -14,7 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from dreamer.protocol.canonical import dumps
 from dreamer.protocol.errors import ConflictError
-from dreamer.protocol.ids import ManifestId, NodeId
+from dreamer.protocol.ids import ManifestId, NodeId, RoomId
 from dreamer.protocol.origin import OriginAddress
 from dreamer.protocol.registry.availability import NodeReport
 from dreamer.protocol.registry.changes import Author, Publish, ReportNode, apply
@@ -28,7 +29,14 @@ from dreamer.protocol.registry_limits import CACHED_ID_BYTES, HANDED_IN_MAX_BYTE
 from dreamer.protocol.rooms.card import RegistryPlace
 from dreamer.protocol.rooms.membership import chain_to_json
 from dreamer.protocol.rooms.revocations import Revocation, RevocationSet
-from dreamer.protocol.tracker_limits import TRACKER_REPORT_ATTEMPTS, TRACKER_REPORTS_BURST
+from dreamer.protocol.tracker_limits import (
+    TRACKER_REPORT_ATTEMPTS,
+    TRACKER_REPORTS_AT_ONCE,
+    TRACKER_REPORTS_BURST,
+    TRACKER_ROOM_REPORTS_BURST,
+    TRACKER_ROOM_REPORTS_WAITING,
+)
+from dreamer.tracker.paces import Paces
 from dreamer.tracker.room.lends import Lends
 
 A = ManifestId(b"a" * 32)
@@ -186,11 +194,11 @@ async def test_who_is_removed_while_its_report_waits_is_not_heard(running, insid
     before = await writer.get()
     boss, _ = await insiders[4].enter(running)
     ended = Revocation(plain.room, 1, plain.node, 1, insiders[4].chain).signed_by(insiders[4].key)
-    turn = running.tracker._reports._turn
-    async with turn:
+    queues = running.tracker._reports._queues
+    async with queues.turn(plain.room):
         waiting = asyncio.create_task(plain.report(plain.handed(before[0])))
         async with asyncio.timeout(DEADLINE_S):
-            while not turn._waiters:
+            while queues.there(plain.room) < 2:
                 await asyncio.sleep(0)
         await boss.say(type="revoke", revocation=ended.to_json())
         await boss.hear_type("revoked")
@@ -219,7 +227,76 @@ async def test_reports_are_bounded_in_size_and_number(writer, plain):
     for _ in range(int(TRACKER_REPORTS_BURST) - 1):
         assert (await plain.send(b"{"))[0] == 400
     status, text = await plain.report(plain.handed(before))
-    assert (status, "ten seconds" in text) == (429, True)
+    assert (status, "of this node: wait 10 seconds" in text) == (429, True)
+
+
+async def test_reports_of_a_room_are_bounded_whoever_sends_them(
+    running, insider_of, writer, plain, monkeypatch
+):
+    # Hardly a token comes back, and all but two are taken.
+    paces, now = Paces(1e-6, TRACKER_ROOM_REPORTS_BURST), running.tracker._reports._auth.steady()
+    monkeypatch.setattr(running.tracker._reports, "_room_paces", paces)
+    for _ in range(int(TRACKER_ROOM_REPORTS_BURST) - 2):
+        assert paces.allows(plain.room, now)
+    before, _ = await writer.get()
+    _, other = await Reporter.enter(running, insider_of(3).invited(("member",), invite=3))
+    assert (await plain.report(plain.handed(before)))[0] == 200
+    # Who is refused anyway takes nothing of what the others have.
+    assert (await plain.report(other.handed(before)))[0] == 403
+    assert (await other.report(other.handed(before)))[0] == 200
+    status, text = await plain.report(plain.handed(before))
+    assert (status, "in this room: wait 10 seconds" in text) == (429, True)
+
+
+async def test_few_wait_for_their_turn_in_a_room_and_the_rest_come_later(running, writer, plain):
+    queues = running.tracker._reports._queues
+
+    async def wait() -> None:
+        async with queues.turn(plain.room):
+            pass
+
+    handed = plain.handed((await writer.get())[0])
+    async with queues.turn(plain.room):
+        others = [asyncio.create_task(wait()) for _ in range(TRACKER_ROOM_REPORTS_WAITING - 1)]
+        waiting = asyncio.create_task(plain.report(handed))
+        async with asyncio.timeout(DEADLINE_S):
+            while queues.there(plain.room) <= TRACKER_ROOM_REPORTS_WAITING:
+                await asyncio.sleep(0)
+        async with asyncio.timeout(DEADLINE_S):
+            status, text = await plain.report(handed)
+        assert (status, "in this room" in text) == (429, True)
+        # What is refused in any case waits for nothing.
+        mine = replace(handed.report, by=writer.node)
+        assert (await plain.report(replace(handed, report=mine)))[0] == 403
+    await asyncio.gather(*others)
+    assert (await waiting)[0] == 200
+    assert queues.there(plain.room) == 0
+
+
+async def test_reports_of_one_room_do_not_wait_for_those_of_another(running, writer, plain):
+    handed = plain.handed((await writer.get())[0])
+    async with running.tracker._reports._queues.turn(RoomId(b"x" * 32)):
+        async with asyncio.timeout(DEADLINE_S):
+            assert (await plain.report(handed))[0] == 200
+
+
+async def test_no_more_registries_are_worked_on_at_once_than_the_tracker_bears(
+    running, documents, writer, plain, monkeypatch
+):
+    handed, worked = plain.handed((await writer.get())[0]), []
+    reading = documents.registry
+    monkeypatch.setattr(documents, "registry", lambda room: (worked.append(room), reading(room))[1])
+    places, queues = running.tracker._reports._at_once, running.tracker._reports._queues
+    async with AsyncExitStack() as others:
+        for _ in range(TRACKER_REPORTS_AT_ONCE):
+            await others.enter_async_context(places)
+        waiting = asyncio.create_task(plain.report(handed))
+        async with asyncio.timeout(DEADLINE_S):
+            while not (queues.there(plain.room) and places._waiters):
+                await asyncio.sleep(0)
+        assert worked == []
+    assert (await waiting)[0] == 200
+    assert worked == [plain.room]
 
 
 async def test_a_registry_that_nobody_can_read_takes_no_report(writer, plain):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from aiohttp import web
@@ -24,20 +25,26 @@ from dreamer.protocol.errors import (
 from dreamer.protocol.ids import RoomId
 from dreamer.protocol.origin import OriginAddress
 from dreamer.protocol.registry.document import parse
-from dreamer.protocol.registry.handed_in import HandedIn, enter, parse_handed_in
+from dreamer.protocol.registry.handed_in import HandedIn, check_author, enter, parse_handed_in
 from dreamer.protocol.registry.membership import member_verifier
 from dreamer.protocol.registry_limits import HANDED_IN_MAX_BYTES
 from dreamer.protocol.rooms.card import RegistryPlace
 from dreamer.protocol.tracker_limits import (
     TRACKER_REPORT_ATTEMPTS,
+    TRACKER_REPORTS_AT_ONCE,
     TRACKER_REPORTS_BURST,
+    TRACKER_REPORTS_BUSY_PAUSE_S,
     TRACKER_REPORTS_PER_S,
+    TRACKER_ROOM_REPORTS_BURST,
+    TRACKER_ROOM_REPORTS_PER_S,
+    TRACKER_ROOM_REPORTS_WAITING,
 )
 from dreamer.tracker.paces import Paces
 from dreamer.tracker.room import wire as room_wire
 from dreamer.tracker.room.detached import detached
 from dreamer.tracker.room.documents import Documents
 from dreamer.tracker.room.origin_bucket import OriginBucket
+from dreamer.tracker.room.queues import QueueFullError, RoomQueues
 from dreamer.tracker.room.rooms import Rooms
 from dreamer.tracker.room.session_auth import SessionAuth
 from dreamer.tracker.room.sessions import Session
@@ -74,27 +81,30 @@ class ReportHandler:
         self._documents = documents
         self._buckets = {room: OriginBucket(address) for room, address in origins.items()}
         self._paces = Paces(TRACKER_REPORTS_PER_S, TRACKER_REPORTS_BURST)
-        # One at a time, as each may take half a second of Python; but of a room whose bucket hangs
-        # nobody else hears.
-        self._turn = asyncio.Lock()
-        self._turns = {room: asyncio.Lock() for room in origins}
+        self._room_paces = Paces(TRACKER_ROOM_REPORTS_PER_S, TRACKER_ROOM_REPORTS_BURST)
+        # One of each room: two of the same would only be in each other's way.
+        self._queues = RoomQueues(TRACKER_ROOM_REPORTS_WAITING)
+        self._at_once = asyncio.Semaphore(TRACKER_REPORTS_AT_ONCE)
 
     async def post(self, request: web.Request) -> web.Response:
         """Enter a report."""
         session = self._auth.session(request)
         whose = (session.room_id, session.member.node_id)
         if not self._paces.allows(whose, self._auth.steady()):
-            raise web.HTTPTooManyRequests(
-                text="too many reports of this node: wait ten seconds",
-                headers={"Retry-After": "10"},
-            )
+            raise _too_many("of this node")
         handed = await _handed_in(request)
         keeper = self._keeper(session.room_id, handed.kept)
-        at_origin = handed.kept is RegistryPlace.ORIGIN
-        async with self._turns[session.room_id] if at_origin else self._turn:
-            # It may have waited, and its sender may have been removed from the room meanwhile.
-            session = self._auth.session(request)
-            etag, news = await self._entered(keeper, handed, session)
+        # Before anything is waited for or read: it takes no document to refuse a forged one.
+        self._check_author(handed, session)
+        if not self._room_paces.allows(session.room_id, self._auth.steady()):
+            raise _too_many("in this room")
+        try:
+            async with self._queues.turn(session.room_id), self._place(handed.kept):
+                # It may have waited, and its sender may have been removed from the room meanwhile.
+                session = self._auth.session(request)
+                etag, news = await self._entered(keeper, handed, session)
+        except QueueFullError as error:
+            raise _too_many("in this room") from error
         if news:
             for guest in self._rooms.guests(session.room_id):
                 guest.post(room_wire.registry_changed(etag))
@@ -109,6 +119,19 @@ class ReportHandler:
                 "room to [tracker.origins]"
             )
         return _AtOrigin(bucket, room)
+
+    def _check_author(self, handed: HandedIn, session: Session) -> None:
+        room = session.room_id
+        judge = member_verifier(self._documents.revoked(room).nodes)
+        try:
+            check_author(room, handed, session.member.node_id, judge)
+        except DreamerError as error:
+            raise _problem(error) from error
+
+    def _place(self, kept: RegistryPlace) -> AbstractAsyncContextManager[object]:
+        """Return what bounds the work for all rooms together."""
+        # A bucket may hang, and the tracker's owner has named the few rooms that have one.
+        return nullcontext() if kept is RegistryPlace.ORIGIN else self._at_once
 
     async def _entered(
         self, keeper: Keeper, handed: HandedIn, session: Session
@@ -182,6 +205,13 @@ def _enter_at(
         except ConflictError:
             continue
     raise ConflictError("the registry is being changed by many at once: report later")
+
+
+def _too_many(whose: str) -> web.HTTPException:
+    return web.HTTPTooManyRequests(
+        text=f"too many reports {whose}: wait {TRACKER_REPORTS_BUSY_PAUSE_S} seconds",
+        headers={"Retry-After": str(TRACKER_REPORTS_BUSY_PAUSE_S)},
+    )
 
 
 class _NoRegistryError(LocalError):

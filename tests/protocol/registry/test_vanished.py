@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dreamer.protocol.ids import ManifestId
+from dreamer.protocol.ids import ManifestId, NodeId
+from dreamer.protocol.registry import pen
 from dreamer.protocol.registry import vanished as module
 from dreamer.protocol.registry.availability import NodeReport, Stored
 from dreamer.protocol.registry.changes import (
@@ -21,15 +22,19 @@ from dreamer.protocol.registry.changes import (
     SetPolicy,
     Withdraw,
 )
-from dreamer.protocol.registry.policy import Retention, RoomPolicy
+from dreamer.protocol.registry.policy import AliasProtection, Retention, RoomPolicy
 from dreamer.protocol.registry.records import sign
 from dreamer.protocol.registry.reports import Fault
-from dreamer.protocol.registry.statements import AliasMove
+from dreamer.protocol.registry.statements import AliasMove, Withdrawal
 from dreamer.protocol.registry.vanished import keep_vanished, vanished
-from dreamer.protocol.registry_limits import ALIAS_HISTORY_MAX, CACHED_ID_BYTES
+from dreamer.protocol.registry_limits import (
+    ALIAS_HISTORY_MAX,
+    CACHED_ID_BYTES,
+    PROTECTIONS_MAX_PER_ALIAS,
+)
 
 NOW = 1_800_000_000.0
-A, B = ManifestId(bytes([1]) * 32), ManifestId(bytes([2]) * 32)
+A, B, C = (ManifestId(bytes([number]) * 32) for number in (1, 2, 3))
 HERE = Stored(A, "https://s3.example.org/bucket", 1000, 700)
 RULES = RoomPolicy(Retention(keep_last=3))
 
@@ -107,8 +112,78 @@ def test_withdrawn_model_does_not_come_back_by_dropping_the_withdrawal(room, sta
     old = {**before.document.models, B: state.document.models[B]}
     after = kept(room, before, dropped(before, models=old, withdrawn={}))
     assert B not in after.registry.models
-    # Alone it says nothing: the oldest are forgotten where there is no room for them.
-    assert lost(kept(room, before, dropped(before, withdrawn={}))) == []
+
+
+def test_withdrawn_model_does_not_come_back_in_two_writes(room, state):
+    before = room.change(state, Withdraw(B))
+    after = kept(room, before, dropped(before, withdrawn={}))
+    assert lost(after) == ["withdrawal of model 02020202"]
+    # The withdrawal is remembered, so the old entry that comes next counts for nothing.
+    old = {**before.document.models, B: state.document.models[B]}
+    again = kept(room, after, dropped(after, models=old, withdrawn={}))
+    assert B not in again.registry.models
+
+
+def test_removed_tag_does_not_come_back_in_two_writes(room, state):
+    before = room.change(state, ChangeTags(A, remove=("good",)))
+    bare = replace(before.document.models[A], tags={})
+    after = kept(room, before, dropped(before, models={**before.document.models, A: bare}))
+    assert len(lost(after)) == 1
+    old = kept(room, after, dropped(after, models=state.document.models))
+    assert old.registry.models[A].tags == ()
+
+
+def test_removal_of_a_tag_may_go_where_others_need_its_room(room, state, monkeypatch):
+    before = room.change(state, ChangeTags(A, remove=("good",)))
+    monkeypatch.setattr(pen, "TAGS_MAX_PER_MODEL", 3)
+    monkeypatch.setattr(module, "TAGS_MAX_PER_MODEL", 3)
+    after = room.change(before, ChangeTags(A, ("one", "two", "three")))
+    assert set(after.document.models[A].tags) == {"one", "two", "three"}
+    assert vanished(before, after, NOW) == []
+
+
+def test_forged_withdrawals_make_no_room_for_dropping_models(room, state, monkeypatch):
+    monkeypatch.setattr(module, "WITHDRAWN_MAX_MODELS", 1)
+    anybody = room.author(7, "member")
+    ended = sign(Withdrawal(C), room.id, anybody.key, NOW, state.last_serial + 1)
+    after = kept(room, state, dropped(state, models={}, withdrawn={C: ended}))
+    assert set(after.registry.models) == {A, B}
+
+
+def test_records_whose_authors_chains_were_dropped_still_count(room, state):
+    other = room.author(3)
+    alone = {NodeId(other.key.public): (other.chain,)}
+    later = room.change(state, Publish(room.entry(3)), author=other)
+    after = kept(room, state, replace(later.document, members=alone))
+    assert set(after.registry.models) == {A, B, C}
+    assert after.registry.aliases == state.registry.aliases
+    assert after.registry.policy == RULES
+    assert "model 01010101" in lost(after)
+
+
+def test_chains_that_prove_nothing_leave_room_for_those_that_do(room, state):
+    junk = {
+        node: tuple([node.hex(), 1.0 + number, "admin"] for number in range(4))
+        for node in state.document.members
+    }
+    after = kept(room, state, dropped(state, members=junk))
+    assert after.registry == state.registry
+    assert len(lost(after)) > 1
+
+
+def test_records_whose_words_were_changed_still_count(room, state):
+    document = state.document
+    forged = {
+        key: replace(one, entry=replace(one.entry, said=replace(one.entry.said, name="forged")))
+        for key, one in document.models.items()
+    }
+    policy = replace(document.policy, said=RoomPolicy())
+    move = document.aliases["prod"][-1]
+    moves = (replace(move, said=replace(move.said, manifest_id=B)),)
+    bad = dropped(state, models=forged, policy=policy, aliases={"prod": moves})
+    after = kept(room, state, bad)
+    assert after.registry == state.registry
+    assert {"model 01010101", "model 02020202"} <= set(lost(after))
 
 
 def test_older_report_in_place_of_a_newer_one_is_not_believed(room, state):
@@ -177,3 +252,20 @@ def test_what_a_removed_member_said_is_not_put_back(room, state):
     gone = replace(state.document, members={})
     before = room.verify(gone)
     assert vanished(before, room.verify(dropped(state, models={}, members={})), NOW) == []
+
+
+def test_forged_moves_and_protections_leave_room_for_those_that_count(room, state):
+    anybody, last = room.author(7, "member"), state.last_serial
+
+    def forged(said, count):
+        return tuple(
+            sign(said, room.id, anybody.key, NOW, last + number) for number in range(1, count + 1)
+        )
+
+    moves = forged(AliasMove("prod", B), ALIAS_HISTORY_MAX)
+    guards = forged(AliasProtection("prod", (), B), PROTECTIONS_MAX_PER_ALIAS)
+    bad = dropped(state, aliases={"prod": moves}, protections={"prod": guards})
+    after = kept(room, state, bad)
+    assert after.registry == state.registry
+    assert len(after.document.aliases["prod"]) == ALIAS_HISTORY_MAX
+    assert len(after.document.protections["prod"]) == PROTECTIONS_MAX_PER_ALIAS

@@ -75,7 +75,8 @@ class NodeCaches:
         while True:
             try:
                 await self._look()
-            except DreamerError as error:
+            # A volume over the network may be out of reach for a while, and come back.
+            except (DreamerError, OSError) as error:
                 log.warning("can't look after the store: %s", error)
             await asyncio.sleep(STORE_LOOK_INTERVAL_S)
 

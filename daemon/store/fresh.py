@@ -18,6 +18,7 @@ from pathlib import Path
 _AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_STATX_FORCE_SYNC = 0x2000
+_AT_EMPTY_PATH = 0x1000
 _STATX_BASIC_STATS = 0x7FF
 _STATX_BYTES = 256
 
@@ -42,6 +43,14 @@ def look(*places: Path) -> None:
     for place in places:
         # The answer is thrown away: it is in this host's memory now, where lstat(2) finds it.
         _statx(_AT_FDCWD, os.fsencode(place), flags, _STATX_BASIC_STATS, answer)
+
+
+def look_into(fd: int) -> None:
+    """Ask the volume anew about an open file: no more of it is read than its size tells."""
+    if _statx is not None:
+        answer = ctypes.create_string_buffer(_STATX_BYTES)
+        flags = _AT_STATX_FORCE_SYNC | _AT_EMPTY_PATH
+        _statx(fd, b"", flags, _STATX_BASIC_STATS, answer)
 
 
 def lstat(path: Path) -> os.stat_result:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dreamer.daemon.store import beneath
+from dreamer.daemon.store import beneath, fresh
 from dreamer.protocol.cache_limits import (
     STORE_CHANGE_TIMEOUT_S,
     STORE_LOCK_POLL_S,
@@ -71,8 +71,9 @@ class FileLock:
                 lock = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | _PLAINLY, 0o600))
                 taken = lock._taken(exclusive)
             except OSError as error:
-                # The server has no such file any more, whatever this host believed of its name.
-                if error.errno == errno.ESTALE:
+                # The server has no such file any more, whatever this host believed of its name; or
+                # two hosts made it in the same moment, which GlusterFS tells one of them so.
+                if error.errno in (errno.ESTALE, errno.EEXIST):
                     continue
                 raise
             if taken is None:
@@ -115,6 +116,33 @@ class FileLock:
         ):
             os.pwrite(own, said, 0)
 
+    def renew(self) -> bool:
+        """Hold the file from now on by a new descriptor and together with others: with nobody.
+
+        A server ends the locks of a host that it didn't hear of for a while, and the old descriptor
+        knows nothing of that. Whoever wants the file exclusively is kept out meanwhile, and after.
+        Returns False where somebody else has it now: then it is not held any more.
+
+        Raises:
+            LocalError: this file system has no locks any more.
+            OSError: the volume is out of reach.
+        """
+        if not self._share():
+            # Ended by the server. What this host's kernel still believes would keep ourselves out.
+            _unlock(self._fd)
+        again = FileLock.take(self.path, exclusive=False)
+        if again is None:
+            return False
+        self._fd, again._fd = again._fd, self._fd
+        again.close()
+        return True
+
+    def _share(self) -> bool:
+        try:
+            return _try(self._fd, self.path, exclusive=False)
+        except (OSError, LocalError):
+            return False
+
     def close(self) -> None:
         """Let go of it."""
         try:
@@ -124,7 +152,7 @@ class FileLock:
             os.close(self._fd)
 
     def discard(self) -> None:
-        """Remove the file and let go; only for who holds it exclusively."""
+        """Remove the file and let go; only for who holds it alone."""
         # In this order: a crash in between leaves no file that nobody could ever lock.
         self.path.unlink(missing_ok=True)
         with suppress(OSError):
@@ -239,6 +267,8 @@ def _is_removed(fd: int, path: Path) -> bool:
 
 def _read(fd: int) -> bytes:
     """Read a lock file as it is at the server, not as this host remembers it."""
+    # Who made the file may remember it as empty, and would read nothing of what others wrote.
+    fresh.look_into(fd)
     forget: Callable[[int, int, int, int], None] | None = getattr(os, "posix_fadvise", None)
     if forget is not None:
         forget(fd, 0, 0, os.POSIX_FADV_DONTNEED)

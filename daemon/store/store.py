@@ -83,6 +83,7 @@ class Store:
     def close(self) -> None:
         """Use the store no more."""
         self.uses.close()
+        self.reach.close()
         self._staging.close()
         self._held.close()
 

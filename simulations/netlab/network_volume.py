@@ -67,6 +67,13 @@ end-volume
 """
 
 
+def missing() -> str | None:
+    """Return why no volume can be mounted here, or None when one can; root may lack it, too."""
+    if os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return None
+    return "this machine has no /dev/fuse, by which volumes are mounted"
+
+
 class VolumeServer:
     """Exports the directory ``place`` from a host; ``locks`` false leaves out what keeps locks."""
 

@@ -79,6 +79,25 @@ def test_lock_file_that_was_removed_locks_nothing_though_its_name_is_remembered(
     assert FileLock.take(tmp_path / "lock", exclusive=True) is not None
 
 
+def test_lock_file_that_two_hosts_make_in_one_moment_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, open_it, refused = tmp_path / "lock", os.open, []
+
+    def late(place: Any, *rest: Any, **more: Any) -> int:
+        if place == path and not refused:
+            # As GlusterFS answers, though O_EXCL was not asked for.
+            refused.append(place)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+        return open_it(place, *rest, **more)
+
+    monkeypatch.setattr(os, "open", late)
+    taken = FileLock.take(path, exclusive=True)
+    assert taken is not None
+    taken.close()
+    assert refused == [path]
+
+
 def test_look_at_what_is_not_there_harms_nobody(tmp_path: Path) -> None:
     fresh.look(tmp_path / "nothing", tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -200,6 +219,85 @@ def test_last_words_of_a_daemon_that_died_are_no_sign_of_life(
     b.reach.look()
     looks(a, times=5)
     assert a.reach.problem == ""
+
+
+def lose_its_lock(store: Store) -> Path:
+    """Let a daemon's lock end without its knowing; return the file, which is as it was.
+
+    So does a server that heard nothing of its host for longer than a lease.
+    """
+    held = store._staging.lock
+    locks._unlock(held.fd)
+    assert not locks.is_held(held.path)
+    return held.path
+
+
+def test_daemon_that_lost_its_lock_takes_it_again_and_nobody_accuses_it(
+    daemons: Callable[[str], Store],
+) -> None:
+    a, b = daemons("a"), daemons("b")
+    looks(a, b)
+    own = lose_its_lock(a)
+    looks(a, b)
+    assert (a.reach.problem, b.reach.problem) == ("", "")
+    assert locks.is_held(own)
+
+
+def test_lock_is_never_free_while_it_is_taken_again(
+    daemons: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = daemons("a")
+    path, lock_it, free = a._staging.lock.path, locks._try, []
+
+    def watched(fd: int, place: Path, exclusive: bool) -> bool:
+        taken = lock_it(fd, place, exclusive)
+        free.append(not locks.is_held(path))
+        return taken
+
+    monkeypatch.setattr(locks, "_try", watched)
+    looks(a)
+    assert free
+    assert not any(free)
+
+
+def test_daemon_whose_lock_another_took_changes_and_says_nothing_until_it_has_it_again(
+    daemons: Callable[[str], Store], elsewhere: Any
+) -> None:
+    a, b = daemons("a"), daemons("b")
+    model = elsewhere({"weights": bytes(100)})
+    looks(a, b)
+    other = FileLock.take(lose_its_lock(a), exclusive=True)
+    assert other is not None
+    said = locks.note(other.path)
+    looks(a, b)
+    assert locks.note(other.path) == said
+    with pytest.raises(LocalError, match="see whether the volume's server is in reach"):
+        model.give(a)
+    # As who starts does with what nobody holds.
+    a._places.own_staging.rmdir()
+    other.discard()
+    looks(a, b)
+    assert locks.is_held(other.path)
+    assert (a.reach.problem, b.reach.problem) == ("", "")
+    model.give(a)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_problem_is_over_when_the_lock_is_seen_or_its_daemon_has_ended(
+    daemons: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    a, b = daemons("a"), daemons("b")
+    with monkeypatch.context() as unseen:
+        unseen.setattr(locks, "is_held", lambda path: False)
+        looks(a, b)
+        assert a.reach.problem != ""
+        if ended:
+            b._staging.lock.path.unlink()
+            looks(a)
+            assert a.reach.problem == ""
+    if not ended:
+        looks(a, b)
+        assert (a.reach.problem, b.reach.problem) == ("", "")
 
 
 @pytest.mark.parametrize(("silent_s", "stays"), [(0.0, True), (STORE_STAGING_SILENCE_S + 1, False)])

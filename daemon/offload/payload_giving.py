@@ -8,8 +8,8 @@ are handed to the lane as the rate lets them go, and all at once where there is 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,18 +24,17 @@ from dreamer.protocol.swarm.vocabulary import Lane
 
 @dataclass
 class _Serving:
-    """One request for an offered payload; ``waiting`` are its blocks that the rate holds back."""
+    """One request for an offered payload; ``waiting`` are its blocks that the rate holds back.
+
+    They are found by their number, as a peer may leave out one after another.
+    """
 
     request: int
     giver: Giver
     way: tuple[Lane, bool]
-    waiting: deque[Span]
+    waiting: OrderedDict[int, Span]
     under_way: tuple[int, ...] = ()
     """Blocks that the lane has; it takes the next ones when all of these have gone."""
-
-    @property
-    def held_back_bytes(self) -> int:
-        return sum(span[3] for span in self.waiting)
 
     @property
     def over(self) -> bool:
@@ -95,11 +94,16 @@ class PayloadGiving:
             self._leave_out(offer, serving, first)
         while len(offer.servings) >= OFFLOAD_PAYLOAD_REQUESTS_MAX:
             self._stop(offer, offer.servings[0])
-        waiting = deque(offer.payload.spans(offer.path)[first:])
+        spans = offer.payload.spans(offer.path)[first:]
+        if not spans:
+            # Nothing will ever end that has no blocks.
+            return True
         way = (link.lane_of(direct=asked.direct), link.lan and asked.direct)
-        serving = _Serving(asked.request, giver, way, waiting)
+        serving = _Serving(
+            asked.request, giver, way, OrderedDict((span[0], span) for span in spans)
+        )
         offer.servings.append(serving)
-        self._pace.promise(*way, serving.held_back_bytes)
+        self._pace.promise(*way, _bytes_of(spans))
         # Not at once: what is to be left out of it is said right behind the request.
         self._send_soon(0.0)
         return True
@@ -108,8 +112,9 @@ class PayloadGiving:
         """Leave out a block of a request, or with -1 all that is left."""
         for offer in self._of(link):
             for serving in [one for one in offer.servings if one.request == request]:
-                self._drop(serving, lambda span: block < 0 or span[0] == block)
-                serving.giver.stop_serving(request, block)
+                self._drop(serving, list(serving.waiting) if block < 0 else [block])
+                if block < 0 or block in serving.under_way:
+                    serving.giver.stop_serving(request, block)
                 self._end_if_over(offer, serving)
 
     def ended(self, link: Link, request: int, failed: ServeFailed | None) -> bool:
@@ -131,20 +136,20 @@ class PayloadGiving:
 
     def _leave_out(self, offer: _Offer, serving: _Serving, first: int) -> None:
         """Send nothing of a request from a block on: another one has it."""
-        self._drop(serving, lambda span: span[0] >= first)
+        self._drop(serving, [block for block in serving.waiting if block >= first])
         for block in serving.under_way:
             if block >= first:
                 serving.giver.stop_serving(serving.request, block)
         self._end_if_over(offer, serving)
 
-    def _drop(self, serving: _Serving, unwanted: Callable[[Span], bool]) -> None:
-        kept = deque(span for span in serving.waiting if not unwanted(span))
-        before = serving.held_back_bytes
-        serving.waiting = kept
-        self._pace.take_back(*serving.way, before - serving.held_back_bytes)
+    def _drop(self, serving: _Serving, unwanted: Iterable[int]) -> None:
+        waiting = serving.waiting
+        dropped = [waiting.pop(block) for block in unwanted if block in waiting]
+        if dropped:
+            self._pace.take_back(*serving.way, _bytes_of(dropped))
 
     def _stop(self, offer: _Offer, serving: _Serving) -> None:
-        self._drop(serving, lambda span: True)
+        self._drop(serving, list(serving.waiting))
         serving.giver.stop_serving(serving.request, -1)
         offer.servings.remove(serving)
 
@@ -156,11 +161,19 @@ class PayloadGiving:
 
     def _send(self) -> None:
         """Hand out what may go now, in the order in which it was asked for."""
+        self._stop_what_has_no_lane()
         servings = [one for offer in self._offers.values() for one in offer.servings]
         waiting = [one for one in servings if one.waiting and not one.under_way]
         held_back = [one for one in waiting if not self._send_some(one)]
         if held_back:
             self._send_soon(min(self._pace.promised_wait_s(*one.way) for one in held_back))
+
+    def _stop_what_has_no_lane(self) -> None:
+        # A lane that was closed takes blocks and never says that they have gone.
+        for offer in self._offers.values():
+            lanes = (offer.link.bulk, offer.link.direct_up)
+            for serving in [one for one in offer.servings if one.giver not in lanes]:
+                self._stop(offer, serving)
 
     def _send_soon(self, wait_s: float) -> None:
         if self._timer is not None:
@@ -173,11 +186,15 @@ class PayloadGiving:
         spans: list[Span] = []
         # Blocks go out whole: the last one may overdraw what may go, and is waited for later.
         while serving.waiting and room > 0:
-            spans.append(serving.waiting.popleft())
+            spans.append(serving.waiting.popitem(last=False)[1])
             room -= spans[-1][3]
         if not spans:
             return False
-        self._pace.keep_promise(*serving.way, sum(span[3] for span in spans))
+        self._pace.keep_promise(*serving.way, _bytes_of(spans))
         serving.under_way = tuple(span[0] for span in spans)
         serving.giver.serve(serving.request, spans)
         return True
+
+
+def _bytes_of(spans: Iterable[Span]) -> int:
+    return sum(span[3] for span in spans)

@@ -105,7 +105,7 @@ class _Run:
                 choice, *others = self._plan(candidates)
             except DreamerError as error:
                 raise (failed or error) from None
-            self._tried.add([choice.node])
+            self._tried.add([choice.node], candidates.links)
             began = time.monotonic()
             try:
                 patience_s = self._patience_s(choice, bool(others))
@@ -139,7 +139,8 @@ class _Run:
             left = []
             for share, places, answer in zip(shares, parts, answers, strict=True):
                 if isinstance(answer, DreamerError):
-                    self._tried.add([share.node])
+                    # Its link may be lost by now, or another: that is not the one that failed.
+                    self._tried.add([share.node], links)
                     failed, left = answer, left + places
                 else:
                     done.append((share.node, places, answer))

@@ -7,7 +7,7 @@ runner. That is bounded, as a line may break again and again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from dreamer.daemon.links.link import Link
 from dreamer.protocol.ids import NodeId
@@ -22,10 +22,11 @@ class Tried:
         self._over: dict[NodeId, int | None] = {}
         self._times: Counter[NodeId] = Counter()
 
-    def add(self, nodes: Iterable[NodeId]) -> None:
-        """Note who is asked now."""
+    def add(self, nodes: Iterable[NodeId], over: Mapping[NodeId, Link] | None = None) -> None:
+        """Note who is asked: over these links, or over those that stand now."""
         for node in nodes:
-            self._over[node] = self._number(node)
+            link = self._link_to(node) if over is None else over.get(node)
+            self._over[node] = None if link is None else link.number
             self._times[node] += 1
 
     def forget(self) -> None:
@@ -45,9 +46,6 @@ class Tried:
 
     def _may_return(self, node: NodeId) -> bool:
         # This node has no link, so none that was lost. Who is not linked now may be met anew.
-        lost = self._over[node] is not None and self._over[node] != self._number(node)
+        link, over = self._link_to(node), self._over[node]
+        lost = over is not None and (link is None or link.number != over)
         return lost and self._times[node] <= OFFLOAD_RETURNS_MAX
-
-    def _number(self, node: NodeId) -> int | None:
-        link = self._link_to(node)
-        return None if link is None else link.number

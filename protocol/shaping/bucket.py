@@ -31,11 +31,15 @@ class ByteBucket:
         """Return the bytes that may go now; 0 or less: none; infinity without a limit."""
         if self.bytes_per_s is None:
             self._level, self._at = self._burst, now
+            # Whoever sets a limit begins with one full bucket: what was promised counts as it goes.
+            self._promised = 0.0
             return float("inf")
         elapsed = now - self._at if self._at is not None else 0.0
         self._level = min(self._burst, self._level + max(elapsed, 0.0) * self.bytes_per_s)
         # Never set back: the same seconds would be granted twice.
         self._at = max(now, self._at or now)
+        # What promised bytes didn't use in time is others' by now: together they have one burst.
+        self._promised = min(self._promised, max(0.0, self._burst - self._level))
         return self._level
 
     def take(self, size_bytes: float, now: float) -> None:
@@ -56,12 +60,18 @@ class ByteBucket:
 
     def promise(self, size_bytes: float, now: float) -> None:
         """Count bytes that are to go before any others, or, less than 0, that won't after all."""
+        self.level(now)
+        # No more is given back than is still set aside.
+        size_bytes = max(size_bytes, -self._promised)
         self.take(size_bytes, now)
-        self.keep(-size_bytes)
+        self._promised = max(0.0, self._promised + size_bytes)
 
     def keep(self, size_bytes: float) -> None:
         """Note that promised bytes go now."""
+        unpromised = max(0.0, size_bytes - self._promised)
         self._promised = max(0.0, self._promised - size_bytes)
+        # They came so late that others had their part: now it counts.
+        self._level -= unpromised
 
     def promised_level(self, now: float) -> float:
         """Return how many of the promised bytes may go now; 0 or less: none."""

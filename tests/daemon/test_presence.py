@@ -34,6 +34,17 @@ def test_nobody_is_present_by_the_word_of_a_tracker_that_is_away(presence) -> No
     assert presence.members == {}
 
 
+def test_only_a_trackers_word_that_a_member_left_says_that_it_vanished(presence) -> None:
+    told: list[NodeId] = []
+    presence.vanished = told.append
+    presence.lost(ONE)
+    presence.lost(TWO)
+    assert told == []
+    presence.arrived(ONE, ANN, {})
+    presence.left(ONE, ANN)
+    assert told == [ANN]
+
+
 def test_the_latest_word_counts(presence) -> None:
     presence.arrived(ONE, ANN, {"serves": True})
     assert presence.members[ANN] == {"serves": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,17 @@ async def reached(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while not holds():
             await asyncio.sleep(0)
+
+
+async def stopped(pid: int) -> None:
+    """Stop a worker, and return once none of its threads runs.
+
+    The signal is sent at once, but a thread that is just running, or that a request wakes, may
+    still answer before it is heeded. Only the kernel's word to the parent says that all of them
+    have stopped.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    await reached(lambda: os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None)
 
 
 async def gone(pid: int) -> None:

@@ -31,7 +31,8 @@ class Step:
         self._graph = graph
         self._capacity = buffer.capacity
         self._ids, self._positions = np.zeros((rows, 1), np.int64), np.zeros((rows, 1), np.int64)
-        self._mask = np.zeros((rows, 0), np.int64)
+        # Never without columns: an empty array can't be copied to every device.
+        self._mask = np.zeros((rows, min(_MASK_STEP_TOKENS, self._capacity)), np.int64)
         self._known = [_UNKNOWN] * rows
         """How many ones the mask has for each row."""
         # Fetching the outputs would make an object of each tensor of the cache, which takes a

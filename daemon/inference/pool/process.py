@@ -226,8 +226,9 @@ class WorkerProcess:
         self.waiting.set()
 
     def _take(self, kind: str, fields: Fields) -> None:
+        if not isinstance(number := fields.get("id"), int):
+            raise LocalProtocolError("an inference worker named no request")
         self._heard += 1
-        number = fields["id"]
         if kind == "waiting":
             self.waiting.set()
             return

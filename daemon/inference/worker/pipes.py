@@ -32,6 +32,9 @@ class PipeInbox:
         self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._cancelled: deque[int] = deque(maxlen=INFERENCE_CANCELS_KEPT)
         self._reading = threading.Lock()
+        # Who answers is decided together with where the frame goes, or it could lie in a queue that
+        # nobody looks at any more.
+        self._handing = threading.Lock()
         self._answer: Callable[[Frame], None] | None = None
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
@@ -56,22 +59,26 @@ class PipeInbox:
 
     def serve(self, answer: Callable[[Frame], None], threads: int) -> None:
         """Have every request answered on the thread that reads it, one of so many, for ever."""
-        self._answer = answer
+        with self._handing:
+            self._answer = answer
         # This thread is one, the one that has read so far another.
         for _ in range(threads - 2):
             threading.Thread(target=self._read, name="inbox", daemon=True).start()
         while (frame := self.poll()) is not None:
-            answer(frame)
+            if frame.kind != "cancel":
+                answer(frame)
         self._read()
 
     def _read(self) -> None:
         while True:
             with self._reading:
                 frame = self._next()
-            if self._answer is None:
-                self._frames.put(frame)
-            elif frame.kind != "cancel":
-                self._answer(frame)
+            with self._handing:
+                answer = self._answer
+                if answer is None:
+                    self._frames.put(frame)
+            if answer is not None and frame.kind != "cancel":
+                answer(frame)
 
     def _next(self) -> Frame:
         """Block for the next frame that isn't for this class itself."""

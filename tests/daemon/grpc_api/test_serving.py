@@ -90,6 +90,8 @@ async def test_message_that_does_not_come_makes_room_for_others():
 
     reading = Reading(reads=1, timeout_s=0.02)
     slow = asyncio.create_task(reading.only(nothing(), tensors=True))
+    # Now it has the one place.
+    await asyncio.sleep(0)
     assert await reading.only(something(), tensors=True) == "it"
     with pytest.raises(InputError, match="did not come"):
         await slow

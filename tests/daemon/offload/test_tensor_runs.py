@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,7 +94,7 @@ class Offload:
 
         here = None if prefer == "peer" else known(self.names.US)
         peers = [] if prefer == "local" else [known(node) for node in self.links]
-        return Candidates(here, tuple(one for one in peers if one), self.links)
+        return Candidates(here, tuple(one for one in peers if one), dict(self.links))
 
     async def at_home(self, room: Any, manifest_id: Any, request: Any, keep_alive_s: Any) -> Any:
         here = self.runners[self.names.US]
@@ -155,6 +156,21 @@ async def test_what_a_lost_peer_was_to_do_is_done_elsewhere(make: Make) -> None:
     assert len(near.asked) == 1
     assert len(here.texts) + len(far.texts) == 60
     assert offload.counts.failed["peer", "remote"] == 1
+
+
+async def test_peer_whose_link_broke_and_came_back_does_its_share_after_all(make: Make) -> None:
+    class Relinked(Doubler):
+        async def run(self, request: Any) -> Any:
+            if not self.asked:
+                near = offload.names.NEAR
+                self.errors.append(RemoteError("lost the link"))
+                offload.links[near] = replace(offload.links[near], number=99)
+            return await super().run(request)
+
+    near = Relinked()
+    offload = make(None, near)
+    assert numbers(await offload.run(EmbedRequest(TEXTS))) == ALL
+    assert len(near.asked) == 2
 
 
 @pytest.mark.parametrize("error", [BusyError("full"), NoMatchError("gone"), ForbiddenError("no")])

@@ -62,3 +62,13 @@ def test_all_may_be_asked_once_they_are_forgotten(links: Links, offloading: Any)
     tried.forget()
     assert tried.excluded == frozenset()
     assert tried.asked == 0
+
+
+def test_member_is_noted_by_the_link_over_which_it_was_asked(links: Links, offloading: Any) -> None:
+    tried, over = Tried(links), {offloading.NEAR: links(offloading.NEAR)}
+    # It was lost, and another stands, before the failure shows.
+    links.numbers[offloading.NEAR] = 10
+    tried.add([offloading.NEAR, offloading.US], over)
+    assert tried.excluded == {offloading.US}
+    tried.add([offloading.NEAR], {offloading.NEAR: links(offloading.NEAR)})
+    assert tried.excluded == {offloading.US, offloading.NEAR}

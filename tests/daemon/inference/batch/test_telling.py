@@ -15,6 +15,9 @@ from dreamer.daemon.inference.sampling_options import Sampling
 
 WAIT_S = 30.0
 
+HELD_UP_S = 0.05
+"""In so long somebody who is not held up would long have gone on."""
+
 
 class SlowOutbox:
     """Takes frames once it may."""
@@ -59,7 +62,7 @@ def test_a_pool_that_does_not_read_holds_the_next_step_up() -> None:
     second = threading.Thread(target=go_on)
     second.start()
     assert outbox.asked.wait(WAIT_S)
-    assert not told.is_set()
+    assert not told.wait(HELD_UP_S)
     outbox.may.set()
     second.join(WAIT_S)
     assert told.is_set()

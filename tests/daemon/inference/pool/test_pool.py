@@ -18,6 +18,7 @@ from pool_calls import (
     gone,
     names,
     reached,
+    stopped,
     text_of,
     token_ids_of,
 )
@@ -98,7 +99,7 @@ async def test_close_fails_what_is_under_way_and_refuses_more(
     pool = make_pool()
     await answer(pool, tiny_model)
     (model,) = pool.loaded()
-    os.kill(model.pid, signal.SIGSTOP)
+    await stopped(model.pid)
     cut = asyncio.create_task(answer(pool, tiny_model))
     await reached(lambda: pool.pending == 1)
     async with asyncio.timeout(3):
@@ -208,7 +209,7 @@ async def test_full_line_refuses_and_says_when_to_come_again(
     pool = make_pool(slots=1, queue_max=1)
     await answer(pool, tiny_model)
     (model,) = pool.loaded()
-    os.kill(model.pid, signal.SIGSTOP)
+    await stopped(model.pid)
     held = [asyncio.create_task(answer(pool, tiny_model)) for _ in range(2)]
     await reached(lambda: pool.pending == 2)
     with pytest.raises(BusyError, match="1 requests wait") as refused:
@@ -225,7 +226,7 @@ async def test_who_leaves_the_line_is_passed_over(make_pool: MakePool, tiny_mode
     pool = make_pool(slots=1)
     await answer(pool, tiny_model)
     (model,) = pool.loaded()
-    os.kill(model.pid, signal.SIGSTOP)
+    await stopped(model.pid)
     held = [asyncio.create_task(answer(pool, tiny_model)) for _ in range(3)]
     await reached(lambda: pool.pending == 3)
     held[1].cancel()

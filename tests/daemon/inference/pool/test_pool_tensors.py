@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from pool_calls import DEADLINE_S, MakePool, gone, names, reached
+from pool_calls import DEADLINE_S, MakePool, gone, names, reached, stopped
 
 from dreamer.daemon.inference.pool.pool import Pool
 from dreamer.daemon.inference.tensors import EmbedRequest, Inferred, InferRequest, Tensor
@@ -90,7 +90,7 @@ async def test_request_for_a_killed_worker_is_asked_once_more(
     pool = make_pool()
     await infer(pool, doubler, floats(1))
     (model,) = pool.loaded()
-    os.kill(model.pid, signal.SIGSTOP)
+    await stopped(model.pid)
     asked = [asyncio.create_task(infer(pool, doubler, floats(number))) for number in (5, 6, 7)]
     await reached(lambda: pool.pending == 3)
     os.kill(model.pid, signal.SIGKILL)
@@ -105,7 +105,7 @@ async def test_asker_that_leaves_keeps_the_slot_only_until_the_answer(
     pool = make_pool()
     await infer(pool, doubler, floats(1))
     (model,) = pool.loaded()
-    os.kill(model.pid, signal.SIGSTOP)
+    await stopped(model.pid)
     leaving = asyncio.create_task(infer(pool, doubler, floats(2)))
     await reached(lambda: pool.loaded()[0].running == 1)
     leaving.cancel()
@@ -155,7 +155,7 @@ async def test_close_fails_tensors_under_way(make_pool: MakePool, doubler: Path)
     pool = make_pool()
     await infer(pool, doubler, floats(1))
     (model,) = pool.loaded()
-    os.kill(model.pid, signal.SIGSTOP)
+    await stopped(model.pid)
     cut = asyncio.create_task(infer(pool, doubler, floats(2)))
     await reached(lambda: pool.loaded()[0].running == 1)
     async with asyncio.timeout(3):

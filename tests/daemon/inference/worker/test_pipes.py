@@ -51,12 +51,13 @@ def served() -> Served:
     return Served(3)
 
 
-def test_requests_are_answered_side_by_side_in_order(served: Served) -> None:
+def test_requests_are_answered_side_by_side(served: Served) -> None:
     served.serve()
     for number in range(1, 5):
         served.say("infer", number)
     under_way = [served.next() for _ in range(3)]
-    assert [frame.number for frame, _, _ in under_way] == [1, 2, 3]
+    # In no order: each is read by a thread that goes on with it by itself.
+    assert sorted(frame.number for frame, _, _ in under_way) == [1, 2, 3]
     assert len({thread for _, _, thread in under_way}) == 3
     under_way[1][1].set()
     assert served.next()[0].number == 4
@@ -81,3 +82,52 @@ def test_what_came_before_it_served_is_answered_too(served: Served) -> None:
     first = served.inbox.wait()
     served.serve()
     assert (first.number, served.next()[0].number) == (1, 2)
+
+
+def test_cancellation_that_came_before_it_served_is_no_request(served: Served) -> None:
+    served.say("infer", 1)
+    served.say("cancel", 1)
+    served.say("infer", 2)
+    served.say("cancel", 9)
+    served.say("open", 3)
+    # Until all of them lie there: frames are read in order.
+    waiting = [served.inbox.wait() for _ in range(5)]
+    for frame in waiting[:4]:
+        served.inbox._frames.put(frame)
+    served.serve()
+    served.say("infer", 4)
+    answered = []
+    for _ in range(3):
+        frame, let, _ = served.next()
+        let.set()
+        answered.append((frame.kind, frame.number))
+    assert sorted(answered) == [("infer", 1), ("infer", 2), ("infer", 4)]
+
+
+class SlowFrames:
+    """Frames that are put only when they may be; ``asked`` is set when somebody looks for one."""
+
+    def __init__(self) -> None:
+        self.putting, self.may, self.asked = (threading.Event() for _ in range(3))
+        self._frames: SimpleQueue[Frame] = SimpleQueue()
+
+    def put(self, frame: Frame) -> None:
+        self.putting.set()
+        assert self.may.wait(DEADLINE_S)
+        self._frames.put(frame)
+
+    def get_nowait(self) -> Frame:
+        self.asked.set()
+        return self._frames.get_nowait()
+
+
+def test_what_comes_while_it_begins_to_serve_is_answered(served: Served) -> None:
+    frames = SlowFrames()
+    served.inbox._frames = frames  # type: ignore[assignment]
+    served.say("infer", 1)
+    assert frames.putting.wait(DEADLINE_S)
+    served.serve()
+    # Whoever looks now finds nothing, and looks no more.
+    frames.asked.wait(0.05)
+    frames.may.set()
+    assert served.next()[0].number == 1

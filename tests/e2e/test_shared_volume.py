@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disk_use import allocated
 
 from dreamer.daemon.client import Dreamer
 from dreamer.simulations.loopback import Node, until
@@ -68,22 +69,6 @@ def progress(node: Node) -> dict:
 
 def waiting(node: Node) -> bool:
     return "waiting for process" in progress(node)["note"]
-
-
-def allocated(root: Path) -> int:
-    """Return what everything below a directory takes, each file once, but for the locks."""
-    found: dict[int, int] = {}
-    for directory, _, names in os.walk(root):
-        if Path(directory).name in ("locks", "used", "pins", "layouts"):
-            continue
-        for name in names:
-            try:
-                status = Path(directory, name).lstat()
-            except OSError:
-                continue
-            if not name.endswith(".lock"):
-                found[status.st_ino] = status.st_blocks * 512
-    return sum(found.values())
 
 
 def test_two_daemons_fetch_a_model_once_and_both_serve_it(team, keeper, on_volume, watch):

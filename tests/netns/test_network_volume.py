@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from disk_use import allocated
 
 from dreamer.daemon.client import Dreamer
 from dreamer.daemon.store import locks
@@ -310,22 +311,6 @@ def test_what_another_host_allocates_is_counted_at_once(site, team):
         assert quota.used_bytes() == 0
         preallocate(file.fileno(), 4 * MIB)
     assert quota.used_bytes() >= 4 * MIB
-
-
-def allocated(root: Path) -> int:
-    """Return what everything below a directory takes on the server, but for the locks."""
-    found: dict[int, int] = {}
-    for directory, _, names in os.walk(root):
-        if Path(directory).name in ("locks", "used", "pins", "layouts"):
-            continue
-        for name in names:
-            try:
-                status = Path(directory, name).lstat()
-            except OSError:
-                continue
-            if not name.endswith(".lock"):
-                found[status.st_ino] = status.st_blocks * 512
-    return sum(found.values())
 
 
 def test_two_hosts_together_stay_below_the_quota_and_take_nothing_in_use(site, team):

@@ -290,3 +290,30 @@ async def tracker_process(tmp_path):
         yield start
     for each in started:
         each.kill()
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """An S3 server; returns its URL."""
+    # Imported here: most tests of the tracker need none, and it takes a second.
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(endpoint, monkeypatch, request):
+    """A client of it, with the credentials that the tracker uses; makes the module's BUCKET."""
+    import boto3
+
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.session.Session().client("s3", endpoint_url=endpoint)
+    client.create_bucket(Bucket=request.module.BUCKET)
+    yield client
+    client.close()

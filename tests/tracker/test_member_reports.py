@@ -9,9 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import aiohttp
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from dreamer.protocol.canonical import dumps
 from dreamer.protocol.errors import ConflictError
@@ -338,26 +336,6 @@ async def test_report_that_others_are_always_ahead_of_is_made_later(
 
 
 # In a bucket
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3(endpoint, monkeypatch):
-    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.session.Session().client("s3", endpoint_url=endpoint)
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    client.close()
 
 
 async def test_report_is_entered_into_the_document_in_the_bucket(

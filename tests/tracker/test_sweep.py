@@ -4,10 +4,8 @@ import asyncio
 import time
 from random import Random
 
-import boto3
 import pytest
 from blake3 import blake3
-from moto.server import ThreadedMotoServer
 
 from dreamer.protocol.content import manifest as manifests
 from dreamer.protocol.content.manifest import FileEntry, Manifest
@@ -27,26 +25,6 @@ from dreamer.tracker.room.sweep import Sweeper, SweepMode, SweepSettings, read_s
 DAY_S = 86_400
 BUCKET = "swept"
 DEADLINE_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3(endpoint, monkeypatch):
-    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.session.Session().client("s3", endpoint_url=endpoint)
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    client.close()
 
 
 class Room:

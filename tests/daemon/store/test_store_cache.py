@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_use import allocated
 
 from dreamer.daemon.state import State
 from dreamer.daemon.store.pins import Pin
@@ -256,22 +257,6 @@ def test_four_pulls_at_once_never_take_more_than_the_quota(
         sampler.join()
         assert max(seen) <= QUOTA
         assert max(seen) > 6 * MIB
-
-
-def allocated(root: Path) -> int:
-    """Return what everything below a directory takes, each file once, but for the locks."""
-    found: dict[int, int] = {}
-    for directory, _, names in os.walk(root):
-        if Path(directory).name in ("locks", "used", "pins", "layouts"):
-            continue
-        for name in names:
-            try:
-                status = Path(directory, name).lstat()
-            except OSError:
-                continue
-            if not name.endswith(".lock"):
-                found[status.st_ino] = status.st_blocks * 512
-    return sum(found.values())
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 4097, MIB, 300 * MIB + 1])

@@ -11,7 +11,18 @@ INFERENCE_LOAD_TIMEOUT_S = 120.0
 INFERENCE_LOAD_MIN_BYTES_S = 50e6
 """A model may take as long to load as its files do at this rate, a slow disk's."""
 PROMPT_MAX_BYTES = 192 * KIB
-GENERATE_MAX_TOKENS = 4096
+GENERATE_MAX_TOKENS = 128 * KIB
+"""The longest answer. Whoever goes on with it elsewhere sends all of its tokens, four bytes each,
+beside a prompt of ``PROMPT_MAX_BYTES`` and tools, in a request of ``OFFLOAD_REQUEST_MAX_BYTES``.
+"""
+GENERATE_OPEN_ENDED_TOKENS = 4096
+"""What an answer may come to at least if nobody says how long it may be. What a row may come to is
+reserved before it begins: a whole long context for each would leave the next requests waiting.
+"""
+TRUNCATED_KEPT_TOKENS = 4
+"""The beginning of a text that is cut, as long as Ollama keeps it (``num_keep``)."""
+TRUNCATED_ANSWER_SHARE = 8
+"""Of a context whose prompt is cut, one part in so many is left for the answer at least."""
 GENERATE_FIRST_TOKEN_TIMEOUT_S = 60.0
 GGUF_METADATA_MAX_BYTES = 256 * MIB
 GGUF_MAX_TENSORS = 65_536
@@ -88,6 +99,10 @@ OIP_JSON_MAX_LISTS = 500_000
 OIP_JSON_OUTPUT_MAX_BYTES = 4 * MIB
 OIP_WHOLE_ANSWER_MAX_BYTES = 320 * KIB
 OIP_COMPRESSED_IN_LOOP_MAX_BYTES = 64 * KIB
+OIP_STRAIGHT_BODY_MAX_BYTES = 1 * MIB
+"""Larger ones are the web framework's: what it costs is little beside theirs."""
+OIP_STRAIGHT_BUFFER_BYTES = 16 * KIB
+OIP_STRAIGHT_IDLE_S = 3600.0
 OIP_TENSORS_MAX = 1024
 OIP_TENSOR_MAX_DIMENSIONS = 32
 OIP_TEXTS_MAX = 256
@@ -104,6 +119,12 @@ GRPC_DRAIN_S = 2.0
 GRAMMAR_MAX_WHITESPACE = 40
 GRAMMAR_MAX_BYTES = 64 * KIB
 GRAMMAR_MAX_MULTIPLE = 10_000
+TOOLS_MAX = 128
+TOOLS_MAX_BYTES = 128 * KIB
+TOOL_NAME_MAX_CHARS = 128
+TOOL_CALLS_MAX = 16
+"""Calls of one answer that has to be calls; one that chooses to call may make more."""
+TOOLS_MAX_DEPTH = 64
 STOP_STRINGS_MAX = 64
 STOP_STRING_MAX_BYTES = 1 * KIB
 LOGIT_BIAS_MAX_TOKENS = 1024

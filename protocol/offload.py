@@ -57,11 +57,15 @@ class Runner:
 
 @dataclass(frozen=True)
 class Work:
-    """What a request takes: tokens to read and to write, of a model of ``size_bytes``."""
+    """What a request takes: tokens to read and to write, of a model of ``size_bytes``.
+
+    ``replayed_tokens`` another runner wrote already: they are written once more, one by one.
+    """
 
     prompt_tokens: int = 1
     answer_tokens: int = 1
     size_bytes: int = 0
+    replayed_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Estimate:
     queue_s: float
     load_s: float
     prefill_s: float
+    replay_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,9 +112,10 @@ def estimate(runner: Runner, work: Work) -> Estimate:
     slots = max(1, runner.slots)
     ahead = max(0, runner.running + runner.queued + 1 - slots)
     queue_s = ahead * one_s / slots
-    first_s = rtt_s + queue_s + load_s + prefill_s + 1 / decode
+    replay_s = work.replayed_tokens / decode
+    first_s = rtt_s + queue_s + load_s + prefill_s + replay_s + 1 / decode
     total_s = first_s + max(0, work.answer_tokens - 1) / decode
-    return Estimate(first_s, total_s, rtt_s, queue_s, load_s, prefill_s)
+    return Estimate(first_s, total_s, rtt_s, queue_s, load_s, prefill_s, replay_s)
 
 
 def plan(
@@ -128,6 +134,8 @@ def plan(
     """
     work = work or Work()
     mine = None if here is None else Choice(here.node, True, estimate(here, work))
+    if mine is not None and not peers and prefer != "peer":
+        return Plan((mine,))
     allowed = may_ask(prefer, asking)
     others = [Choice(peer.node, False, estimate(peer, work)) for peer in peers if allowed]
     if prefer == "fastest":

@@ -16,8 +16,12 @@ OFFLOAD_TURNS_MAX = 4096
 OFFLOAD_STOPS_MAX = 64
 OFFLOAD_TEXT_MAX_BYTES = 64 * KIB
 OFFLOAD_ERROR_MAX_CHARS = 500
-OFFLOAD_ANSWERS_WAITING_MAX = 8192
-"""Messages of one answer that nobody has taken yet."""
+OFFLOAD_ANSWERS_WAITING_MAX_BYTES = 64 * MIB
+"""What came of one answer and nobody has taken yet: 128 Ki tokens one by one come to 50 MiB."""
+OFFLOAD_ANSWER_OVERHEAD_BYTES = 384
+"""What a message takes beside its text: three objects and their places in queues."""
+OFFLOAD_FIRST_ANSWER_MAX_TOKENS = 4096
+"""The longest answer that a peer of the first version gives."""
 
 # Tensors
 OFFLOAD_INLINE_MAX_BYTES = 512 * KIB
@@ -69,6 +73,7 @@ OFFLOAD_MEET_INTERVAL_S = 30.0
 # Names of models
 OFFLOAD_REGISTRY_REFRESH_S = 2.0
 OFFLOAD_REGISTRY_MAX_AGE_S = 60.0
+OFFLOAD_MEANINGS_KEPT = 256
 OFFLOAD_USE_NOTED_INTERVAL_S = 60.0
 """How often the store hears that a model that stays loaded is still used."""
 

@@ -38,6 +38,7 @@ from dreamer.daemon.inference.tensors import (
     Tensor,
     TensorSpec,
 )
+from dreamer.daemon.inference.tools import ToolCall, Tools
 from dreamer.protocol.errors import InputError, LocalProtocolError
 from dreamer.protocol.inference_limits import (
     INFERENCE_MESSAGE_MAX_BYTES,
@@ -94,12 +95,13 @@ def encode(kind: str, fields: Mapping[str, Any]) -> list[Data]:
         InputError: tensors of more bytes than a worker takes.
         LocalProtocolError: more text than any message holds.
     """
-    parts = [_raw(part) for part in fields.get("parts", ())]
-    told = {key: value for key, value in fields.items() if key != "parts"}
+    told = {**fields, "frame": kind}
+    parts = [_raw(part) for part in told.pop("parts", ())]
+    lengths = [part.nbytes for part in parts]
     if parts:
-        told["part_bytes"] = [part.nbytes for part in parts]
-    body = bytes(msgpack.packb({**told, "frame": kind}))
-    parts_bytes = sum(part.nbytes for part in parts)
+        told["part_bytes"] = lengths
+    body = bytes(msgpack.packb(told))
+    parts_bytes = sum(lengths)
     if parts_bytes > INFERENCE_TENSORS_MAX_BYTES:
         raise InputError(
             f"these tensors are {parts_bytes} bytes, more than {INFERENCE_TENSORS_MAX_BYTES}; "
@@ -142,21 +144,17 @@ class FrameBuffer:
             if len(self._rest) < self._wanted:
                 return
             data, self._rest = bytes(self._rest), bytearray()
-        view = memoryview(data)
-        while (size := _frame_bytes(view)) <= len(view):
-            map_bytes = sizes(view[: HEADER.size]).map_bytes
-            parts_at = HEADER.size + map_bytes
+        view, size = memoryview(data), HEADER.size
+        while len(view) >= HEADER.size:
+            wanted = sizes(view[: HEADER.size])
+            parts_at = HEADER.size + wanted.map_bytes
+            size = parts_at + wanted.parts_bytes
+            if len(view) < size:
+                break
             yield decode(view[HEADER.size : parts_at], view[parts_at:size])
-            view = view[size:]
-        self._rest, self._wanted = bytearray(view), size
-
-
-def _frame_bytes(view: memoryview) -> int:
-    """Return how many bytes the frame has that begins here, as far as that is told."""
-    if len(view) < HEADER.size:
-        return HEADER.size
-    wanted = sizes(view[: HEADER.size])
-    return HEADER.size + wanted.map_bytes + wanted.parts_bytes
+            view, size = view[size:], HEADER.size
+        if len(view):
+            self._rest, self._wanted = bytearray(view), size
 
 
 def decode(body: Data, parts: Data = b"") -> tuple[str, Fields]:
@@ -194,18 +192,19 @@ def read(stream: Reads) -> tuple[str, Fields] | None:
 def request_fields(request: GenerateRequest) -> Fields:
     """Return what a ``generate`` frame carries."""
     fields = asdict(request)
-    # The daemon's own two ways to say it are one to a worker.
-    fields["messages"] = [[turn.role, turn.content] for turn in request.conversation()]
+    if request.prompt is not None:
+        # The daemon's own two ways to say it are one to a worker.
+        fields["messages"] = [asdict(turn) for turn in request.conversation()]
     del fields["prompt"]
     return fields
 
 
 def request_from(fields: Mapping[str, Any]) -> GenerateRequest:
     """Return the request of a ``generate`` frame."""
-    sampling, grammar = dict(fields["sampling"]), fields["grammar"]
+    sampling, grammar, tools = dict(fields["sampling"]), fields["grammar"], fields["tools"]
     sampling["logit_bias"] = tuple((token, bias) for token, bias in sampling["logit_bias"])
     return GenerateRequest(
-        messages=tuple(Message(role, content) for role, content in fields["messages"]),
+        messages=tuple(_turn_from(turn) for turn in fields["messages"]),
         raw_prompt=fields["raw_prompt"],
         prompt_ids=tuple(fields["prompt_ids"]),
         max_tokens=fields["max_tokens"],
@@ -214,7 +213,17 @@ def request_from(fields: Mapping[str, Any]) -> GenerateRequest:
         stop=tuple(fields["stop"]),
         grammar=Grammar(**grammar) if grammar else None,
         logprobs=fields["logprobs"],
+        tools=Tools(**tools) if tools else None,
+        context=fields["context"],
+        truncate=fields["truncate"],
+        open_ended=fields["open_ended"],
+        thinking=fields["thinking"],
     )
+
+
+def _turn_from(fields: Mapping[str, Any]) -> Message:
+    calls = tuple(ToolCall(**call) for call in fields["tool_calls"])
+    return Message(**{**fields, "tool_calls": calls})
 
 
 def text_from(fields: Mapping[str, Any]) -> Text:

@@ -19,7 +19,8 @@ class Continuation:
 
     def __init__(self, request: GenerateRequest) -> None:
         self._asked = request
-        self._pieces: list[Text] = []
+        # The last piece is enough: an answer may have a hundred thousand.
+        self._last: Text | None = None
         self._tokens: list[int] = list(request.token_ids_so_far)
         self._skip_chars = 0
         self._skip_tokens = 0
@@ -28,7 +29,7 @@ class Continuation:
     @property
     def begun(self) -> bool:
         """Whether anything was told."""
-        return bool(self._pieces)
+        return self._last is not None
 
     @property
     def tokens(self) -> int:
@@ -47,7 +48,7 @@ class Continuation:
         if not text and not tokens:
             return None
         told = Text(text, tokens, piece.logprobs[len(piece.token_ids) - len(tokens) :])
-        self._pieces.append(told)
+        self._last = told
         self._tokens += tokens
         return told
 
@@ -61,8 +62,8 @@ class Continuation:
         self._skip_chars = self._skip_tokens = 0
         self._held = ""
         tokens = tuple(self._tokens)
-        if self._pieces and len(tokens) >= self._asked.max_tokens:
-            again = self._pieces[-1]
+        if self._last is not None and len(tokens) >= self._asked.max_tokens:
+            again = self._last
             self._skip_chars, self._skip_tokens = len(again.text), len(again.token_ids)
             tokens = tokens[: len(tokens) - len(again.token_ids)]
         return replace(self._asked, token_ids_so_far=tokens)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dreamer.daemon.inference.sampling_options import Grammar, Sampling
+from dreamer.daemon.inference.tools import ToolCall, Tools
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.inference_limits import (
     GENERATE_MAX_TOKENS,
@@ -20,10 +21,28 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    ``tool_calls`` are what the assistant called; a turn of the role ``tool`` is what came of the
+    call ``tool_call_id`` of the tool ``name``. Either may be empty where an API doesn't say it.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+
+    @property
+    def about_tools(self) -> bool:
+        """Whether only a model that knows of tools can read it."""
+        return self.role == "tool" or bool(self.tool_calls)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All text that it brings into a prompt."""
+        called = (text for call in self.tool_calls for text in (call.name, call.arguments, call.id))
+        return (self.content, *called, self.tool_call_id, self.name)
 
 
 @dataclass(frozen=True)
@@ -33,10 +52,16 @@ class GenerateRequest:
     ``messages`` go through the model's chat template, and so does ``prompt`` as one user turn;
     ``raw_prompt`` is text to go on from as it is, ``prompt_ids`` the same as tokens.
 
-    ``max_tokens`` counts the whole answer. ``token_ids_so_far`` are tokens of the answer that
-    another runner made already: they are replayed, and only what follows them is produced. An
-    answer ends before the first of the ``stop`` strings. ``logprobs`` is how many of the likeliest
-    tokens to tell of at each place beside the chosen one; None tells of none.
+    ``max_tokens`` counts the whole answer; if it is ``open_ended`` nobody said how long it may be,
+    and it ends earlier where its length would keep others waiting. ``token_ids_so_far`` are tokens
+    of the answer that another runner made already: they are replayed, and only what follows them
+    is produced. An answer ends before the first of the ``stop`` strings. ``logprobs`` is how many
+    of the likeliest tokens to tell of at each place beside the chosen one; None tells of none.
+
+    ``tools`` may be called. Prompt and answer have at most ``context`` tokens together, None as
+    many as the model holds; a prompt that leaves no room is refused, or cut where ``truncate``
+    says so (``answers.fitting``). ``thinking`` says whether to think first, of models that can;
+    unless it is None, thoughts stand between marks (``thought_reading``).
     """
 
     prompt: str | None = None
@@ -49,6 +74,16 @@ class GenerateRequest:
     stop: tuple[str, ...] = ()
     grammar: Grammar | None = None
     logprobs: int | None = None
+    tools: Tools | None = None
+    context: int | None = None
+    truncate: bool = False
+    open_ended: bool = False
+    thinking: bool | None = None
+
+    @property
+    def about_tools(self) -> bool:
+        """Whether only a model that knows of tools can answer it."""
+        return self.tools is not None or any(turn.about_tools for turn in self.messages)
 
     def conversation(self) -> tuple[Message, ...]:
         """Return the turns to answer; none of a raw prompt."""
@@ -63,7 +98,7 @@ class GenerateRequest:
         given = (self.prompt is not None, bool(self.messages))
         if sum((*given, self.raw_prompt is not None, bool(self.prompt_ids))) != 1:
             raise InputError("a generation takes either a prompt or messages")
-        size = sum(_size_bytes(turn.content) for turn in self.conversation())
+        size = sum(_size_bytes(text) for turn in self.conversation() for text in turn.texts)
         size += _size_bytes(self.raw_prompt or "")
         if size > PROMPT_MAX_BYTES:
             raise InputError(
@@ -78,6 +113,12 @@ class GenerateRequest:
         self.sampling.check()
         if self.grammar is not None:
             self.grammar.check()
+        if self.tools is not None:
+            self.tools.check()
+            if not any(given):
+                raise InputError("tools need a conversation; send messages, not a raw prompt")
+        if self.context is not None and self.context < 1:
+            raise InputError(f"a context has 1 token or more, not {self.context}")
         self._check_stops()
         if self.logprobs is not None and not 0 <= self.logprobs <= LOGPROBS_MAX:
             raise InputError(f"logprobs are told of 0 to {LOGPROBS_MAX} tokens a place")

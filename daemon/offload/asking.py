@@ -42,7 +42,8 @@ from dreamer.protocol.link.offload_messages import (
 )
 from dreamer.protocol.offload_limits import (
     OFFLOAD_ANSWER_MAX_BYTES,
-    OFFLOAD_ANSWERS_WAITING_MAX,
+    OFFLOAD_ANSWER_OVERHEAD_BYTES,
+    OFFLOAD_ANSWERS_WAITING_MAX_BYTES,
     OFFLOAD_ERROR_MAX_CHARS,
     OFFLOAD_PIECE_BYTES,
     OFFLOAD_SILENCE_TIMEOUT_S,
@@ -56,10 +57,31 @@ GENERATE = "generate"
 
 @dataclass
 class _Waiting:
-    """One request under way; ``tokens_left`` of its answer may still come."""
+    """One request under way; ``tokens_left`` of its answer may still come.
+
+    What nobody has taken yet is bounded: the reader of a long answer may be slow.
+    """
 
     tokens_left: int
     answers: asyncio.Queue[Answer] = field(default_factory=asyncio.Queue)
+    waiting_bytes: int = 0
+
+    def put(self, answer: Answer) -> None:
+        """Add what came.
+
+        Raises:
+            RemoteProtocolError: more waits than any answer comes to.
+        """
+        self.waiting_bytes += _size_bytes(answer)
+        if self.waiting_bytes > OFFLOAD_ANSWERS_WAITING_MAX_BYTES:
+            raise RemoteProtocolError("it says more than was asked for")
+        self.answers.put_nowait(answer)
+
+    async def get(self) -> Answer:
+        """Wait for what comes next."""
+        answer = await self.answers.get()
+        self.waiting_bytes -= _size_bytes(answer)
+        return answer
 
 
 class OffloadAsking(LinkListener):
@@ -160,7 +182,7 @@ class OffloadAsking(LinkListener):
     async def _heard(self, link: Link, waiting: _Waiting) -> Answer:
         try:
             async with asyncio.timeout(self._silence_timeout_s):
-                return await waiting.answers.get()
+                return await waiting.get()
         except TimeoutError:
             self._silent_since[link.number] = link.heard_at
             raise RemoteError(
@@ -199,14 +221,12 @@ class OffloadAsking(LinkListener):
         waiting = self._waiting.get((link.number, message.request))
         if waiting is None:
             return
-        if waiting.answers.qsize() >= OFFLOAD_ANSWERS_WAITING_MAX:
-            raise RemoteProtocolError("it says more than was asked for")
         if isinstance(message, Failed):
-            waiting.answers.put_nowait(_as_seen_here(message, link))
+            waiting.put(_as_seen_here(message, link))
             return
         if isinstance(message, Text):
             _check_text(message, waiting)
-        waiting.answers.put_nowait(message)
+        waiting.put(message)
 
 
 def _send(link: Link, number: int, what: str, manifest_id: ManifestId, data: bytes) -> None:
@@ -214,6 +234,15 @@ def _send(link: Link, number: int, what: str, manifest_id: ManifestId, data: byt
     for offset in range(0, len(data), OFFLOAD_PIECE_BYTES):
         piece = data[offset : offset + OFFLOAD_PIECE_BYTES]
         link.send(Ask(number, what, manifest_id, len(data), offset, piece))
+
+
+def _size_bytes(answer: Answer) -> int:
+    """Return about what a message takes in memory."""
+    size = OFFLOAD_ANSWER_OVERHEAD_BYTES
+    if isinstance(answer, Text):
+        # Characters, of four bytes at most.
+        return size + 4 * len(answer.text) + len(answer.token_ids) + len(answer.logprobs)
+    return size + (len(answer.data) if isinstance(answer, Answered) else 0)
 
 
 def _follows(piece: Answered, answer: bytearray) -> bool:

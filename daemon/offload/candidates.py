@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from dreamer.daemon.links.link import Link
 from dreamer.daemon.offload.adverts import Adverts
 from dreamer.daemon.offload.local_models import LocalModels
-from dreamer.daemon.room.presence import serves
+from dreamer.daemon.room.presence import offload_version, serves
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.sharing.discovery import Discovery
 from dreamer.daemon.tasks import TaskSet
-from dreamer.protocol.errors import ForbiddenError
+from dreamer.protocol.errors import ForbiddenError, RemoteError
 from dreamer.protocol.ids import ManifestId, NodeId, RoomId
+from dreamer.protocol.link.offload_messages import OFFLOAD_LEAST_VERSION
 from dreamer.protocol.offload import Asking, Prefer, Runner, may_ask
 from dreamer.protocol.offload_limits import (
     OFFLOAD_MEET_INTERVAL_S,
@@ -63,14 +64,17 @@ class Scout:
         model: Model,
         prefer: Prefer,
         tried: frozenset[NodeId] = frozenset(),
+        version: int = OFFLOAD_LEAST_VERSION,
     ) -> Candidates:
         """Return who could run a model as asked, but for those that were ``tried``.
 
         Peers that are linked and have told that they run it are enough, so that no request waits
-        while others are looked for; that is done beside it, now and then.
+        while others are looked for; that is done beside it, now and then. ``version`` is what a
+        peer must speak to understand the request.
 
         Raises:
             ForbiddenError: only peers could, and the room's rules keep this node from asking them.
+            RemoteError: only peers could, and all that are linked speak an older version.
         """
         here = None
         held = self.here.held(session.room_id, model.manifest_id)
@@ -84,14 +88,39 @@ class Scout:
         else:
             await self._meet(session, model.manifest_id)
             known = self._linked(session, model.manifest_id, tried)
+        if not known and here is not None:
+            return Candidates(here, (), {})
         allowed = {link.peer: link for link in known if self._allowed(session, link)}
         if not allowed and here is None and self._forbidden(session):
             raise ForbiddenError(
                 f"the room's rules let this node have none of the members that serve run "
                 f"{model.name}: 'dreamer room offload' shows them, an admin changes them"
             )
+        understand = {
+            peer: link
+            for peer, link in allowed.items()
+            if offload_version(link.capabilities) >= version
+        }
+        if allowed and not understand and here is None:
+            raise RemoteError(
+                f"the members that run {model.name} have a version of dreamer that knows nothing "
+                "of tools and thinking: update them, or pull the model and run it here"
+            )
+        allowed = understand
         peers = tuple(self._runner(session, link, model.manifest_id) for link in allowed.values())
         return Candidates(here, peers, allowed)
+
+    def alone(self, session: RoomSession, model: Model, prefer: Prefer) -> Runner | None:
+        """Return this node if a model is here, and nobody else can be asked just now anyway."""
+        if prefer not in ("auto", "local") or not self.here.held(
+            session.room_id, model.manifest_id
+        ):
+            return None
+        if may_ask(prefer, self.asking):
+            if session.links.links:
+                return None
+            self._meet_later(session, model.manifest_id)
+        return self.here.runner(self.node_id, model.manifest_id)
 
     def forget(self, room: RoomId) -> None:
         """Forget a room that was left."""
@@ -104,11 +133,13 @@ class Scout:
         self, session: RoomSession, manifest_id: ManifestId, tried: frozenset[NodeId]
     ) -> list[Link]:
         """Return the linked members that serve a model: by their own word, or as its holders."""
+        if not (links := session.links.links):
+            return []
         held = self._holders.get((session.room_id, manifest_id), frozenset())
         adverts = self.adverts.get(session.room_id)
         return [
             link
-            for link in session.links.links
+            for link in links
             if serves(link.capabilities)
             and link.peer not in tried
             and not self.doubts(link)

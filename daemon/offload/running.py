@@ -24,6 +24,8 @@ from dreamer.daemon.offload.counts import OffloadCounts
 from dreamer.daemon.offload.local_models import LocalModels
 from dreamer.daemon.offload.tensor_runs import TensorRuns
 from dreamer.daemon.offload.tried import Tried
+from dreamer.daemon.offload.versions import least_version, understood
+from dreamer.daemon.room.presence import offload_version
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.surfaces.inference import (
     Ran,
@@ -42,6 +44,7 @@ from dreamer.protocol.offload_limits import (
     OFFLOAD_FIRST_TOKEN_TIMEOUT_S,
     OFFLOAD_HANDOVERS_MAX,
     OFFLOAD_LAST_TIMEOUT_S,
+    OFFLOAD_LATE_FACTOR,
 )
 from dreamer.protocol.registry.view import Model
 
@@ -145,7 +148,8 @@ class _Answer:
         """
         try:
             self._candidates = await self._runs.scout.find(
-                *(self._session, self._model, self._options.prefer, self._tried.excluded)
+                *(self._session, self._model, self._options.prefer, self._tried.excluded),
+                version=least_version(self._asked),
             )
             could = self._candidates
             chosen = plan(
@@ -166,7 +170,8 @@ class _Answer:
         attempts = [self._start(choice, request) for choice in group]
         counts.races += len(attempts) > 1
         try:
-            winner, event = await first_to_answer(attempts, self._patience_s(group, left))
+            patience_s = self._patience_s(group, left, first=True)
+            winner, event = await first_to_answer(attempts, patience_s)
             counts.race_losers += len(attempts) - 1
             if not self._told.begun:
                 self._first_token_s = time.monotonic() - self._began
@@ -190,15 +195,18 @@ class _Answer:
             for attempt in attempts:
                 await attempt.close()
 
-    def _patience_s(self, group: list[Choice], left: bool) -> float | None:
+    def _patience_s(self, group: list[Choice], left: bool, first: bool = False) -> float | None:
         """Return how long a token may take; whoever is the last to be asked may take its time.
 
-        A peer that hangs is noticed by its silence all the same, and this node by its pool.
+        The ``first`` of one that goes on comes behind all that were told, written once more. A peer
+        that hangs is noticed by its silence all the same, and this node by its pool.
         """
         if any(choice.local for choice in group):
             return None
         patience_s = self._runs.first_token_timeout_s
-        return patience_s if left else max(patience_s, OFFLOAD_LAST_TIMEOUT_S)
+        replay_s = max(choice.estimate.replay_s for choice in group) if first else 0.0
+        patience_s = patience_s if left else max(patience_s, OFFLOAD_LAST_TIMEOUT_S)
+        return patience_s + OFFLOAD_LATE_FACTOR * replay_s
 
     def _start(self, choice: Choice, request: GenerateRequest) -> Attempt:
         self._runs.counts.sent(choice)
@@ -210,6 +218,7 @@ class _Answer:
             return Attempt(choice, self._runs.node_name, events)
         assert self._candidates is not None, "peers are chosen from the candidates"
         link = self._candidates.links[choice.node]
+        request = understood(request, offload_version(link.capabilities))
         events = self._runs.asking[room].generate(link, manifest_id, request)
         return Attempt(choice, link.name, events)
 
@@ -240,11 +249,12 @@ def _seeded(request: GenerateRequest) -> GenerateRequest:
 
 def _work(request: GenerateRequest, model: Model, told: int) -> Work:
     """Return how much there is to do; a prompt's tokens are guessed from its length."""
-    texts = (*(turn.content for turn in request.conversation()), request.raw_prompt or "")
+    texts = [text for turn in request.conversation() for text in turn.texts]
+    texts += [request.raw_prompt or "", request.tools.text if request.tools else ""]
     size_bytes = sum(len(text.encode(errors="replace")) for text in texts)
     prompt = len(request.prompt_ids) or size_bytes // OFFLOAD_ASSUMED_BYTES_PER_TOKEN + 1
     answer = min(request.max_tokens, OFFLOAD_ASSUMED_ANSWER_TOKENS)
-    return Work(prompt + told, max(1, answer), model.size_bytes)
+    return Work(prompt, max(1, answer), model.size_bytes, told)
 
 
 def _said(piece: Text) -> RunText:

@@ -11,7 +11,10 @@ from typing import ClassVar
 
 OFFLOAD = "offload"
 """The capability, and the version of these messages."""
-OFFLOAD_VERSION = 1
+OFFLOAD_VERSION = 2
+"""2: requests may offer tools and say how much context they want, answers may be longer."""
+OFFLOAD_LEAST_VERSION = 1
+"""The first, which leaves out of a request what it doesn't know."""
 
 
 @dataclass(frozen=True)

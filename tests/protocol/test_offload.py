@@ -71,6 +71,13 @@ def test_an_estimate_is_the_sum_of_what_has_to_happen() -> None:
     assert found.total_s == pytest.approx(found.first_token_s + 10 / 5)
 
 
+def test_what_another_told_is_written_once_more_token_by_token() -> None:
+    found = estimate(LAPTOP, Work(100, 11, 0, replayed_tokens=500))
+    assert found.replay_s == 50.0
+    assert found.first_token_s == pytest.approx(1.0 + 50.0 + 0.1)
+    assert found.total_s == pytest.approx(found.first_token_s + 1.0)
+
+
 def test_a_round_trip_that_was_never_measured_is_assumed() -> None:
     assert estimate(Runner(NEAR, None), CHAT).rtt_s == OFFLOAD_ASSUMED_RTT_S
 

@@ -19,8 +19,11 @@ from dreamer.daemon.inference.answers.detokenizer import Detokenizer
 from dreamer.daemon.inference.answers.logprobs import token_logprob
 from dreamer.daemon.inference.answers.sampling import Sampler
 from dreamer.daemon.inference.answers.stops import Stops
+from dreamer.daemon.inference.answers.tool_use import shown_tokens
 from dreamer.daemon.inference.requests import FinishReason, GenerateRequest, Text, TokenLogprob
+from dreamer.daemon.inference.thought_reading import BEGIN as THOUGHTS_BEGIN
 from dreamer.protocol.errors import InputError
+from dreamer.protocol.inference_limits import GENERATE_OPEN_ENDED_TOKENS
 
 if TYPE_CHECKING:
     from dreamer.daemon.inference.answers.grammar import Constraint
@@ -59,8 +62,12 @@ class Answer:
         prompt_ids: Sequence[int],
         description: Description,
         context: int,
+        share: int = 0,
     ) -> None:
         """Begin, or go on after ``token_ids_so_far``.
+
+        ``context`` is what the model holds, ``share`` how long all sequences may be at once: those
+        of answers that are open-ended get no longer where others would wait for it.
 
         Raises:
             InputError: the prompt doesn't fit the model, or it can't do what is asked.
@@ -68,7 +75,8 @@ class Answer:
         self.prompt_tokens = len(prompt_ids)
         self.prompt_ids = [*prompt_ids, *request.token_ids_so_far]
         _check_ids(request, self.prompt_ids, description)
-        self.last = min(len(prompt_ids) + request.max_tokens, context)
+        context = min(context, request.context or context)
+        self.last = min(_longest(request, len(prompt_ids), share), context)
         if not self.prompt_ids or len(prompt_ids) >= context:
             raise _does_not_fit(len(prompt_ids), context)
         self.finish_reason: FinishReason | None = None
@@ -77,7 +85,7 @@ class Answer:
         self._logprobs = request.logprobs
         self._constraint = _constraint(request, description)
         self._sampler = Sampler(request.sampling)
-        self._text = _TextSoFar(description, request.stop)
+        self._text = _TextSoFar(request, description, _opened(request, prompt_ids, description))
         self._tokens: list[_Taken] = []
         self._finished: Finished | None = None
         for token in prompt_ids:
@@ -166,13 +174,16 @@ class _TextSoFar:
 
     What is out is a function of the tokens alone: a piece carries all tokens up to the one after
     which it could be given out. Only text that was held back to the very end comes without.
+    ``begun`` goes before the first: what the prompt began for the answer.
     """
 
-    def __init__(self, description: Description, stops: tuple[str, ...]) -> None:
-        self.can_stop = bool(stops)
+    def __init__(self, request: GenerateRequest, description: Description, begun: str) -> None:
+        self._begun = begun
+        self.can_stop = bool(request.stop)
         self._pieces: list[Text] = []
-        self._detokenizer = Detokenizer(description.tokenizer)
-        self._stops = Stops(stops)
+        shown = shown_tokens(request, description)
+        self._detokenizer = Detokenizer(description.tokenizer, shown)
+        self._stops = Stops(request.stop)
         self._ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
 
@@ -186,6 +197,7 @@ class _TextSoFar:
         if logprob is not None:
             self._logprobs.append(logprob)
         if text := self._stops.push(self._detokenizer.push(token)):
+            text, self._begun = self._begun + text, ""
             self._give_out(text)
 
     def given_out(self) -> list[Text]:
@@ -212,13 +224,39 @@ class _TextSoFar:
         self._logprobs.clear()
 
 
+def _opened(request: GenerateRequest, prompt_ids: Sequence[int], description: Description) -> str:
+    """Return the mark of thoughts if the prompt ends with it, so that the answer tells of it."""
+    if request.thinking is None:
+        return ""
+    end = description.tokenizer.decode(list(prompt_ids[-8:]), skip_special_tokens=False)
+    return THOUGHTS_BEGIN if end.rstrip().endswith(THOUGHTS_BEGIN) else ""
+
+
+def _longest(request: GenerateRequest, prompt_tokens: int, share: int) -> int:
+    """Return how long the sequence may become by what was asked for."""
+    longest = prompt_tokens + request.max_tokens
+    if request.open_ended:
+        longest = min(longest, max(prompt_tokens + GENERATE_OPEN_ENDED_TOKENS, share))
+    return longest
+
+
 def _constraint(request: GenerateRequest, description: Description) -> Constraint | None:
-    if request.grammar is None:
+    tools, grammar = request.tools, request.grammar
+    if grammar is None and (tools is None or tools.choice == "auto"):
         return None
     # Imported when one is asked for: the library takes a tenth of a second to load.
-    from dreamer.daemon.inference.answers.grammar import Constraint
+    from dreamer.daemon.inference.answers.grammar import Constraint, json_grammar
+    from dreamer.daemon.inference.answers.tool_grammar import calls_grammar
 
-    return Constraint(request.grammar, description.tokenizer, description.ends)
+    tokenizer, form = description.tokenizer, description.tool_form
+    if tools is not None and form is not None:
+        # What has to be JSON, and may be a call of a tool instead, is one or the other.
+        answer = grammar if tools.choice == "auto" else None
+        return Constraint(
+            calls_grammar(tools, form, tokenizer, answer), tokenizer, description.ends
+        )
+    assert grammar is not None, "a prompt with tools was refused where the model knows none"
+    return Constraint(json_grammar(grammar), tokenizer, description.ends)
 
 
 def _check_ids(request: GenerateRequest, ids: list[int], description: Description) -> None:
@@ -234,5 +272,5 @@ def _does_not_fit(tokens: int, context: int) -> InputError:
     if not tokens:
         return InputError("the prompt is empty; say something")
     return InputError(
-        f"the prompt is {tokens} tokens and the model holds {context}; shorten the prompt"
+        f"the prompt is {tokens} tokens, and the context has room for {context}; shorten the prompt"
     )

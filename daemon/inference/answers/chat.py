@@ -7,7 +7,10 @@ and memory. A model without one gets the plain text.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -32,6 +35,9 @@ _TEMPLATE_ERRORS = (
 )
 
 
+_MISTRAL_ID_CHARS = 9
+
+
 class _TemplateRefusedError(jinja2.TemplateError):
     """The template itself said no (``raise_exception``)."""
 
@@ -45,8 +51,8 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _strftime_now
         # Jinja's own writes <, > and & as escapes, for the web; models were trained on these.
         environment.filters["tojson"] = _to_json
-        # Templates ask whether these are None; tools and documents are not passed on.
-        self._variables: dict[str, Any] = {"tools": None, "documents": None, **special}
+        # Templates ask whether these are None; documents are not passed on.
+        self._variables: dict[str, Any] = {"documents": None, **special}
         if len(source) > TEMPLATE_MAX_BYTES:
             raise InputError(f"the model's chat template is longer than {TEMPLATE_MAX_BYTES} bytes")
         try:
@@ -56,18 +62,29 @@ class ChatTemplate:
         except _TEMPLATE_ERRORS as error:
             raise _broken(error) from error
 
-    def render(self, messages: tuple[Message, ...]) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: list[dict[str, Any]] | None = None,
+        quoted: Callable[[Any], Any] = lambda value: value,
+        thinking: bool | None = None,
+    ) -> str:
         """Return the prompt, up to where the answer begins.
+
+        ``tools`` are functions as OpenAI describes them; ``quoted`` is applied to these and to the
+        turns, whose texts lie in lists and objects. ``thinking`` None leaves it to the template
+        whether the model thinks first.
 
         Raises:
             InputError: the template refuses this conversation, or is broken or unsafe.
         """
-        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        said = {"messages": quoted([_turn(one) for one in messages]), "tools": quoted(tools)}
+        if thinking is not None:
+            # Qwen's, SmolLM's and most others' name for it, and DeepSeek's and Granite's.
+            said |= {"enable_thinking": thinking, "thinking": thinking}
         try:
             with bounded():
-                text = self._template.render(
-                    messages=turns, add_generation_prompt=True, **self._variables
-                )
+                text = self._template.render(add_generation_prompt=True, **self._variables, **said)
         except _TemplateRefusedError as error:
             raise InputError(f"the model's chat template refuses this: {error}") from error
         except _TEMPLATE_ERRORS as error:
@@ -77,9 +94,54 @@ class ChatTemplate:
         return text
 
 
-def plain_prompt(messages: tuple[Message, ...]) -> str:
+def plain_prompt(messages: Sequence[Message]) -> str:
     """Return the text for a model that has no chat template."""
     return "\n\n".join(turn.content for turn in messages)
+
+
+def with_short_ids(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the turns with ids of calls as Mistral wants them: nine letters or digits."""
+    return tuple(
+        replace(
+            turn,
+            tool_calls=tuple(replace(call, id=_short(call.id)) for call in turn.tool_calls),
+            tool_call_id=_short(turn.tool_call_id) if turn.tool_call_id else "",
+        )
+        for turn in messages
+    )
+
+
+def _short(call_id: str) -> str:
+    if len(call_id) == _MISTRAL_ID_CHARS and call_id.isascii() and call_id.isalnum():
+        return call_id
+    return hashlib.sha256(call_id.encode()).hexdigest()[:_MISTRAL_ID_CHARS]
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    """Return a turn as transformers hands it to templates; what says nothing is not there."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": _arguments(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.name:
+        turn["name"] = message.name
+    return turn
+
+
+def _arguments(text: str) -> Any:
+    """Return arguments as the object that templates write out; as text, what was cut off."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _broken(error: Exception) -> InputError:

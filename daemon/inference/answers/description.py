@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from dreamer.daemon.inference.answers.chat import ChatTemplate
+from dreamer.daemon.inference.tool_forms import ToolForm, tool_form
 from dreamer.daemon.inference.worker.model_files import read_json, read_text, read_tokenizer
 from dreamer.protocol.errors import InputError
 
@@ -19,7 +20,9 @@ DEFAULT_CONTEXT_TOKENS = 2048
 class Description:
     """Facts that the graph itself leaves open. ``context`` is in tokens.
 
-    ``template`` is compiled from ``template_source``; ``config`` is all of ``config.json``.
+    ``template`` is compiled from ``template_source``; ``config`` is all of ``config.json``. Some
+    models have another template for conversations about tools, ``tool_template`` (else None);
+    ``tool_source`` is the one that counts for these, ``tool_form`` how it writes calls.
     """
 
     kv_heads: int
@@ -30,6 +33,9 @@ class Description:
     template: ChatTemplate | None
     template_source: str
     config: dict[str, Any]
+    tool_template: ChatTemplate | None = None
+    tool_source: str = ""
+    tool_form: ToolForm | None = None
 
 
 def read_description(directory: Path, tokenizer: Tokenizer | None = None) -> Description:
@@ -44,6 +50,8 @@ def read_description(directory: Path, tokenizer: Tokenizer | None = None) -> Des
     heads = _positive(config, "num_attention_heads")
     tokenizer_config = read_json(directory / "tokenizer_config.json", missing={})
     source = _template_source(directory, tokenizer_config)
+    special = _special_texts(tokenizer_config)
+    for_tools = _tool_template_source(directory, tokenizer_config)
     default_size = _positive(config, "hidden_size") // heads
     return Description(
         kv_heads=_positive(config, "num_key_value_heads", heads),
@@ -51,9 +59,12 @@ def read_description(directory: Path, tokenizer: Tokenizer | None = None) -> Des
         context=_positive(config, "max_position_embeddings", DEFAULT_CONTEXT_TOKENS),
         ends=_ends(config) | _ends(read_json(directory / "generation_config.json", missing={})),
         tokenizer=tokenizer or read_tokenizer(directory / "tokenizer.json"),
-        template=ChatTemplate(source, _special_texts(tokenizer_config)) if source else None,
+        template=ChatTemplate(source, special) if source else None,
         template_source=source,
         config=config,
+        tool_template=ChatTemplate(for_tools, special) if for_tools else None,
+        tool_source=for_tools or source,
+        tool_form=tool_form(for_tools or source),
     )
 
 
@@ -86,8 +97,21 @@ def _template_source(directory: Path, tokenizer_config: dict[str, Any]) -> str:
     source = tokenizer_config.get("chat_template")
     if isinstance(source, list):
         # Older models name several; the one for plain chats is "default".
-        named = {one.get("name"): one.get("template") for one in source if isinstance(one, dict)}
-        source = named.get("default")
+        return _named(source, "default")
+    return source if isinstance(source, str) else ""
+
+
+def _tool_template_source(directory: Path, tokenizer_config: dict[str, Any]) -> str:
+    """Return the template that is for tools alone, "" where the model has none."""
+    if (path := directory / "additional_chat_templates" / "tool_use.jinja").exists():
+        return read_text(path)
+    source = tokenizer_config.get("chat_template")
+    return _named(source, "tool_use") if isinstance(source, list) else ""
+
+
+def _named(sources: list[Any], name: str) -> str:
+    named = {one.get("name"): one.get("template") for one in sources if isinstance(one, dict)}
+    source = named.get(name)
     return source if isinstance(source, str) else ""
 
 

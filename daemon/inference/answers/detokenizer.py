@@ -7,7 +7,8 @@ token's text may depend on the token before it (a leading space).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from dreamer.protocol.inference_limits import (
@@ -15,6 +16,9 @@ from dreamer.protocol.inference_limits import (
 )
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+_NONE: Mapping[int, str] = MappingProxyType({})
 
 
 class Decodes(Protocol):
@@ -26,10 +30,14 @@ class Decodes(Protocol):
 
 
 class Detokenizer:
-    """Holds the tokens whose text isn't out yet."""
+    """Holds the tokens whose text isn't out yet.
 
-    def __init__(self, tokenizer: Decodes) -> None:
+    ``shown`` are special tokens that are told as text, by their ids; others have none.
+    """
+
+    def __init__(self, tokenizer: Decodes, shown: Mapping[int, str] = _NONE) -> None:
         self._tokenizer = tokenizer
+        self._shown = shown
         self._context: list[int] = []
         self._context_text = ""
         self._held: list[int] = []
@@ -41,6 +49,8 @@ class Detokenizer:
 
     def push(self, token_id: int) -> str:
         """Take one token; return the whole characters that are now known, often none."""
+        if token_id in self._shown:
+            return self._show(token_id)
         self._held.append(token_id)
         text = self._tokenizer.decode(self._context + self._held)
         # A character takes at most four bytes: after that many tokens it isn't coming.
@@ -51,3 +61,10 @@ class Detokenizer:
         self._context, self._held = self._held, []
         self._context_text = self._tokenizer.decode(self._context)
         return piece
+
+    def _show(self, token_id: int) -> str:
+        """Return the text of a special token, and of what was held: no character goes across it."""
+        before = self._tokenizer.decode(self._context + self._held) if self._held else ""
+        piece = before[len(self._context_text) :]
+        self._context, self._held, self._context_text = [], [], ""
+        return piece + self._shown[token_id]

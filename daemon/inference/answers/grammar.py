@@ -29,20 +29,21 @@ if TYPE_CHECKING:
 _ANY_OBJECT = '{"type": "object"}'
 
 # Small models that don't know how to go on fall into blanks, which JSON allows without end.
-_OPTIONS: JsonCompileOptions = {"whitespace_pattern": rf"[ \n\r\t]{{0,{GRAMMAR_MAX_WHITESPACE}}}"}
+WHITESPACE = rf"[ \n\r\t]{{0,{GRAMMAR_MAX_WHITESPACE}}}"
+_OPTIONS: JsonCompileOptions = {"whitespace_pattern": WHITESPACE}
 
 
 class Constraint:
     """Where an answer is in its grammar; ``ended`` when nothing more may come."""
 
-    def __init__(self, grammar: Grammar, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
-        """Begin a grammar; the first one of a model takes half a second.
+    def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
+        """Begin a grammar of llguidance's; the first one of a model takes half a second.
 
         Raises:
             InputError: the schema is none, or uses what can't be kept to.
         """
         self._matcher = llguidance.LLMatcher(
-            _vocabulary(tokenizer, tuple(sorted(ends))), _compiled(grammar), log_level=0
+            _vocabulary(tokenizer, tuple(sorted(ends))), grammar, log_level=0
         )
         if self._matcher.is_error():
             raise _unusable(self._matcher.get_error())
@@ -96,30 +97,40 @@ def _vocabulary(tokenizer: Tokenizer, ends: tuple[int, ...]) -> llguidance.LLTok
         ) from error
 
 
-def _compiled(grammar: Grammar) -> str:
+def json_grammar(grammar: Grammar) -> str:
+    """Return the grammar of JSON, or of what a schema describes.
+
+    Raises:
+        InputError: the schema is none, or would take too long to prepare.
+    """
+    return llguidance.LLMatcher.grammar_from_json_schema(json_schema(grammar), overrides=_OPTIONS)
+
+
+def json_schema(grammar: Grammar) -> dict[str, Any]:
+    """Return the schema that an answer is kept to; raises as ``json_grammar``."""
     text = _ANY_OBJECT if grammar.kind == "json" else grammar.text
     try:
         # Parsed first: the compiler pastes the text into a document of its own.
         schema = json.loads(text)
-        _check_multiples(schema)
+        check_multiples(schema)
     except (ValueError, RecursionError) as error:
         raise _unusable(f"it is not JSON: {error}") from error
     if not isinstance(schema, dict):
         raise _unusable("it is not a JSON object")
-    return llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
+    return schema
 
 
-def _check_multiples(schema: Any) -> None:
+def check_multiples(schema: Any) -> None:
     """Refuse multiples that take an automaton of millions of states, seconds to build."""
     if isinstance(schema, list):
         for one in schema:
-            _check_multiples(one)
+            check_multiples(one)
     elif isinstance(schema, dict):
         multiple = schema.get("multipleOf")
         if isinstance(multiple, int | float) and multiple > GRAMMAR_MAX_MULTIPLE:
             raise _unusable(f"multipleOf is over {GRAMMAR_MAX_MULTIPLE}")
         for one in schema.values():
-            _check_multiples(one)
+            check_multiples(one)
 
 
 def _unusable(reason: str) -> InputError:

@@ -9,35 +9,70 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from tokenizers import Tokenizer
 
-from dreamer.daemon.inference.answers.chat import plain_prompt
+from dreamer.daemon.inference.answers.chat import plain_prompt, with_short_ids
 from dreamer.daemon.inference.answers.description import Description
+from dreamer.daemon.inference.answers.fitting import Encode, fitted_tokens, fitted_turns, room
+from dreamer.daemon.inference.answers.tool_use import definitions, tool_template
 from dreamer.daemon.inference.requests import GenerateRequest, Message
+from dreamer.daemon.inference.thought_reading import knows_thinking
+from dreamer.daemon.inference.tool_forms import MISTRAL
+from dreamer.protocol.errors import InputError
 
 
-def encode_prompt(request: GenerateRequest, description: Description) -> list[int]:
+def encode_prompt(
+    request: GenerateRequest, description: Description, context: int | None = None
+) -> list[int]:
     """Return the tokens of what is asked: ids as given, raw text, or turns by the template.
 
+    What leaves no room in ``context`` tokens is cut where the request says so; None cuts nothing.
+
     Raises:
-        InputError: the model's chat template refuses the conversation.
+        InputError: the model's chat template refuses the conversation, or knows no tools.
     """
-    tokenizer, template = description.tokenizer, description.template
-    if request.prompt_ids:
-        return list(request.prompt_ids)
-    if request.raw_prompt is not None:
-        return list(tokenizer.encode(request.raw_prompt).ids)
+    tokenizer = description.tokenizer
+    most = room(request, context) if request.truncate and context is not None else None
+    if request.prompt_ids or request.raw_prompt is not None:
+        ids = request.prompt_ids or tokenizer.encode(request.raw_prompt or "").ids
+        return list(ids) if most is None else fitted_tokens(list(ids), most)
+    encode = _encoding(request, description)
     turns = request.conversation()
+    return encode(turns) if most is None else fitted_turns(turns, most, encode)
+
+
+def _encoding(request: GenerateRequest, description: Description) -> Encode:
+    """Return what makes tokens of a conversation."""
+    tokenizer, template, tools = description.tokenizer, description.template, None
+    short_ids = False
+    if request.about_tools:
+        template, form = tool_template(description)
+        short_ids = form.begin == MISTRAL.begin
+        tools = definitions(request.tools) if request.tools else None
+    if request.thinking and not knows_thinking(description.template_source):
+        raise InputError(
+            "this model does not support thinking: leave it out, or take a model that thinks "
+            "before it answers"
+        )
     if template is None:
-        with _as_text(tokenizer):
-            return list(tokenizer.encode(plain_prompt(turns)).ids)
-    quoting = _Quoting(tokenizer)
-    return quoting.encode(template.render(tuple(map(quoting.quoted, turns))))
+        return lambda turns: _plain(turns, tokenizer)
+
+    def encode(turns: Sequence[Message]) -> list[int]:
+        quoting = _Quoting(tokenizer)
+        turns = with_short_ids(turns) if short_ids else turns
+        return quoting.encode(template.render(turns, tools, quoting.quoted, request.thinking))
+
+    return encode
+
+
+def _plain(turns: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    with _as_text(tokenizer):
+        return list(tokenizer.encode(plain_prompt(turns)).ids)
 
 
 class _Quoting:
@@ -53,12 +88,17 @@ class _Quoting:
         self._mark = f"\ue000{secrets.token_hex(8)}"
         self._found: list[str] = []
 
-    def quoted(self, turn: Message) -> Message:
-        """Return the turn with marks for special tokens."""
+    def quoted(self, value: Any) -> Any:
+        """Return a text, or a list or object of texts, with marks for special tokens."""
         if self._pattern is None:
-            return turn
-        content = self._pattern.sub(self._note, turn.content)
-        return replace(turn, role=self._pattern.sub(self._note, turn.role), content=content)
+            return value
+        if isinstance(value, str):
+            return self._pattern.sub(self._note, value)
+        if isinstance(value, list):
+            return [self.quoted(one) for one in value]
+        if isinstance(value, dict):
+            return {self.quoted(key): self.quoted(one) for key, one in value.items()}
+        return value
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of what the template made of the turns."""

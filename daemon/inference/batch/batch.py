@@ -70,6 +70,11 @@ class Batch:
                 self.capacity = max(self.capacity // 2, BATCH_CAPACITY_MIN_TOKENS)
 
     @property
+    def share(self) -> int:
+        """How long each sequence may become when all slots are taken, in tokens."""
+        return self._tokens // self.slots
+
+    @property
     def fixed_chunk(self) -> int:
         """The size that chunks must have, 0 where any but 1 gives the same bits."""
         return 0 if self._cache.any_chunk else BATCH_FIXED_CHUNK_TOKENS

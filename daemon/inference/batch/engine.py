@@ -71,9 +71,9 @@ class Engine:
             return
         try:
             request = request_from(frame.fields)
-            prompt = encode_prompt(request, self._description)
             context = min(self._description.context, self._batch.capacity)
-            answer = Answer(request, prompt, self._description, context)
+            prompt = encode_prompt(request, self._description, context)
+            answer = Answer(request, prompt, self._description, context, self._batch.share)
         except DreamerError as error:
             self._tell_error(frame.number, error)
             return

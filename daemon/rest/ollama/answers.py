@@ -7,12 +7,14 @@ https://github.com/ollama/ollama/blob/main/docs/api.md
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dreamer.daemon.inference.requests import TokenLogprob
+from dreamer.daemon.inference.thought_reading import Thought
 from dreamer.daemon.rest.ollama.lines import moment
+from dreamer.daemon.rest.ollama.reading import Told
 from dreamer.daemon.surfaces.inference import RunEnded, RunText
 from dreamer.protocol.canonical import Json
 
@@ -27,18 +29,24 @@ class AnswerForm:
     model: str
     logprobs: bool = False
 
-    def piece(self, text: RunText) -> Json:
+    def line(self, told: Told) -> Json:
         """Return one piece of a streamed answer."""
-        return {**self._head(text.text), "done": False, **self._chances(text.logprobs)}
+        if isinstance(told, RunText):
+            return {**self._head(told.text), "done": False, **self._chances(told.logprobs)}
+        if isinstance(told, Thought):
+            return {**self._head("", told.text), "done": False}
+        return {**self._head("", calls=[told]), "done": False}
 
     def end(self, ended: RunEnded) -> Json:
         """Return the last line of a streamed answer; durations are in nanoseconds."""
         return {**self._head(""), **_ended(ended)}
 
-    def whole(self, pieces: Iterable[RunText], ended: RunEnded) -> Json:
-        """Return an answer in one."""
-        said = list(pieces)
-        head = self._head("".join(one.text for one in said))
+    def whole(self, told: Sequence[Told], ended: RunEnded) -> Json:
+        """Return an answer in one, with what it thinks and calls."""
+        said = [one for one in told if isinstance(one, RunText)]
+        thought = "".join(one.text for one in told if isinstance(one, Thought))
+        calls = [one for one in told if isinstance(one, dict)]
+        head = self._head("".join(one.text for one in said), thought, calls)
         chances = tuple(chance for one in said for chance in one.logprobs)
         return {**head, **_ended(ended), **self._chances(chances)}
 
@@ -46,10 +54,12 @@ class AnswerForm:
         """Return what is said when a model is loaded or unloaded, and nothing generated."""
         return {**self._head(""), "done": True, "done_reason": reason}
 
-    def _head(self, text: str) -> Json:
-        said: Json = {"response": text}
+    def _head(self, text: str, thought: str = "", calls: Sequence[Json] = ()) -> Json:
+        more: Json = {"thinking": thought} if thought else {}
+        said: Json = {"response": text, **more}
         if self.style == "chat":
-            said = {"message": {"role": "assistant", "content": text}}
+            more |= {"tool_calls": list(calls)} if calls else {}
+            said = {"message": {"role": "assistant", "content": text, **more}}
         return {"model": self.model, "created_at": moment(time.time()), **said}
 
     def _chances(self, chances: Iterable[TokenLogprob]) -> Json:

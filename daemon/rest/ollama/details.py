@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dreamer.daemon.inference.thought_reading import knows_thinking
+from dreamer.daemon.inference.tool_forms import tool_form
 from dreamer.daemon.rest.ollama import recipe
 from dreamer.daemon.rest.ollama.recipe import Recipe
 from dreamer.protocol.canonical import Json
@@ -24,10 +26,14 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Description:
-    """A model's own words about itself; empty where its directory is not here."""
+    """A model's own words about itself; empty where its directory is not here.
+
+    ``tool_template`` is for conversations about tools, "" where ``template`` is for all.
+    """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     template: str = ""
+    tool_template: str = ""
     licence: str = ""
     embeds: bool = False
     writes: bool = False
@@ -92,7 +98,10 @@ class Description:
 
     def capabilities(self) -> list[str]:
         """Return what it can be asked for."""
-        return ["completion"] * self.writes + ["embedding"] * self.embeds
+        can_call = self.writes and tool_form(self.tool_template or self.template) is not None
+        thinks = self.writes and knows_thinking(self.template)
+        said = ["completion"] * self.writes + ["embedding"] * self.embeds
+        return said + ["tools"] * can_call + ["thinking"] * thinks
 
     def _quantization(self) -> str:
         said = self.config.get("quantization_config")
@@ -132,7 +141,8 @@ def describe(directory: Path) -> Description:
     tokenizer = _json(directory / "tokenizer_config.json")
     return Description(
         config=config,
-        template=_template(directory, tokenizer.get("chat_template")),
+        template=_template(directory, tokenizer.get("chat_template"), "default"),
+        tool_template=_tool_template(directory, tokenizer.get("chat_template")),
         licence=_licence(directory, names),
         embeds=embeds,
         writes=graphs and not embeds and "tokenizer.json" in names,
@@ -148,11 +158,22 @@ def _names(directory: Path) -> set[str]:
         return set()
 
 
-def _template(directory: Path, said: object) -> str:
+def _template(directory: Path, said: object, name: str) -> str:
     if isinstance(said, str):
         return said
+    if isinstance(said, list):
+        # Older tokenizers have several, by name.
+        named = {one.get("name"): one.get("template") for one in said if isinstance(one, dict)}
+        return str(named.get(name) or "")
     # Newer tokenizers keep it in a file of its own.
     return _text(directory / "chat_template.jinja", MODEL_JSON_MAX_BYTES)
+
+
+def _tool_template(directory: Path, said: object) -> str:
+    # Looked for as ``answers.description`` does.
+    place = directory / "additional_chat_templates" / "tool_use.jinja"
+    found = _text(place, MODEL_JSON_MAX_BYTES)
+    return found or (_template(directory, said, "tool_use") if isinstance(said, list) else "")
 
 
 def _licence(directory: Path, names: set[str]) -> str:

@@ -1,7 +1,7 @@
 """The ``options`` of a generation, with Ollama's defaults, as this node's sampling has them.
 
 https://github.com/ollama/ollama/blob/main/docs/modelfile.md#valid-parameters-and-values. What is
-about loading (``num_ctx``, ``num_gpu``, ``num_thread`` …) is for the node's own settings, and
+about loading (``num_gpu``, ``num_thread`` …) is for the node's own settings, and
 what other samplers have (``mirostat``, ``typical_p``, ``tfs_z``) is left out: both are ignored,
 as Ollama ignores an option that it doesn't know.
 """
@@ -21,10 +21,13 @@ TOP_K = 40
 TOP_P = 0.9
 REPEAT_PENALTY = 1.1
 REPEAT_LAST_N = 64
+_ENDLESS, _FILL_CONTEXT = -1, -2
+"""What ``num_predict`` is by default, and what says that an answer may fill the context."""
 
 UNDERSTOOD = (
     "frequency_penalty",
     "min_p",
+    "num_ctx",
     "num_predict",
     "presence_penalty",
     "repeat_last_n",
@@ -38,7 +41,7 @@ UNDERSTOOD = (
 
 
 LEFT_OUT = (
-    *("num_batch", "num_ctx", "num_gpu", "num_keep", "num_thread", "main_gpu", "numa", "low_vram"),
+    *("num_batch", "num_gpu", "num_keep", "num_thread", "main_gpu", "numa", "low_vram"),
     *("use_mmap", "use_mlock", "f16_kv", "logits_all", "vocab_only", "embedding_only"),
     *("mirostat", "mirostat_eta", "mirostat_tau", "penalize_newline", "tfs_z", "typical_p"),
     *("rope_frequency_base", "rope_frequency_scale"),
@@ -48,11 +51,16 @@ LEFT_OUT = (
 
 @dataclass(frozen=True)
 class Options:
-    """How an answer is drawn, and where it ends at the latest."""
+    """How an answer is drawn, and where it ends at the latest.
+
+    ``open_ended``: nobody said how long it may be. ``context`` is ``num_ctx``, None if not given.
+    """
 
     sampling: Sampling
     stop: tuple[str, ...]
     max_tokens: int
+    open_ended: bool
+    context: int | None
 
 
 def parse(values: Json) -> Options:
@@ -65,7 +73,14 @@ def parse(values: Json) -> Options:
     stop = tuple(one for one in fields.texts("stop") if one)
     if len(stop) > OLLAMA_STOPS_MAX:
         raise InputError(f"option 'stop' takes at most {OLLAMA_STOPS_MAX} strings")
-    options = Options(_sampling(fields), stop, _max_tokens(fields))
+    wanted, context = fields.whole("num_predict", _ENDLESS), fields.whole("num_ctx", 0)
+    options = Options(
+        _sampling(fields),
+        stop,
+        GENERATE_MAX_TOKENS if wanted < 1 else min(wanted, GENERATE_MAX_TOKENS),
+        open_ended=wanted < 1 and wanted != _FILL_CONTEXT,
+        context=context if context > 0 else None,
+    )
     options.sampling.check()
     return options
 
@@ -100,9 +115,3 @@ def _sampling(fields: Fields) -> Sampling:
         frequency_penalty=fields.number("frequency_penalty", 0.0),
         seed=None if seed < 0 else seed,
     )
-
-
-def _max_tokens(fields: Fields) -> int:
-    """Return ``num_predict``; 0 and less mean until the context ends, which is bounded here."""
-    wanted = fields.whole("num_predict", -1)
-    return GENERATE_MAX_TOKENS if wanted < 1 else min(wanted, GENERATE_MAX_TOKENS)

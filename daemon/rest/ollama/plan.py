@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from dreamer.daemon.rest.ollama import names, options, prompts
+from dreamer.daemon.rest.ollama import names, options, turns
 from dreamer.daemon.rest.ollama.blobs import hex_of
 from dreamer.daemon.rest.ollama.fields import Fields, model_of
 from dreamer.daemon.rest.ollama.recipe import Recipe
@@ -74,9 +74,7 @@ def parse(fields: Fields) -> Plan:
         room=new.room or None,
         base=base,
         gguf=_gguf(files) if files else None,
-        recipe=Recipe(
-            fields.text("system"), parameters, prompts.messages(fields.tables("messages"))
-        ),
+        recipe=Recipe(fields.text("system"), parameters, turns.words(fields.tables("messages"))),
         template=fields.text("template"),
         licences=fields.texts("license"),
     )

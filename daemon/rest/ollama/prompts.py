@@ -7,23 +7,27 @@ from dataclasses import dataclass, replace
 
 from dreamer.daemon.inference.requests import GenerateRequest, Message
 from dreamer.daemon.inference.sampling_options import Grammar
+from dreamer.daemon.inference.tools import Tools
 from dreamer.daemon.rest.ollama import context, options
 from dreamer.daemon.rest.ollama.answers import Style
 from dreamer.daemon.rest.ollama.fields import Fields, model_of
 from dreamer.daemon.rest.ollama.keep_alive import keep_alive_s
 from dreamer.daemon.rest.ollama.recipe import Recipe
+from dreamer.daemon.rest.ollama.turns import messages, offered, refuse_images
+from dreamer.daemon.rest.tool_definitions import tools_text
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.errors import InputError
-from dreamer.protocol.inference_limits import OLLAMA_LOGPROBS_MAX, OLLAMA_MESSAGES_MAX
+from dreamer.protocol.inference_limits import OLLAMA_LOGPROBS_MAX
 
-_ROLES = ("system", "user", "assistant")
+_DEGREES = ("low", "medium", "high")
 
 
 @dataclass(frozen=True)
 class Asked:
     """One request. Neither ``turns`` nor ``raw``: the model is to be loaded, or unloaded.
 
-    ``earlier`` are turns from a context that the client sent back.
+    ``earlier`` are turns from a context that the client sent back. A prompt that is too long is cut
+    if ``truncate``, else refused.
     """
 
     style: Style
@@ -33,9 +37,13 @@ class Asked:
     options: Json
     grammar: Grammar | None
     logprobs: int | None
+    truncate: bool = True
+    thinking: bool | None = None
     earlier: tuple[Message, ...] = ()
     turns: tuple[Message, ...] = ()
     raw: str | None = None
+    tools: Tools | None = None
+    tool_names: frozenset[str] = frozenset()
 
     @property
     def only_loads(self) -> bool:
@@ -67,6 +75,11 @@ class Asked:
             stop=chosen.stop,
             grammar=self.grammar,
             logprobs=self.logprobs,
+            tools=self.tools,
+            context=chosen.context,
+            truncate=self.truncate,
+            open_ended=chosen.open_ended,
+            thinking=self.thinking,
         )
 
 
@@ -77,6 +90,8 @@ def parse_generate(fields: Fields) -> Asked:
         InputError: something is wrong, or asks for what models here don't do.
     """
     asked = _common("generate", fields)
+    if fields.has("tools"):
+        raise InputError("tools are for conversations: send them to /api/chat")
     prompt, system = fields.text("prompt"), fields.text("system")
     if fields.flag("raw", False):
         if system or fields.has("context"):
@@ -91,29 +106,13 @@ def parse_generate(fields: Fields) -> Asked:
 
 def parse_chat(fields: Fields) -> Asked:
     """Read the body of ``/api/chat``; raises as ``parse_generate``."""
-    given = fields.tables("messages")
-    return replace(_common("chat", fields), turns=messages(given))
-
-
-def messages(given: list[Json]) -> tuple[Message, ...]:
-    """Return the turns of a conversation.
-
-    Raises:
-        InputError: one is not of a role or a form that models here know.
-    """
-    if len(given) > OLLAMA_MESSAGES_MAX:
-        raise InputError(f"more than {OLLAMA_MESSAGES_MAX} messages: leave out the oldest")
-    return tuple(_message(Fields(one, "message's")) for one in given)
-
-
-def _message(fields: Fields) -> Message:
-    role = fields.text("role")
-    if role == "tool" or fields.has("tool_calls"):
-        raise InputError("models here do not support tools: send messages without tool calls")
-    if role not in _ROLES:
-        raise InputError(f"a message's role must be one of {', '.join(_ROLES)}, not {role!r:.40}")
-    _refuse_images(fields)
-    return Message(role, fields.text("content"))
+    functions = offered(fields)
+    return replace(
+        _common("chat", fields),
+        turns=messages(fields.tables("messages")),
+        tools=Tools(tools_text(functions)) if functions else None,
+        tool_names=frozenset(one.name for one in functions),
+    )
 
 
 def _common(style: Style, fields: Fields) -> Asked:
@@ -126,15 +125,13 @@ def _common(style: Style, fields: Fields) -> Asked:
         fields.table("options"),
         _grammar(fields.raw("format")),
         _logprobs(fields),
+        fields.flag("truncate", True),
+        _thinking(fields.raw("think")),
     )
 
 
 def _refuse(fields: Fields) -> None:
     """Refuse what would change an answer and can't be done; it is never left out in silence."""
-    if fields.has("think"):
-        raise InputError("models here do not support thinking: leave 'think' out")
-    if fields.has("tools"):
-        raise InputError("models here do not support tools: leave 'tools' out")
     if fields.has("suffix"):
         raise InputError("models here do not support insert: leave 'suffix' out")
     if fields.has("template"):
@@ -144,12 +141,16 @@ def _refuse(fields: Fields) -> None:
         )
     if any(fields.has(name) for name in ("width", "height", "steps")):
         raise InputError("models here make no images")
-    _refuse_images(fields)
+    refuse_images(fields)
 
 
-def _refuse_images(fields: Fields) -> None:
-    if fields.has("images"):
-        raise InputError("models here do not support images: leave 'images' out")
+def _thinking(wanted: object) -> bool | None:
+    """Return whether to think first, None where it isn't said; how hard is not for models here."""
+    if wanted is None or isinstance(wanted, bool):
+        return wanted
+    if wanted in _DEGREES:
+        return True
+    raise InputError(f"think must be true, false or one of {', '.join(_DEGREES)}")
 
 
 def _grammar(wanted: object) -> Grammar | None:

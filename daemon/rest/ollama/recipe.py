@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,13 @@ class Recipe:
         Raises:
             InputError: it is too long.
         """
-        data = json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n"
+        value = {
+            "system": self.system,
+            "parameters": self.parameters,
+            # Nothing else of a turn: nodes of earlier versions read this too.
+            "messages": [{"role": one.role, "content": one.content} for one in self.messages],
+        }
+        data = json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
         if len(data) > OLLAMA_RECIPE_MAX_BYTES:
             raise InputError(
                 f"system, messages and parameters are {len(data)} bytes together, more than "
@@ -56,7 +62,7 @@ def decode(data: bytes) -> Recipe:
     """
     try:
         value: Json = loads_lenient(data)
-        turns = tuple(Message(**one) for one in value.get("messages", []))
+        turns = tuple(_turn(**one) for one in value.get("messages", []))
         recipe = Recipe(value.get("system", ""), value.get("parameters", {}), turns)
         texts = [recipe.system, *(part for turn in turns for part in (turn.role, turn.content))]
         if not all(isinstance(text, str) for text in texts):
@@ -66,6 +72,10 @@ def decode(data: bytes) -> Recipe:
     except (TypeError, InputError) as error:
         raise InputError(f"the model's {FILE_NAME} is no recipe: {error}") from error
     return recipe
+
+
+def _turn(role: str, content: str) -> Message:
+    return Message(role, content)
 
 
 def read(directory: Path) -> Recipe:

@@ -115,8 +115,8 @@ class _Stream:
         async for index, said in choices.events:
             if isinstance(said, RunEnded):
                 self._usage.add(index, said)
-                held += chunk(form.ending(index, said.finish_reason))
-            elif said.text or said.logprobs:
-                await stream.write(held + chunk(form.piece(index, said)))
+                held += b"".join(map(chunk, form.endings(index, said.finish_reason)))
+            elif (said.text or said.logprobs) and (pieces := form.pieces(index, said)):
+                await stream.write(held + b"".join(map(chunk, pieces)))
                 held = b""
         await stream.write(held + self._envelope.end(self._usage))

@@ -50,12 +50,12 @@ class Form(Protocol):
         """Return the choice of a chunk that comes before any text; None if there is none."""
         ...
 
-    def piece(self, index: int, text: RunText) -> bytes:
-        """Return the choice of a chunk with a piece of text."""
+    def pieces(self, index: int, text: RunText) -> Sequence[bytes]:
+        """Return the choices of the chunks that a piece of text comes to, often one."""
         ...
 
-    def ending(self, index: int, finish_reason: str) -> bytes:
-        """Return the choice of a chunk that ends a choice."""
+    def endings(self, index: int, finish_reason: str) -> Sequence[bytes]:
+        """Return the choices of the chunks that end a choice."""
         ...
 
     def whole(self, index: int, choice: Choice) -> Json:
@@ -75,16 +75,16 @@ class ChatForm:
 
     def opening(self, index: int) -> bytes:
         """The role: clients make the message of it."""
-        return _delta(index, b'{"role":"assistant","content":"","refusal":null}')
+        return delta(index, b'{"role":"assistant","content":"","refusal":null}')
 
-    def piece(self, index: int, text: RunText) -> bytes:
+    def pieces(self, index: int, text: RunText) -> Sequence[bytes]:
         """Return the delta of a piece."""
         told = encode(chat_logprobs(text.logprobs)) if self._logprobs else b"null"
-        return _delta(index, b'{"content":%b}' % encode(text.text), told)
+        return (delta(index, b'{"content":%b}' % encode(text.text), told),)
 
-    def ending(self, index: int, finish_reason: str) -> bytes:
+    def endings(self, index: int, finish_reason: str) -> Sequence[bytes]:
         """Return an empty delta."""
-        return _delta(index, b"{}", b"null", encode(finish_reason))
+        return (delta(index, b"{}", b"null", encode(finish_reason)),)
 
     def whole(self, index: int, choice: Choice) -> Json:
         """Return the message."""
@@ -96,11 +96,12 @@ class ChatForm:
         }
 
 
-def _delta(
-    index: int, delta: bytes, logprobs: bytes = b"null", finish_reason: bytes = b"null"
+def delta(
+    index: int, said: bytes, logprobs: bytes = b"null", finish_reason: bytes = b"null"
 ) -> bytes:
+    """Return a choice of a chat's chunk; all but the index are JSON."""
     return b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}' % (
-        *(index, delta, logprobs, finish_reason),
+        *(index, said, logprobs, finish_reason),
     )
 
 
@@ -122,18 +123,18 @@ class CompletionForm:
             return None
         return _text(index, encode(self._echoes[index]))
 
-    def piece(self, index: int, text: RunText) -> bytes:
+    def pieces(self, index: int, text: RunText) -> Sequence[bytes]:
         """Return a piece of text."""
         told = b"null"
         if self._logprobs:
             offset = self._said.get(index, 0)
             self._said[index] = offset + len(text.text)
             told = encode(completion_logprobs(text.logprobs, offset))
-        return _text(index, encode(text.text), told)
+        return (_text(index, encode(text.text), told),)
 
-    def ending(self, index: int, finish_reason: str) -> bytes:
+    def endings(self, index: int, finish_reason: str) -> Sequence[bytes]:
         """Return an empty piece of text."""
-        return _text(index, b'""', b"null", encode(finish_reason))
+        return (_text(index, b'""', b"null", encode(finish_reason)),)
 
     def whole(self, index: int, choice: Choice) -> Json:
         """Return all of the text."""

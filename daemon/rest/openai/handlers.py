@@ -19,6 +19,7 @@ from dreamer.daemon.rest.openai.embeddings import embed_request, embedding_answe
 from dreamer.daemon.rest.openai.forms import ChatForm, CompletionForm, Form
 from dreamer.daemon.rest.openai.models import model_json, model_list
 from dreamer.daemon.rest.openai.options import chat_requests, completion_requests
+from dreamer.daemon.rest.openai.read_forms import ReadForm
 from dreamer.daemon.rest.openai.requests import (
     ChatBody,
     CompletionBody,
@@ -26,6 +27,7 @@ from dreamer.daemon.rest.openai.requests import (
     SamplingBody,
     parse,
 )
+from dreamer.daemon.rest.openai.tools import tool_names
 from dreamer.protocol.errors import LocalProtocolError
 from dreamer.protocol.inference_limits import OPENAI_BODY_MAX_BYTES
 
@@ -61,8 +63,12 @@ class OpenAIHandlers:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/chat/completions``."""
         body = await _read(request, ChatBody)
-        form = ChatForm(bool(body.logprobs))
-        return await self._generate(request, body, form, chat_requests(body))
+        wanted, logprobs = chat_requests(body), bool(body.logprobs)
+        form = ChatForm(logprobs)
+        names = None if wanted[0].tools is None else tool_names(body)
+        if names is not None or body.thinking is not None:
+            form = ReadForm(logprobs, body.thinking is not None, names)
+        return await self._generate(request, body, form, wanted)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/completions``."""

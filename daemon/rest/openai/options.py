@@ -15,6 +15,7 @@ from dreamer.daemon.rest.openai.requests import (
     SamplingBody,
     given,
 )
+from dreamer.daemon.rest.openai.tools import chat_tools
 from dreamer.protocol.errors import InputError
 from dreamer.protocol.inference_limits import (
     GENERATE_MAX_TOKENS,
@@ -22,7 +23,7 @@ from dreamer.protocol.inference_limits import (
     OPENAI_COMPLETION_TOKENS,
 )
 
-UNSUPPORTED = ("tools", "functions", "audio", "web_search_options")
+UNSUPPORTED = ("functions", "audio", "web_search_options")
 """Fields of a chat that would change its answer, and are refused."""
 
 _SEEDS = 2**63
@@ -37,10 +38,14 @@ def chat_requests(body: ChatBody) -> list[GenerateRequest]:
         FieldError: it asks for what is not done here.
     """
     _refuse_unsupported(body)
+    most = body.max_completion_tokens or body.max_tokens
     wanted = replace(
-        _request(body, body.max_completion_tokens or body.max_tokens or GENERATE_MAX_TOKENS),
+        _request(body, most or GENERATE_MAX_TOKENS),
         messages=conversation(body.messages),
         logprobs=_chat_logprobs(body),
+        tools=chat_tools(body),
+        open_ended=most is None,
+        thinking=body.thinking,
     )
     return _choices(wanted, body.n or 1)
 
@@ -146,12 +151,10 @@ def _seeded(wanted: GenerateRequest, index: int) -> GenerateRequest:
 
 
 def _refuse_unsupported(body: ChatBody) -> None:
-    if body.tool_choice_none:
-        # Who sends tools but forbids their use wants a plain answer.
-        return
     for name in UNSUPPORTED:
         if given(getattr(body, name)):
-            raise FieldError(name, f"{name} is not supported here: leave it out")
+            instead = "send tools instead" if name == "functions" else "leave it out"
+            raise FieldError(name, f"{name} is not supported here: {instead}")
 
 
 def _refuse_completion(body: CompletionBody) -> None:

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import cast
 
 from dreamer.daemon.inference.requests import Message
-from dreamer.daemon.rest.openai.requests import ChatMessage, FieldError, Inputs, Part, given
+from dreamer.daemon.inference.tools import ToolCall
+from dreamer.daemon.rest.openai.requests import ChatMessage, FieldError, Inputs, Part
 
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_TOOL = "tool"
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    _TOOL: _TOOL,
+}
 """A developer's word is the system's: models of others were trained on no such role."""
 
 TOKENS_MAX_ID = 2**31 - 1
@@ -29,24 +37,45 @@ def conversation(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
     Raises:
         FieldError: a role, or a kind of content, that no model here can read.
     """
-    return tuple(_turn(one, f"messages[{number}]") for number, one in enumerate(messages))
+    called: dict[str, str] = {}
+    return tuple(_turn(one, f"messages[{number}]", called) for number, one in enumerate(messages))
 
 
-def _turn(message: ChatMessage, where: str) -> Message:
+def _turn(message: ChatMessage, where: str, called: dict[str, str]) -> Message:
+    """Return a turn; ``called`` are the tools of the calls so far, by id."""
     role = _ROLES.get(message.role)
     if role is None:
         known = ", ".join(_ROLES)
         raise FieldError(
             f"{where}.role", f"role {message.role!r:.80} is not supported here: use {known}"
         )
-    if given(message.tool_calls):
-        raise FieldError(f"{where}.tool_calls", "tools are not supported here: leave them out")
+    calls = _calls(message, role, f"{where}.tool_calls")
+    called |= {call.id: call.name for call in calls}
     if isinstance(message.content, list):
-        where = f"{where}.content"
-        return Message(role, "".join(_texts(message.content, where)))
-    if message.content is None and role != "assistant":
+        content = "".join(_texts(message.content, f"{where}.content"))
+    elif message.content is None and role != "assistant":
         raise FieldError(f"{where}.content", f"the content of {where} is missing")
-    return Message(role, message.content or "")
+    else:
+        content = message.content or ""
+    if role != _TOOL:
+        return Message(role, content, calls)
+    call_id = message.tool_call_id or ""
+    if not call_id:
+        raise FieldError(f"{where}.tool_call_id", f"{where} doesn't say which call it answers")
+    return Message(role, content, tool_call_id=call_id, name=called.get(call_id, ""))
+
+
+def _calls(message: ChatMessage, role: str, where: str) -> tuple[ToolCall, ...]:
+    """Return the calls of an assistant's turn."""
+    calls = message.tool_calls or []
+    if calls and role != "assistant":
+        raise FieldError(where, f"only an assistant has tool_calls, not {role}")
+    for place, call in enumerate(calls):
+        if call.type != "function":
+            raise FieldError(
+                f"{where}[{place}].type", f"calls of type {call.type!r:.80} are not supported here"
+            )
+    return tuple(ToolCall(one.function.name, one.function.arguments, one.id) for one in calls)
 
 
 def _texts(parts: list[Part], where: str) -> Iterator[str]:

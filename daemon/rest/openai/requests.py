@@ -20,6 +20,7 @@ from dreamer.protocol.inference_limits import (
     OPENAI_LOGPROBS_MAX,
     OPENAI_MESSAGES_MAX,
     OPENAI_STOPS_MAX,
+    TOOLS_MAX,
 )
 from dreamer.protocol.limits import JSON_MAX_ITEMS
 
@@ -79,12 +80,46 @@ class Part(msgspec.Struct):
     refusal: str | None = None
 
 
+class CalledFunction(msgspec.Struct):
+    """What an assistant called a function with: JSON as text."""
+
+    name: str
+    arguments: str = ""
+
+
+class CalledTool(msgspec.Struct):
+    """One call of an assistant's."""
+
+    function: CalledFunction
+    id: str = ""
+    type: str = "function"
+
+
 class ChatMessage(msgspec.Struct):
-    """One turn; an assistant's that only called tools has no content."""
+    """One turn; an assistant's that only called tools has no content.
+
+    A turn of the role ``tool`` says what came of the call ``tool_call_id``.
+    """
 
     role: str
     content: str | list[Part] | None = None
-    tool_calls: msgspec.Raw = _UNREAD
+    tool_calls: list[CalledTool] | None = None
+    tool_call_id: str | None = None
+
+
+class FunctionDefinition(msgspec.Struct):
+    """A function that may be called; its parameters are a JSON schema."""
+
+    name: str
+    description: str | None = None
+    parameters: msgspec.Raw = _UNREAD
+
+
+class ToolDefinition(msgspec.Struct):
+    """A tool; those of the type ``function`` are known here."""
+
+    type: str = "function"
+    function: FunctionDefinition | None = None
 
 
 class StreamOptions(msgspec.Struct):
@@ -105,6 +140,13 @@ class ResponseFormat(msgspec.Struct):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+
+
+class TemplateOptions(msgspec.Struct):
+    """What the model's chat template is told; not OpenAI's, but vLLM's and others'."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
 
 
 class SamplingBody(msgspec.Struct, kw_only=True):
@@ -147,17 +189,23 @@ class ChatBody(SamplingBody, kw_only=True):
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Logprobs | None = None
+    tools: Annotated[list[ToolDefinition], msgspec.Meta(max_length=TOOLS_MAX)] | None = None
+    tool_choice: str | ToolDefinition | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+    reasoning_effort: str | None = None
     # Read only to be refused.
-    tools: msgspec.Raw = _UNREAD
-    tool_choice: msgspec.Raw = _UNREAD
     functions: msgspec.Raw = _UNREAD
     audio: msgspec.Raw = _UNREAD
     web_search_options: msgspec.Raw = _UNREAD
 
     @property
-    def tool_choice_none(self) -> bool:
-        """Whether the tools that came along must not be used."""
-        return bytes(self.tool_choice).strip() == b'"none"'
+    def thinking(self) -> bool | None:
+        """Whether the model is to think first; None where that is left to it."""
+        said = self.chat_template_kwargs or TemplateOptions()
+        wanted = said.thinking if said.enable_thinking is None else said.enable_thinking
+        # Other efforts are left to the model: most have no degrees, and many never think.
+        return False if wanted is None and self.reasoning_effort == "none" else wanted
 
 
 class CompletionBody(SamplingBody, kw_only=True):

@@ -11,10 +11,16 @@ from dreamer.daemon.inference import channel
 from dreamer.daemon.inference.requests import GenerateRequest, Message, Text, TokenLogprob
 from dreamer.daemon.inference.sampling_options import Grammar, Sampling
 from dreamer.daemon.inference.tensors import Embedded, EmbedRequest, Inferred, InferRequest, Tensor
+from dreamer.daemon.inference.tools import ToolCall, Tools
 from dreamer.protocol.errors import InputError, LocalProtocolError
 
 EVERYTHING = GenerateRequest(
-    messages=(Message("system", "be brief"), Message("user", "grüß")),
+    messages=(
+        Message("system", "be brief"),
+        Message("user", "grüß"),
+        Message("assistant", "", (ToolCall("f", '{"x": 1}', "call_1"),)),
+        Message("tool", "2", tool_call_id="call_1", name="f"),
+    ),
     raw_prompt=None,
     prompt_ids=(5, 6),
     max_tokens=17,
@@ -23,6 +29,11 @@ EVERYTHING = GenerateRequest(
     stop=("\n\n", "END"),
     grammar=Grammar("schema", '{"type": "object"}'),
     logprobs=3,
+    tools=Tools("[]", "required", "f", parallel=False),
+    context=99,
+    truncate=True,
+    open_ended=True,
+    thinking=False,
 )
 VECTOR = Tensor("vectors", "FP32", (2, 2), bytes(range(16)))
 

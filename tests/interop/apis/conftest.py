@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,9 +14,17 @@ import pytest
 from dreamer.daemon.client import Dreamer
 from dreamer.simulations.loopback import Node, free_port, tracker
 from dreamer.simulations.tiny_embedder import write_tiny_embedder
-from dreamer.simulations.tiny_model import write_tiny_gguf
+from dreamer.simulations.tiny_model import TinyShape, write_tiny_gguf
 
 GGUF_VARIABLE = "DREAMER_TEST_GGUF"
+TOOL_TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
+{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}
+{{- 'Call as <tool_call>{"name": …, "arguments": …}</tool_call><|im_end|>\\n' }}{%- endif %}
+{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' + message.content }}
+{%- for call in message.tool_calls %}
+{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
+{{- call.function.arguments | tojson }}{{- '}\\n</tool_call>' }}
+{%- endfor %}{{- '<|im_end|>\\n' }}{%- endfor %}{{- '<|im_start|>assistant\\n' }}"""
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,20 @@ def embedder(models_node) -> str:
     write_tiny_embedder(directory)
     models_node.publish(directory, "embedder")
     return "embedder"
+
+
+@pytest.fixture(scope="session")
+def caller(models_node) -> str:
+    """The alias of a tiny decoder on that node that holds much, and whose template knows tools."""
+    root = models_node.node.home.parent
+    write_tiny_gguf(root / "caller.gguf", seed=1, shape=TinyShape(context=8192))
+    directory = root / "caller"
+    models_node.node.dreamer("import", str(root / "caller.gguf"), "--output", str(directory))
+    path = directory / "tokenizer_config.json"
+    config = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**config, "chat_template": TOOL_TEMPLATE}))
+    models_node.publish(directory, "caller")
+    return "caller"
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ class FakeWorker:
         return {"kind": "decoder", "slots": options.slots}
 
     def ask(self, kind: str, fields: dict[str, Any]) -> FakeExchange:
-        return FakeExchange([float(word) for word in fields["messages"][0][1].split()])
+        return FakeExchange([float(word) for word in fields["messages"][0]["content"].split()])
 
     async def kill(self) -> None:
         self.alive, self.gone = False, True

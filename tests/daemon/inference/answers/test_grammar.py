@@ -12,7 +12,7 @@ import pytest
 
 from dreamer.daemon.inference.answers.answer import Answer, Finished
 from dreamer.daemon.inference.answers.description import Description, read_description
-from dreamer.daemon.inference.answers.grammar import Constraint
+from dreamer.daemon.inference.answers.grammar import Constraint, json_grammar
 from dreamer.daemon.inference.requests import GenerateRequest, Text
 from dreamer.daemon.inference.sampling_options import Grammar, Sampling
 from dreamer.protocol.errors import InputError
@@ -84,7 +84,9 @@ def test_json_mode_gives_an_object_though_the_model_wants_to_end(
 
 
 def test_end_token_is_forbidden_until_the_grammar_may_end(description: Description) -> None:
-    constraint = Constraint(schema({"enum": [1, 10]}), description.tokenizer, description.ends)
+    constraint = Constraint(
+        json_grammar(schema({"enum": [1, 10]})), description.tokenizer, description.ends
+    )
     logits = np.zeros(description.tokenizer.get_vocab_size(), np.float32)
     ends = list(description.ends)
     assert np.isneginf(constraint.allowed(logits)[ends]).all()
@@ -117,14 +119,14 @@ def test_blanks_cannot_go_on_for_ever(description: Description) -> None:
 
 
 def test_padding_of_the_vocabulary_is_never_allowed(description: Description) -> None:
-    constraint = Constraint(Grammar("json"), description.tokenizer, description.ends)
+    constraint = Constraint(json_grammar(Grammar("json")), description.tokenizer, description.ends)
     allowed = constraint.allowed(np.zeros(4096, np.float32))
     assert len(allowed) == 4096
     assert np.isneginf(allowed[1024:]).all()
 
 
 def test_token_that_does_not_fit_is_an_error_of_the_replay(description: Description) -> None:
-    constraint = Constraint(Grammar("json"), description.tokenizer, description.ends)
+    constraint = Constraint(json_grammar(Grammar("json")), description.tokenizer, description.ends)
     with pytest.raises(InputError, match="can't be kept to its JSON schema"):
         constraint.accept(description.tokenizer.token_to_id("z"))
 
@@ -149,7 +151,7 @@ def test_schema_that_cannot_be_kept_to_is_refused_with_its_reason(
     description: Description, text: str, reason: str
 ) -> None:
     with pytest.raises(InputError, match="JSON schema can't be used") as refusal:
-        Constraint(Grammar("schema", text), description.tokenizer, description.ends)
+        Constraint(json_grammar(Grammar("schema", text)), description.tokenizer, description.ends)
     assert reason in str(refusal.value)
     assert len(str(refusal.value)) < 500
 

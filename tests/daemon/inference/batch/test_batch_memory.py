@@ -161,7 +161,7 @@ def test_request_waits_until_there_is_memory_for_its_longest_answer(
     assert len(batch.ids(large)) == 50
     refused = batch.ask(ask(ids(2, 101)))
     batch.finish()
-    assert "holds 100" in batch.fields(refused, "error")["message"]
+    assert "room for 100" in batch.fields(refused, "error")["message"]
 
 
 def test_reserved_memory_is_not_committed(

@@ -11,7 +11,8 @@ DEFAULTS = Sampling(0.8, 0.9, 40, 0.0, 1.1, 64)
 def test_nothing_said_is_ollamas_defaults():
     options = parse({})
     assert (options.sampling, options.stop) == (DEFAULTS, ())
-    assert options.max_tokens == GENERATE_MAX_TOKENS
+    assert (options.max_tokens, options.open_ended) == (GENERATE_MAX_TOKENS, True)
+    assert options.context is None
 
 
 def test_every_option_that_is_understood_is_taken():
@@ -19,23 +20,38 @@ def test_every_option_that_is_understood_is_taken():
         {
             "temperature": 0, "top_k": 20, "top_p": 0.5, "min_p": 0.1, "repeat_penalty": 1.2,
             "repeat_last_n": 33, "seed": 42, "presence_penalty": 1.5, "frequency_penalty": 1,
-            "num_predict": 100, "stop": ["\n", "user:"],
+            "num_predict": 100, "num_ctx": 2048, "stop": ["\n", "user:"],
         }
     )  # fmt: skip
     assert options.sampling == Sampling(0.0, 0.5, 20, 0.1, 1.2, 33, 1.5, 1.0, 42)
     assert (options.max_tokens, options.stop) == (100, ("\n", "user:"))
+    assert (options.context, options.open_ended) == (2048, False)
 
 
 def test_null_and_unknown_options_mean_nothing():
-    said = {"temperature": None, "num_ctx": 8192, "mirostat": 1, "num_gpu": "all", "stop": None}
+    said = {"temperature": None, "num_ctx": None, "mirostat": 1, "num_gpu": "all", "stop": None}
     assert parse(said).sampling == DEFAULTS
 
 
 @pytest.mark.parametrize(
-    ("said", "tokens"), [(-1, 4096), (-2, 4096), (0, 4096), (1, 1), (10**9, 4096), (7.0, 7)]
+    ("said", "tokens", "open_ended"),
+    [
+        (-1, GENERATE_MAX_TOKENS, True),
+        (-2, GENERATE_MAX_TOKENS, False),
+        (0, GENERATE_MAX_TOKENS, True),
+        (1, 1, False),
+        (10**9, GENERATE_MAX_TOKENS, False),
+        (7.0, 7, False),
+    ],
 )
-def test_num_predict_is_bounded(said, tokens):
-    assert parse({"num_predict": said}).max_tokens == tokens
+def test_num_predict_is_bounded(said, tokens, open_ended):
+    options = parse({"num_predict": said})
+    assert (options.max_tokens, options.open_ended) == (tokens, open_ended)
+
+
+@pytest.mark.parametrize("said", [0, -1])
+def test_a_context_of_no_tokens_is_the_models_own(said):
+    assert parse({"num_ctx": said}).context is None
 
 
 def test_one_stop_may_be_text_and_an_empty_one_is_none():

@@ -9,6 +9,7 @@ from dreamer.daemon.inference.sampling_options import Grammar, Sampling
 from dreamer.daemon.rest import outgoing
 from dreamer.daemon.rest.openai.logprobs import chat_logprobs
 from dreamer.daemon.surfaces.inference import RunEnded, RunStarted, RunText
+from dreamer.protocol.inference_limits import GENERATE_MAX_TOKENS
 
 TEXT = "Hello wörld\x1b[31m"
 WAIT_S = 10.0
@@ -73,7 +74,12 @@ def test_answer_that_reaches_its_limit_says_so(openai, field):
 
 def test_more_tokens_than_any_answer_has_are_no_mistake(openai):
     assert openai.chat(max_tokens=10**6)["choices"][0]["finish_reason"] == "stop"
-    assert openai.asked.max_tokens == 4096
+    assert (openai.asked.max_tokens, openai.asked.open_ended) == (GENERATE_MAX_TOKENS, False)
+
+
+def test_answer_of_no_said_length_is_open_ended(openai):
+    openai.chat()
+    assert (openai.asked.max_tokens, openai.asked.open_ended) == (GENERATE_MAX_TOKENS, True)
 
 
 def test_defaults_are_those_of_openai(openai):
@@ -125,6 +131,42 @@ def test_developers_and_parts_become_what_the_template_knows(openai):
         Message("assistant", ""),
         Message("user", ""),
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "thinking"),
+    [
+        ({}, None),
+        ({"chat_template_kwargs": {"enable_thinking": True, "other": 1}}, True),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, False),
+        ({"chat_template_kwargs": {"thinking": True}}, True),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning_effort": "none", "chat_template_kwargs": {"thinking": True}}, True),
+        ({"reasoning_effort": "high"}, None),
+    ],
+)
+def test_wish_to_think_reaches_the_model(openai, fields, thinking):
+    openai.chat(**fields)
+    assert openai.asked.thinking is thinking
+
+
+THOUGHTS = {"chat_template_kwargs": {"enable_thinking": True}}
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_thoughts_are_told_apart_from_what_is_said(openai, size):
+    text = "<think>\nHm, wörld.\n</think>\n\nHello <think>"
+    pieces = [text[place : place + size] for place in range(0, len(text), size)]
+    openai.inference.pieces = [RunText(piece, 1) for piece in pieces]
+    message = openai.chat(**THOUGHTS)["choices"][0]["message"]
+    assert message["content"] == "Hello <think>"
+    assert message["reasoning_content"] == "Hm, wörld."
+    chunks = openai.stream("/chat/completions", **THOUGHTS)[:-1]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert "".join(one.get("reasoning_content", "") for one in deltas) == "Hm, wörld."
+    assert "".join(one.get("content") or "" for one in deltas) == "Hello <think>"
+    # Without the wish all of it is what the model says, as other servers have it.
+    assert openai.chat()["choices"][0]["message"]["content"] == text
 
 
 def test_json_modes_become_grammars(openai):

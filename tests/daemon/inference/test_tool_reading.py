@@ -1,0 +1,170 @@
+"""What a model says is told from what it calls, however its text is cut into pieces."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import pytest
+
+from dreamer.daemon.inference.thought_reading import AnswerReader
+from dreamer.daemon.inference.tool_reading import (
+    HELD_MAX_CHARS,
+    CallArguments,
+    CallBegun,
+    CallEnded,
+    Part,
+    Said,
+    ToolReader,
+)
+
+NAMES = frozenset(("f", "get_weather"))
+Read = tuple[str, list[tuple[str, str, bool]]]
+OSLO = '{"city": "Oslo \\"}]</tool_call>\\" x"}'
+
+
+def gathered(parts: list[Part]) -> Read:
+    """Return the text, and of each call its name, its arguments and whether it is whole."""
+    said = "".join(part.text for part in parts if isinstance(part, Said))
+    calls: list[tuple[str, str, bool]] = []
+    for part in parts:
+        match part:
+            case CallBegun(index, name):
+                assert index == len(calls)
+                calls.append((name, "", False))
+            case CallArguments(index, text):
+                name, before, _ = calls[index]
+                calls[index] = (name, before + text, False)
+            case CallEnded(index):
+                calls[index] = (*calls[index][:2], True)
+    return said, calls
+
+
+def read(text: str, sizes: Random | None = None, cut: bool = False) -> Read:
+    reader, parts, place = ToolReader(NAMES), [], 0
+    while place < len(text):
+        size = sizes.randint(1, 6) if sizes else 1
+        parts += reader.push(text[place : place + size])
+        place += size
+    return gathered([*parts, *reader.finish(cut)])
+
+
+CALLS = [
+    (f'<tool_call>\n{{"name": "f", "arguments": {OSLO}}}\n</tool_call>', "", [("f", OSLO)]),
+    (
+        'I look.\n\n<tool_call>\n{"name": "f", "arguments": {"a": [1, {"b": null}]}}\n</tool_call>'
+        '\n<tool_call>\n{"arguments": {}, "name": "get_weather"}\n</tool_call>\n',
+        "I look.",
+        [("f", '{"a": [1, {"b": null}]}'), ("get_weather", "{}")],
+    ),
+    (
+        '<tool_call>[{"name": "f", "arguments": {"x":1}}, {"name": "f"}]</tool_call>\nDone. ',
+        "Done. ",
+        [("f", '{"x":1}'), ("f", "{}")],
+    ),
+    (
+        '[TOOL_CALLS] [{"name": "f", "arguments": {"x": 1}, "id": "a1b2c3d4e"}, '
+        '{"name": "get_weather", "arguments": {}}]',
+        "",
+        [("f", '{"x": 1}'), ("get_weather", "{}")],
+    ),
+    (
+        '[TOOL_CALLS]f[ARGS]{"x": 1}[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"y": "}"}',
+        "",
+        [("f", '{"x": 1}'), ("get_weather", '{"y": "}"}')],
+    ),
+    ('<|tool_call|>[{"name": "f", "arguments": {"x": 1}}]<|/tool_call|>', "", [("f", '{"x": 1}')]),
+    ('{"name": "f", "parameters": {"x": "1"}}', "", [("f", '{"x": "1"}')]),
+    (
+        '{"name": "f", "parameters": {}}; {"name": "f", "parameters": {"q":1}}',
+        "",
+        [("f", "{}"), ("f", '{"q":1}')],
+    ),
+    ('<|python_tag|>{"type": "function", "name": "f", "parameters": {}}', "", [("f", "{}")]),
+    ('{"type": "function", "function": {"name": "f", "arguments": "{\\"x\\": 1}"}}', "",
+     [("f", '{"x": 1}')]),
+    ('<tool_call>{"name": "f", "arguments": "{\\"x\\": 1}"}</tool_call>', "", [("f", '{"x": 1}')]),
+    ('<tool_call>{"name": "f", "arguments": null}</tool_call>', "", [("f", "{}")]),
+    ('<tool_call>{"name": "unknown", "arguments": {}}</tool_call>', "", [("unknown", "{}")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said", "calls"), CALLS)
+def test_calls_are_read_in_every_form(text: str, said: str, calls: list[tuple[str, str]]) -> None:
+    expected = said, [(*call, True) for call in calls]
+    assert read(text) == expected
+    assert all(read(text, Random(seed)) == expected for seed in range(20))
+    for _, arguments in calls:
+        assert isinstance(json.loads(arguments), dict)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello.\n\nNo call here: x < 3, <tool>, <tool_cal l>, [TOOL]. ",
+        '{"answer": 42, "name": "f", "arguments": {}}',
+        '{"name": "John", "arguments": {}}',
+        '{"name": "f"} is a call, said the model',
+        "{not even JSON}",
+        '{"name": ["f"], "parameters": {}}',
+        "<tool_call>none</tool_call> at all",
+        '<tool_call>{"name": "f" "arguments": {}}</tool_call>',
+        '<tool_call>{"arguments": {}}</tool_call>',
+        "<|python_tag|>print(1)",
+        "[TOOL_CALLS] I have none",
+        '[TOOL_CALLS]f\n{"x": 1}',
+        "<tool_call>",
+        '<tool_call>{"name": "f"',
+        "[[TOOL_CALLS",
+        f'<tool_call>{" " * 300}{{"name": "f"}}</tool_call>',
+        f'[TOOL_CALLS]{"[" * 300}{{"name": "f"}}',
+    ],
+)
+def test_what_only_looks_like_a_call_is_text(text: str) -> None:
+    assert read(text) == (text, []) or text.startswith('{"name": "f"}')
+    assert all(read(text, Random(seed)) == read(text) for seed in range(20))
+
+
+def test_words_before_a_json_answer_make_it_text() -> None:
+    text = 'It is {"name": "f", "parameters": {}}'
+    assert read(text) == (text, [])
+
+
+@pytest.mark.parametrize("text", [text for text, _, _ in CALLS if not text.endswith(". ")])
+def test_nothing_of_a_call_that_was_cut_off_is_told_as_text(text: str) -> None:
+    _, whole = read(text)
+    for place in range(1, len(text)):
+        said, calls = read(text[:place], cut=True)
+        assert "I look.".startswith(said.strip())
+        for (name, arguments, _), (full_name, full, _) in zip(calls, whole, strict=False):
+            assert name == full_name
+            assert full.startswith(arguments)
+
+
+def test_arguments_are_told_as_they_come_and_text_at_once() -> None:
+    reader = ToolReader(NAMES)
+    assert reader.push("Hi ") == [Said("Hi")]
+    assert reader.push("there") == [Said(" there")]
+    assert reader.push('<tool_call>\n{"name": "f", "argum') == []
+    assert reader.push('ents": {"te') == [CallBegun(0, "f"), CallArguments(0, '{"te')]
+    assert reader.push('xt": "long') == [CallArguments(0, 'xt": "long')]
+    assert reader.push('"}}') == [CallArguments(0, '"}'), CallEnded(0)]
+    assert reader.push("\n</tool") == []
+    assert reader.finish(cut=False) == []
+
+
+@pytest.mark.parametrize("before", ["", "<tool_call>", "[TOOL_CALLS]", CALLS[0][0], "<think>", "x"])
+@pytest.mark.parametrize("endless", [" ", "\n", "[", ",]", "<tool_cal", "<"])
+def test_no_more_is_held_than_a_call_may_begin_with(before: str, endless: str) -> None:
+    reader = AnswerReader(thinks=True, names=NAMES)
+    reader.push(before)
+    for _ in range(1000):
+        reader.push(endless)
+    held = "".join(part.text for part in reader.finish(cut=False) if hasattr(part, "text"))
+    assert len(held) <= HELD_MAX_CHARS
+
+
+def test_json_that_is_no_call_is_told_as_soon_as_that_is_known() -> None:
+    reader = ToolReader(NAMES)
+    assert reader.push('{"answer"') == [Said('{"answer"')]
+    assert reader.push(": 4") == [Said(": 4")]

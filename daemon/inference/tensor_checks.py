@@ -34,12 +34,14 @@ def check_infer(request: InferRequest) -> None:
     """
     if max(len(request.inputs), len(request.outputs)) > TENSORS_MAX_PER_REQUEST:
         raise InputError(f"a request has at most {TENSORS_MAX_PER_REQUEST} inputs and outputs")
-    names = [one.name for one in request.inputs]
-    for place, tensor in enumerate(request.inputs):
-        if tensor.name in names[:place]:
+    names: set[str] = set()
+    total = 0
+    for tensor in request.inputs:
+        if tensor.name in names:
             raise InputError(f"input {tensor.name!r:.80} is given twice")
+        names.add(tensor.name)
         check_tensor(tensor)
-    total = sum(memoryview(one.data).nbytes for one in request.inputs)
+        total += memoryview(tensor.data).nbytes
     if total > TENSORS_SHARED_MAX_BYTES:
         raise InputError(
             f"the inputs are {total} bytes, more than {TENSORS_SHARED_MAX_BYTES}; "

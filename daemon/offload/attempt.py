@@ -29,6 +29,8 @@ class Attempt:
             RemoteError: nothing came for ``timeout_s``.
             DreamerError: the runner failed.
         """
+        if timeout_s is None:
+            return await self._next()
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._next()

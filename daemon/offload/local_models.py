@@ -60,8 +60,11 @@ class LocalModels:
     ) -> Inferred:
         """Run a graph on tensors."""
         path = await self._path(room, manifest_id)
-        with self._still_held(room, manifest_id):
+        try:
             return await self.pool.infer(path, manifest_id.hex(), request, keep_alive_s)
+        except InputError:
+            self._require_held(room, manifest_id)
+            raise
 
     async def embed(
         self,
@@ -125,8 +128,11 @@ class LocalModels:
         try:
             yield
         except InputError:
-            if self.held(room, manifest_id):
-                raise
+            self._require_held(room, manifest_id)
+            raise
+
+    def _require_held(self, room: RoomId, manifest_id: ManifestId) -> None:
+        if not self.held(room, manifest_id):
             raise NoMatchError(f"{short(manifest_id)} was removed from this node") from None
 
     async def _path(self, room: RoomId, manifest_id: ManifestId) -> Path:
@@ -135,7 +141,7 @@ class LocalModels:
             raise NoMatchError(f"{short(manifest_id)} is not on this node: pull it first")
         now = self.clock()
         path, looked_at = self._paths.get(manifest_id, (None, 0.0))
-        loaded = self.pool.estimate(manifest_id.hex()).loaded
+        loaded = self.pool.is_loaded(manifest_id.hex())
         if path is None or not loaded or now - looked_at >= OFFLOAD_USE_NOTED_INTERVAL_S:
             path = await asyncio.to_thread(self._lay_out, manifest_id)
             self._paths[manifest_id] = path, now

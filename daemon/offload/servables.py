@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from dreamer.daemon.offload.meanings import Meanings, Meant
 from dreamer.daemon.room.keeper import RoomKeeper
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.surfaces.inference import Servable
@@ -27,9 +28,6 @@ log = logging.getLogger(__name__)
 
 NOT_RUN = "files"
 """The type of what is carried and never run."""
-
-Meant = tuple[RoomSession, Model]
-"""A model and the room that it is asked for in."""
 
 
 @dataclass
@@ -50,6 +48,10 @@ class Servables:
     tasks: TaskSet
     clock: Callable[[], float] = time.monotonic
     _read_at: dict[RoomId, float] = field(default_factory=dict)
+    _meanings: Meanings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._meanings = Meanings(self._is_fresh)
 
     async def all(self) -> list[Servable]:
         """Return the models that can be run, newest first; one of several rooms in each of them.
@@ -74,6 +76,8 @@ class Servables:
             model, room = ref, ""
         if (kept := self.serving(model, room or None)) is not None:
             return kept
+        if not room and (meant := self._meanings.of(ref, self.rooms.sessions, time.time())):
+            return meant
         for fresh in (False, True):
             try:
                 if not room:
@@ -107,7 +111,7 @@ class Servables:
         """
         # What this node itself has changed is in it at once, before it is read anew.
         known, room = await session.registry.recall(), session.room_id
-        age_s = self.clock() - self._read_at.get(room, -OFFLOAD_REGISTRY_MAX_AGE_S)
+        age_s = self._age_s(session)
         if fresh or known is None or age_s >= OFFLOAD_REGISTRY_MAX_AGE_S:
             self._read_at[room] = self.clock()
             return await session.read_registry()
@@ -115,6 +119,13 @@ class Servables:
             self._read_at[room] = self.clock()
             self.tasks.start(_read_beside(session))
         return known.as_of(time.time()).registry
+
+    def _age_s(self, session: RoomSession) -> float:
+        read_at = self._read_at.get(session.room_id, -OFFLOAD_REGISTRY_MAX_AGE_S)
+        return self.clock() - read_at
+
+    def _is_fresh(self, session: RoomSession) -> bool:
+        return self._age_s(session) < OFFLOAD_REGISTRY_REFRESH_S
 
     async def _find_anywhere(self, ref: str, fresh: bool) -> Meant:
         def meant(registry: Registry) -> Sequence[Model]:
@@ -136,6 +147,9 @@ class Servables:
         if len({model.manifest_id for _, model in found}) > 1:
             names = " or ".join(f"{ref}@{session.card.name}" for session, _ in found)
             raise AmbiguousError(f"{ref!r:.80} is in several rooms: say {names}")
+        if len(found) == 1:
+            self._meanings.keep(ref, found[0], self.rooms.sessions)
+            return found[0]
         here = (one for one in found if self.held(one[0].room_id, one[1].manifest_id))
         return next(here, found[0])
 

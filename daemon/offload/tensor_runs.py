@@ -59,11 +59,45 @@ class TensorRuns:
             RemoteError: nobody can run it as asked.
             DreamerError: the last runner that could be tried failed.
         """
+        failed: DreamerError | None = None
         if isinstance(request, InferRequest):
+            alone = None if request.rows_apart else self.scout.alone(session, model, options.prefer)
+            if alone is not None:
+                # Small graphs take less time than to look for others would.
+                choice = Choice(alone.node, True, estimate(alone, Work(1, 1, model.size_bytes)))
+                try:
+                    return await self._alone(session, model, request, options, choice)
+                except DreamerError as error:
+                    if _wrong_everywhere(error):
+                        raise
+                    failed = error
             check_infer(request)
         else:
             check_embed(request)
-        return await _Run(self, session, model, request, options).run()
+        return await _Run(self, session, model, request, options).run(failed)
+
+    async def _alone(
+        self,
+        session: RoomSession,
+        model: Model,
+        request: InferRequest,
+        options: RunOptions,
+        choice: Choice,
+    ) -> Ran:
+        self.counts.sent(choice)
+        began = time.monotonic()
+        asked = session.room_id, model.manifest_id
+        try:
+            answer = await self.here.infer(*asked, request, options.keep_alive_s)
+        except DreamerError as error:
+            self.counts.lost(choice, error.code)
+            raise
+        self.counts.ended(choice, time.monotonic() - began)
+        return Ran(self.started_here(model), answer)
+
+    def started_here(self, model: Model) -> RunStarted:
+        """Say that this node runs a model."""
+        return RunStarted("local", self.node_id.hex(), self.node_name, model.manifest_id.hex())
 
 
 class _Run:
@@ -85,7 +119,11 @@ class _Run:
         self._sizes = item_sizes(request)
         self._tried = Tried(session.links.link)
 
-    async def run(self) -> Ran:
+    async def run(self, failed: DreamerError | None) -> Ran:
+        """Run it; with what failed if this node was tried already, and nobody else."""
+        if failed is not None:
+            self._tried.add([self._runs.node_id])
+            return await self._one_after_another(failed)
         enough = len(self._sizes) >= 2 * OFFLOAD_SPREAD_LEAST_ITEMS
         if enough and (candidates := await self._candidates()).peers:
             try:
@@ -93,12 +131,11 @@ class _Run:
             except InputError:
                 # Alone it runs after all, or is told what is wrong with it in its own terms.
                 self._tried.forget()
-        return await self._one_after_another()
+        return await self._one_after_another(None)
 
     # As a whole
 
-    async def _one_after_another(self) -> Ran:
-        failed: DreamerError | None = None
+    async def _one_after_another(self, failed: DreamerError | None) -> Ran:
         while True:
             try:
                 candidates = await self._candidates()
@@ -108,8 +145,7 @@ class _Run:
             self._tried.add([choice.node], candidates.links)
             began = time.monotonic()
             try:
-                patience_s = self._patience_s(choice, bool(others))
-                answer = await self._on(choice, candidates.links, self._request, patience_s)
+                answer = await self._on(choice, candidates.links, self._request, bool(others))
             except DreamerError as error:
                 if _wrong_everywhere(error):
                     raise
@@ -161,8 +197,7 @@ class _Run:
 
         async def one(choice: Choice, places: Sequence[int]) -> Answer | DreamerError:
             try:
-                patience_s = self._patience_s(choice, others)
-                return await self._on(choice, links, part(self._request, places), patience_s)
+                return await self._on(choice, links, part(self._request, places), others)
             except DreamerError as error:
                 if _wrong_everywhere(error):
                     raise
@@ -224,12 +259,14 @@ class _Run:
         choice: Choice,
         links: Mapping[NodeId, Link],
         request: Request,
-        patience_s: float,
+        others: bool,
     ) -> Answer:
         self._runs.counts.sent(choice)
+        patience_s = 0.0
         try:
             if choice.local:
                 return await self._here(request)
+            patience_s = self._patience_s(choice, others)
             asking = self._runs.asking[self._session.room_id]
             asked = self._model.manifest_id, request, patience_s
             return await asking.run(links[choice.node], *asked)
@@ -250,13 +287,9 @@ class _Run:
         return await here.embed(*asked, request, keep_alive_s)
 
     def _started(self, node: NodeId, links: Mapping[NodeId, Link]) -> RunStarted:
-        mine = node == self._runs.node_id
-        return RunStarted(
-            "local" if mine else "peer",
-            node.hex(),
-            self._runs.node_name if mine else links[node].name,
-            self._model.manifest_id.hex(),
-        )
+        if node == self._runs.node_id:
+            return self._runs.started_here(self._model)
+        return RunStarted("peer", node.hex(), links[node].name, self._model.manifest_id.hex())
 
 
 def _wrong_everywhere(error: DreamerError) -> bool:

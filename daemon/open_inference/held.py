@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from dreamer.protocol.errors import BusyError
 from dreamer.protocol.inference_limits import OIP_BODIES_MAX_BYTES
@@ -16,14 +15,9 @@ class HeldBodies:
         self._most_bytes = most_bytes
         self.held_bytes = 0
 
-    @contextmanager
-    def body(self) -> Iterator[HeldBody]:
-        """Count one body, which is let go at the end."""
-        held = HeldBody(self)
-        try:
-            yield held
-        finally:
-            self.held_bytes -= held.size_bytes
+    def body(self) -> HeldBody:
+        """Count one body, which is let go at the end of its context."""
+        return HeldBody(self)
 
     def take(self, more_bytes: int) -> None:
         """Count bytes that are about to be held.
@@ -51,3 +45,14 @@ class HeldBody:
         if size_bytes > self.size_bytes:
             self._bodies.take(size_bytes - self.size_bytes)
             self.size_bytes = size_bytes
+
+    def __enter__(self) -> HeldBody:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bodies.held_bytes -= self.size_bytes

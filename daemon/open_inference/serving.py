@@ -12,7 +12,7 @@ from dreamer.daemon.inference.requests import GenerateRequest
 from dreamer.daemon.inference.tensors import Embedded, EmbedRequest, InferRequest
 from dreamer.daemon.open_inference.calls import Answer, Call, refuse_extensions
 from dreamer.daemon.open_inference.held import HeldBodies
-from dreamer.daemon.open_inference.models import Models, version_of
+from dreamer.daemon.open_inference.models import ANY_VERSION, Models, version_of
 from dreamer.daemon.open_inference.text import (
     EMBEDDING,
     TEXT_OUTPUT,
@@ -84,7 +84,9 @@ class OpenInference:
     async def _prepared(self, call: Call) -> tuple[str, Kind]:
         call.check()
         refuse_extensions(call.parameters)
-        reference = await self.models.reference(call.model, call.version)
+        reference = call.model
+        if call.version not in ANY_VERSION:
+            reference = await self.models.reference(call.model, call.version)
         return reference, await self._kind(reference, call) if reads_texts(call) else "tensor"
 
     async def _kind(self, reference: str, call: Call) -> Kind:

@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 
 from dreamer.simulations.bench.inference import Row
-from dreamer.simulations.bench.serving.client import Streamed, _parsed
+from dreamer.simulations.bench.serving.client import Streamed, _parsed, chat
+from dreamer.simulations.bench.serving.contender import Contender
 from dreamer.simulations.bench.serving.models import _GRAPHS, SHAPES, TENSOR_SIDE, _multiplications
 from dreamer.simulations.bench.serving.rounds import _between
 from dreamer.simulations.bench.serving.tensor_client import TensorClient
@@ -82,7 +83,8 @@ def test_graph_of_the_benchmark_takes_what_it_is_given(name: str, tmp_path: Path
 class OneAnswer:
     """Answers one connection with these pieces, whatever is asked."""
 
-    def __init__(self, path: Path, *pieces: bytes) -> None:
+    def __init__(self, path: Path, *pieces: bytes, until: bytes = b"values") -> None:
+        self._until = until
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
         self._listening.listen()
@@ -92,7 +94,7 @@ class OneAnswer:
 
     def _serve(self, pieces: tuple[bytes, ...]) -> None:
         with self._listening, self._listening.accept()[0] as end:
-            while not self.asked.endswith(b"values"):
+            while not self.asked.endswith(self._until):
                 self.asked += end.recv(65_536)
             for piece in pieces:
                 end.sendall(piece)
@@ -122,3 +124,43 @@ def test_tensor_client_tells_what_was_no_answer(tmp_path: Path) -> None:
         client.ask()
     server.join()
     client.close()
+
+
+@pytest.mark.parametrize("callers", [{}, {"callers": 2}])
+def test_bare_graph_times_each_run_or_all_of_several_callers(
+    callers: dict[str, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(_GRAPHS["vectors"](2), path)
+    with Contender.of("bare_graph", str(path), "1") as bare:
+        told = bare.ask(shape=SHAPES["vectors"], runs=3, **callers)
+    if callers:
+        assert told["seconds"] > 0
+    else:
+        assert len(told["times"]) == 3
+
+
+def test_stream_is_stamped_as_it_comes_and_taken_apart_afterwards(tmp_path: Path) -> None:
+    events = [
+        {"choices": [{"delta": {"content": "a"}}]},
+        {"choices": [{"delta": {"content": "b"}}]},
+        {"choices": [], "usage": {"completion_tokens": 2, "prompt_tokens": 9}},
+    ]
+    said = [b"data: " + json.dumps(one).encode() + b"\n\n" for one in events]
+    chunks = [b"%x\r\n%b\r\n" % (len(one), one) for one in (*said, b"data: [DONE]\n\n")]
+    whole = b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(chunks) + b"0\r\n\r\n"
+    # Cut in the middle of what an event begins with.
+    cut = whole.index(b"data: {") + 3
+    server = OneAnswer(tmp_path / "s", whole[:cut], whole[cut:], until=b"}")
+    seen: list[float] = []
+    streamed = chat(tmp_path / "s", "m", "Hello", 2, seen)
+    server.join()
+    assert (streamed.text, streamed.tokens, len(seen)) == ("ab", 2, 3)
+
+
+def test_stream_that_is_refused_fails_the_benchmark(tmp_path: Path) -> None:
+    refusal = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
+    server = OneAnswer(tmp_path / "s", refusal, until=b"}")
+    with pytest.raises(RuntimeError, match="503"):
+        chat(tmp_path / "s", "m", "Hello", 2, [])
+    server.join()

@@ -111,7 +111,10 @@ class WorkerPipes(asyncio.SubprocessProtocol):
         """Take the process that was started."""
         self._transport = cast(asyncio.SubprocessTransport, transport)
         self._stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(_IN))
-        _widen(self._transport.get_pipe_transport(_OUT))
+        if (answers := self._transport.get_pipe_transport(_OUT)) is not None:
+            _widen(answers)
+            # asyncio would hand each piece on in another turn of the loop.
+            answers.set_protocol(_AtOnce(self._take_data, answers.get_protocol()))
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         """Take what came."""
@@ -120,6 +123,9 @@ class WorkerPipes(asyncio.SubprocessProtocol):
             lines = data.decode(errors="replace").splitlines()
             self._log.extend(line.strip() for line in lines if line.strip())
             return
+        self._take_data(data)
+
+    def _take_data(self, data: bytes) -> None:
         if not self._readable:
             return
         try:
@@ -146,9 +152,17 @@ class WorkerPipes(asyncio.SubprocessProtocol):
             self._ended()
 
 
-def _widen(transport: asyncio.BaseTransport | None) -> None:
+class _AtOnce(asyncio.Protocol):
+    """Hands data on as it comes, and the end of the pipe to asyncio, which waits for that."""
+
+    def __init__(self, take: Callable[[bytes], None], rest: asyncio.BaseProtocol) -> None:
+        self.data_received = take  # type: ignore[method-assign, assignment]
+        self.connection_lost = rest.connection_lost  # type: ignore[method-assign]
+
+
+def _widen(transport: asyncio.BaseTransport) -> None:
     """Have the pipe of answers hold more than 64 KiB: tensors come in fewer pieces."""
-    if sys.platform != "linux" or transport is None:
+    if sys.platform != "linux":
         return
     pipe = transport.get_extra_info("pipe")
     # What an unprivileged user may have in pipes is bounded (pipe-user-pages-soft).

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dreamer.daemon.inference import channel
 from dreamer.daemon.inference.channel import Fields
 from dreamer.daemon.inference.pool.answering import Answering, Times
+from dreamer.daemon.inference.pool.counted import Asked, Pending, SlotHeld
 from dreamer.daemon.inference.pool.process import OneAnswer, WorkerLostError
 from dreamer.daemon.inference.pool.reports import (
     Estimate,
@@ -37,7 +38,7 @@ from dreamer.daemon.inference.tensor_checks import check_embed, check_infer
 from dreamer.daemon.inference.tensors import Embedded, EmbedRequest, Inferred, InferRequest
 from dreamer.daemon.surfaces.inference import ModelStatistics, PoolInfo, Signature
 from dreamer.daemon.tasks import TaskSet
-from dreamer.protocol.errors import BusyError, DreamerError, InputError, LocalError
+from dreamer.protocol.errors import InputError, LocalError
 
 __all__ = ["PINNED", "Estimate", "LoadedModel", "Pool", "PoolSettings"]
 
@@ -50,14 +51,6 @@ _WHAT_IT_IS = {
 }
 
 
-@dataclass
-class _Asked:
-    """A request under way; ``finished`` once its answer is whole."""
-
-    seat: Seat
-    finished: bool = False
-
-
 class Pool:
     """Runs models. Use it from one event loop; ``close`` it at the end.
 
@@ -68,7 +61,7 @@ class Pool:
     def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
         self._seats = Seats(settings)
-        self._pending = 0
+        self._pending = Pending(self._seats.loading.durations)
         self._tasks = TaskSet()
 
     @property
@@ -124,7 +117,7 @@ class Pool:
             answer = channel.inferred_from(fields)
             asked.seat.tally.computed(answer.compute_s, rows=request.rows)
             asked.finished = True
-            return replace(answer, queue_s=times.queue_s, load_s=times.load_s)
+            return Inferred(answer.outputs, times.queue_s, times.load_s, answer.compute_s)
 
     async def embed(
         self,
@@ -194,7 +187,7 @@ class Pool:
     @property
     def pending(self) -> int:
         """Requests under way or waiting."""
-        return self._pending
+        return self._pending.count
 
     def statistics(self) -> list[ModelStatistics]:
         """Return the models that are or were loaded, by manifest id; the caller names them."""
@@ -204,6 +197,11 @@ class Pool:
             for seat in seats
         ]
         return sorted(told, key=lambda model: model.manifest_id)
+
+    def is_loaded(self, manifest_id: str) -> bool:
+        """Return whether a worker has this model and may be asked."""
+        seat = self._seats.known(manifest_id)
+        return seat is not None and seat.takes_requests
 
     def estimate(self, manifest_id: str) -> Estimate:
         """Return what to expect of a request to this model now; no I/O."""
@@ -246,61 +244,26 @@ class Pool:
         await self._seats.close()
         await self._tasks.close()
 
-    @contextmanager
-    def _request(
-        self, model_dir: Path, manifest_id: str, keep_alive_s: float | None
-    ) -> Iterator[_Asked]:
-        """Count a request, whatever comes of it."""
+    def _request(self, model_dir: Path, manifest_id: str, keep_alive_s: float | None) -> Asked:
+        """Begin a request, which is counted, whatever comes of it."""
         self._seats.require_open()
         seat = self._seats.seat(manifest_id)
         seat.model_dir = model_dir
         self._seats.keep(seat, keep_alive_s)
-        asked, begun = _Asked(seat), time.monotonic()
-        self._pending += 1
-        seat.tally.requests += 1
-        try:
-            yield asked
-            seat.tally.answered += 1
-        except BusyError:
-            seat.tally.refused += 1
-            raise
-        except DreamerError:
-            seat.tally.failures += 1
-            self._seats.require_open()
-            raise
-        except BaseException:
-            seat.tally.answered += asked.finished
-            seat.tally.cancelled += not asked.finished
-            raise
-        finally:
-            self._pending -= 1
-            self.durations.request.add(time.monotonic() - begun)
+        return Asked(self._seats, self._pending, seat)
 
     @asynccontextmanager
     async def _turn(self, seat: Seat, kind: str, times: Times) -> AsyncIterator[ModelWorker]:
         """Wait for a slot and hold it."""
         worker = await self._slot(seat, times)
-        with self._held(seat, worker, kind):
+        with SlotHeld(self._seats, seat, worker):
+            _require_kind(worker, kind)
             yield worker
 
-    @contextmanager
-    def _held(self, seat: Seat, worker: ModelWorker, kind: str) -> Iterator[None]:
-        """Give the slot back at the end."""
-        began = time.monotonic()
-        try:
-            _require_kind(worker, kind)
-            yield
-        except WorkerLostError:
-            raise
-        except LocalError:
-            # Out of memory, or the runtime failed: it may not be what it was.
-            worker.retiring = True
-            raise
-        finally:
-            seat.tally.service.add(time.monotonic() - began)
-            self._seats.release(seat, worker)
-
     async def _slot(self, seat: Seat, times: Times) -> ModelWorker:
+        if (free := self._seats.take(seat)) is not None:
+            self.durations.queue.add(0.0)
+            return free
         since = time.monotonic()
         worker = await self._seats.acquire(seat)
         before_s = times.queue_s
@@ -320,15 +283,14 @@ class Pool:
 
     async def _ask_once(self, seat: Seat, kind: str, fields: Fields, times: Times) -> Fields:
         worker = await self._slot(seat, times)
-        with ExitStack() as holding:
-            holding.enter_context(self._held(seat, worker, kind))
+        with SlotHeld(self._seats, seat, worker) as held:
+            _require_kind(worker, kind)
             asked = await worker.process.ask_once(kind, fields)
             try:
                 return await asked.get()
             except asyncio.CancelledError:
                 # The asker goes now; the slot is taken until the worker has answered.
-                rest = _given_up(asked, holding.pop_all())
-                self._tasks.start(rest, waited_for=True)
+                self._tasks.start(_given_up(asked, held.kept()), waited_for=True)
                 raise
 
     def _require_place_to_stay(self, manifest_id: str, instead_of: str | None) -> None:
@@ -350,6 +312,6 @@ def _require_kind(worker: ModelWorker, asked: str) -> None:
         raise InputError(_WHAT_IT_IS[kind])
 
 
-async def _given_up(asked: OneAnswer, holding: ExitStack) -> None:
-    with holding:
+async def _given_up(asked: OneAnswer, held: SlotHeld) -> None:
+    with held:
         await asked.given_up()

@@ -80,7 +80,7 @@ class WorkerProcess:
         self._pipes = WorkerPipes(self._take, self._not_understood, self._died)
         self._tensors = tensors
         self._silence_timeout_s = silence_timeout_s
-        self._exchanges: dict[int, Exchange] = {}
+        self._exchanges: dict[int, Exchange | OneAnswer] = {}
         self._last_number = 0
         self._heard = 0
         self._lost = ""
@@ -138,11 +138,8 @@ class WorkerProcess:
             WorkerLostError: the worker is gone already.
             InputError: more than a worker takes at once.
         """
-        self._require_alive()
-        self._last_number += 1
-        exchange = Exchange(self, self._last_number)
-        self._send(kind, {"id": self._last_number, **fields})
-        self._exchanges[self._last_number] = exchange
+        exchange = Exchange(self, self._sent(kind, fields))
+        self._exchanges[exchange.number] = exchange
         return exchange
 
     async def ask_once(self, kind: str, fields: Fields) -> OneAnswer:
@@ -154,19 +151,23 @@ class WorkerProcess:
         """
         shared = await self._tensors.share(fields)
         try:
-            exchange = self.ask(kind, shared)
+            number = self._sent(kind, shared)
         except DreamerError:
             self._tensors.unlent(shared)
             raise
-        self._tensors.lent(exchange.number, shared)
-        return OneAnswer(self, exchange)
+        self._tensors.lent(number, shared)
+        answer = self._exchanges[number] = OneAnswer(self, number)
+        return answer
 
     async def fetch(self, number: int, answer: Fields) -> Fields:
         """Return an answer with its tensors, and give their memory back."""
+        if not is_shared(answer):
+            return answer
         try:
             return await self._tensors.fetch(answer)
         finally:
-            self.let_go(number, answer)
+            # In the loop's next turn: the answer is on its way sooner than the worker is woken.
+            asyncio.get_running_loop().call_soon(self.let_go, number, answer)
 
     def forget(self, number: int, cancel: bool) -> None:
         """Drop what still comes for a request."""
@@ -212,6 +213,13 @@ class WorkerProcess:
     def _require_alive(self) -> None:
         if self._lost:
             raise WorkerLostError(self._lost)
+
+    def _sent(self, kind: str, fields: Fields) -> int:
+        """Send a request and return its number; raises as ``ask``."""
+        self._require_alive()
+        number = self._last_number = self._last_number + 1
+        self._send(kind, {"id": number, **fields})
+        return number
 
     def _send(self, kind: str, fields: Fields) -> None:
         self._pipes.send(channel.encode(kind, fields))
@@ -269,7 +277,7 @@ class WorkerProcess:
         self._lost = (
             f"the model's worker {reason}; try again, and if it was out of memory a smaller model"
         )
-        for exchange in self._exchanges.values():
+        for exchange in list(self._exchanges.values()):
             exchange.put(WorkerLostError(self._lost))
         if self.when_lost is not None:
             self.when_lost()
@@ -278,10 +286,19 @@ class WorkerProcess:
 class OneAnswer:
     """What a worker was asked that has one answer. Get it, or give it up."""
 
-    def __init__(self, worker: WorkerProcess, exchange: Exchange) -> None:
+    def __init__(self, worker: WorkerProcess, number: int) -> None:
         self._worker = worker
-        self._exchange = exchange
-        self._answered = False
+        self._number = number
+        self._frame: tuple[str, Fields] | DreamerError | None = None
+        self._came = asyncio.get_running_loop().create_future()
+        self._fetched = False
+
+    def put(self, frame: tuple[str, Fields] | DreamerError) -> None:
+        """Take the answer, or what befell the worker."""
+        self._frame = frame
+        self._worker.forget(self._number, cancel=False)
+        if not self._came.done():
+            self._came.set_result(None)
 
     async def get(self) -> Fields:
         """Return the answer; whoever is cancelled over this calls ``given_up``.
@@ -290,28 +307,31 @@ class OneAnswer:
             WorkerLostError: the worker died or hung.
             DreamerError: the worker's own error.
         """
-        return await self._worker.fetch(self._exchange.number, await self._next())
+        if self._frame is None:
+            await self._came
+        answer = self._answer()
+        self._fetched = True
+        return await self._worker.fetch(self._number, answer)
 
     async def given_up(self) -> None:
         """Tell the worker that nobody wants the answer, and wait until its tensors are free.
 
         It has answered then: a graph that runs can't be stopped.
         """
-        if self._answered:
-            return
-        self._worker.cancel(self._exchange.number)
+        if self._frame is None:
+            self._worker.cancel(self._number)
+            # The one before was cancelled with whoever waited for it.
+            self._came = asyncio.get_running_loop().create_future()
+            await self._came
         with suppress(DreamerError):
-            self._worker.let_go(self._exchange.number, await self._next())
+            if not self._fetched:
+                self._worker.let_go(self._number, self._answer())
 
-    async def _next(self) -> Fields:
-        try:
-            _, answer = await self._exchange.next()
-        except DreamerError:
-            self._end()
-            raise
-        self._end()
-        return answer
-
-    def _end(self) -> None:
-        self._answered = True
-        self._exchange.close(finished=True)
+    def _answer(self) -> Fields:
+        assert self._frame is not None, "it was waited for"
+        if isinstance(self._frame, DreamerError):
+            raise self._frame
+        kind, fields = self._frame
+        if kind == "error":
+            raise error_from_code(fields["code"], fields["message"])
+        return fields

@@ -87,7 +87,7 @@ def loaded_model(seat: Seat) -> LoadedModel:
 def estimate(seat: Seat, loading: Loading, settings: PoolSettings) -> Estimate:
     """Return what to expect of a request to this model."""
     tally = seat.tally
-    slots = sum(one.card.slots for one in seat.workers if one.takes_requests)
+    slots = sum([one.card.slots for one in seat.workers if one.takes_requests])
     expected_slots = seat.card.slots if seat.card else settings.slots
     device = seat.workers[0].card.device if seat.workers else loading.device_for(seat, 0)
     return Estimate(

@@ -86,6 +86,11 @@ class Seat:
         """Whether it takes memory."""
         return bool(self.workers)
 
+    @property
+    def takes_requests(self) -> bool:
+        """Whether a worker may be asked."""
+        return any(worker.takes_requests for worker in self.workers)
+
     def next_number(self) -> int:
         """Return the number of the next worker."""
         self._numbers += 1
@@ -93,13 +98,20 @@ class Seat:
 
     def take_slot(self, how: Assignment) -> ModelWorker | None:
         """Take a free slot; None if there is none."""
-        usable = [] if self.draining else [one for one in self.workers if one.takes_requests]
+        if self.draining:
+            return None
+        usable = [one for one in self.workers if one.takes_requests]
+        if len(usable) == 1:
+            # Nothing to choose, as for most models.
+            return self._taken(usable[0]) if usable[0].running < usable[0].card.slots else None
         loads = [Load(one.number, one.running, one.card.slots) for one in usable]
         number = assign(loads, how, self._last_number)
         if number is None:
             return None
-        self._last_number = number
-        worker = next(one for one in usable if one.number == number)
+        return self._taken(next(one for one in usable if one.number == number))
+
+    def _taken(self, worker: ModelWorker) -> ModelWorker:
+        self._last_number = worker.number
         worker.running += 1
         worker.requests += 1
         self.uses += 1

@@ -75,6 +75,14 @@ class Seats:
         if self._closing.is_set():
             raise LocalError("this node is shutting down; ask again when it is back")
 
+    def take(self, seat: Seat) -> ModelWorker | None:
+        """Take a slot of a model's worker if one is free and nobody waits for it."""
+        self.require_open()
+        if seat.waiting or (worker := seat.take_slot(self._settings.assignment)) is None:
+            return None
+        self._tell()
+        return worker
+
     async def acquire(self, seat: Seat) -> ModelWorker:
         """Take a slot of a model's worker, loading the model if need be.
 
@@ -82,11 +90,8 @@ class Seats:
             BusyError: as many requests wait as may.
             DreamerError: the model can't be loaded.
         """
-        self.require_open()
-        how = self._settings.assignment
-        if not seat.waiting and (worker := seat.take_slot(how)) is not None:
-            self._tell()
-            return worker
+        if (taken := self.take(seat)) is not None:
+            return taken
         if self.queued >= self._settings.queue_max:
             raise self._busy(seat)
         waiter: asyncio.Future[ModelWorker] = asyncio.get_running_loop().create_future()
@@ -117,7 +122,8 @@ class Seats:
 
     def pump(self, seat: Seat) -> None:
         """Serve who waits, and start a worker if nobody else can."""
-        seat.dispatch(self._settings.assignment)
+        if seat.waiting:
+            seat.dispatch(self._settings.assignment)
         if seat.waiting and not self._closing.is_set() and self._wants_worker(seat):
             seat.loading = self._tasks.start(self._load(seat), waited_for=True)
         self._tell()

@@ -49,7 +49,8 @@ class Mean:
     @property
     def seconds(self) -> float:
         """The mean."""
-        return 1 / self._rate.per_s if self._rate.per_s else 0.0
+        per_s = self._rate.per_s
+        return 1 / per_s if per_s else 0.0
 
 
 @dataclass

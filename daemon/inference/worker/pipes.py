@@ -51,6 +51,8 @@ class PipeInbox:
 
     def cancelled(self, number: int) -> bool:
         """Say whether this request was cancelled; once asked, it is forgotten."""
+        if not self._cancelled:
+            return False
         try:
             self._cancelled.remove(number)
         except ValueError:

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -100,7 +100,8 @@ def read_asked(model: str, version: str, body: memoryview, header_length: str | 
         blobs = blobs[size or 0 :]
     if len(blobs):
         raise InputError(f"{len(blobs)} bytes follow the last input's: check binary_data_size")
-    call = replace(head.call, model=model, version=version, inputs=tuple(inputs))
+    said = head.call
+    call = Call(model, version, said.request_id, tuple(inputs), said.outputs, said.parameters)
     return Asked(call, head.binary, head.binary_else)
 
 

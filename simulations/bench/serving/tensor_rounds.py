@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,15 @@ from dreamer.simulations.bench.serving.rounds import Server
 from dreamer.simulations.bench.serving.tensor_client import TensorClient
 
 TENSOR_RUNS = 40
+IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
 class TensorRound:
     """Medians of a round's requests, in seconds; processor time is of one request.
 
-    ``computed_s`` is what the node's worker says that its own ``session.run`` took.
+    ``computed_s`` is what the node's worker says that its own ``session.run`` took. The two at the
+    end are of one request where ``IN_FLIGHT`` are always under way: the time of all over how many.
     """
 
     bare_s: float
@@ -30,6 +33,8 @@ class TensorRound:
     daemon_cpu_s: float
     worker_cpu_s: float
     client_cpu_s: float
+    bare_together_s: float
+    api_together_s: float
 
 
 def tensors(
@@ -37,11 +42,12 @@ def tensors(
 ) -> list[TensorRound]:
     """Return ``count`` rounds, after one that warms up."""
     values = b"\0\0\x80?" * math.prod(shape)  # ones
-    client = TensorClient(server.path, model, values, shape)
-    client.ask()
+    clients = [TensorClient(server.path, model, values, shape) for _ in range(IN_FLIGHT)]
+    clients[0].ask()
     workers = _workers(server)
-    rounds = [_round(server, workers, client, bare, shape) for _ in range(count + 1)]
-    client.close()
+    rounds = [_round(server, workers, clients, bare, shape) for _ in range(count + 1)]
+    for client in clients:
+        client.close()
     return rounds[1:]
 
 
@@ -51,8 +57,13 @@ def _workers(server: Server) -> list[int]:
 
 
 def _round(
-    server: Server, workers: Sequence[int], client: TensorClient, bare: Contender, shape: list[int]
+    server: Server,
+    workers: Sequence[int],
+    clients: Sequence[TensorClient],
+    bare: Contender,
+    shape: list[int],
 ) -> TensorRound:
+    client = clients[0]
     daemon = server.node.process.pid
     meters: tuple[Callable[[], float], ...] = (
         lambda: threads_cpu_seconds(daemon),
@@ -65,10 +76,29 @@ def _round(
         begun = time.perf_counter()
         computed.append(client.ask())
         times.append(time.perf_counter() - begun)
-    spent = [(meter() - early) / TENSOR_RUNS for meter, early in zip(meters, before, strict=True)]
+    daemon_s, worker_s, client_s = (
+        (meter() - early) / TENSOR_RUNS for meter, early in zip(meters, before, strict=True)
+    )
     theirs = bare.ask(shape=shape, runs=TENSOR_RUNS)["times"]
+    together_s = _together(clients) / TENSOR_RUNS
+    runs = TENSOR_RUNS // IN_FLIGHT
+    theirs_s = bare.ask(shape=shape, runs=runs, callers=IN_FLIGHT)["seconds"] / TENSOR_RUNS
     median = statistics.median
-    return TensorRound(median(theirs), median(times), median(computed), *spent)
+    one_by_one = median(theirs), median(times), median(computed)
+    return TensorRound(*one_by_one, daemon_s, worker_s, client_s, theirs_s, together_s)
+
+
+def _together(clients: Sequence[TensorClient]) -> float:
+    """Return how long ``TENSOR_RUNS`` requests take, of which each client has one under way."""
+
+    def ask(client: TensorClient) -> None:
+        for _ in range(TENSOR_RUNS // len(clients)):
+            client.ask()
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        begun = time.perf_counter()
+        list(pool.map(ask, clients))
+        return time.perf_counter() - begun
 
 
 def threads_cpu_seconds(pid: int) -> float:

@@ -47,6 +47,9 @@ class Runner:
     def for_peers(self, manifest_id, request):
         return self._forever()
 
+    def is_loaded(self, manifest_id):
+        return self.estimate(manifest_id).loaded
+
     def estimate(self, manifest_id):
         return SimpleNamespace(loaded=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -30,9 +32,10 @@ class Room:
     def __init__(self, name: str, *models: Model) -> None:
         self.card = SimpleNamespace(name=name)
         self.room_id = RoomId(name.encode().ljust(32, b"."))
-        self.reads = 0
+        self.reads = self.recalls = 0
         self.away = False
         self._known: Registry | None = None
+        self._judged: _Verified | None = None
         self.set(*models)
 
     def set(self, *models: Model) -> None:
@@ -43,8 +46,17 @@ class Room:
     def registry(self):
         return self
 
+    @property
+    def known(self):
+        if self._known is not None and (
+            self._judged is None or self._judged.registry is not self._known
+        ):
+            self._judged = _Verified(self._known)
+        return self._judged
+
     async def recall(self):
-        return None if self._known is None else _Verified(self._known)
+        self.recalls += 1
+        return self.known
 
     async def read_registry(self):
         self.reads += 1
@@ -173,6 +185,37 @@ async def test_what_this_node_changed_itself_is_seen_at_once() -> None:
     lab._known = Registry({OTHER.manifest_id: OTHER}, {"prod": OTHER.manifest_id})
     assert await node.find("prod") == ("lab", "other")
     assert lab.reads == 1
+
+
+async def test_a_name_is_looked_up_once_while_nothing_changes() -> None:
+    lab = Room("lab", NEW)
+    node = Node(lab)
+    await node.find("prod")
+    looked_up = lab.recalls
+    for _ in range(100):
+        assert await node.find("prod") == ("lab", "chat")
+    assert lab.recalls == looked_up
+    node.now += OFFLOAD_REGISTRY_REFRESH_S
+    await node.find("prod")
+    assert lab.recalls > looked_up
+    await node.tasks.close()
+
+
+async def test_a_name_that_was_looked_up_means_nothing_once_its_model_has_expired() -> None:
+    node = Node(Room("lab", replace(NEW, expires_at=time.time() + 3600)))
+    await node.find("prod")
+    session, meant = node.servables.rooms.sessions[0], await node.servables.find("prod")
+    meanings = node.servables._meanings
+    assert meanings.of("prod", [session], time.time()) == meant
+    assert meanings.of("prod", [session], time.time() + 3601) is None
+
+
+async def test_a_name_that_was_looked_up_is_looked_for_in_a_room_that_came_since() -> None:
+    node = Node(Room("lab", NEW))
+    assert await node.find("prod") == ("lab", "chat")
+    node.servables.rooms.sessions.append(Room("den", OTHER))
+    with pytest.raises(AmbiguousError, match="prod@lab or prod@den"):
+        await node.find("prod")
 
 
 async def test_a_name_that_is_not_known_yet_is_asked_for() -> None:

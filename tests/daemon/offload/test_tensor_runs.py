@@ -76,12 +76,15 @@ class Offload:
             for node, name in ((offloading.NEAR, "near"), (offloading.FAR, "far"))
         }
         self.counts = OffloadCounts()
-        scout: Any = SimpleNamespace(asking="auto", find=self.find)
+        scout: Any = SimpleNamespace(asking="auto", find=self.find, alone=self.alone)
         local: Any = SimpleNamespace(infer=self.at_home, embed=self.at_home)
         asking: Any = SimpleNamespace(run=self.at_peer)
         self.runs = TensorRuns(
             offloading.US, "us", local, scout, self.counts, 0.05, {offloading.ROOM: asking}
         )
+
+    def alone(self, session: Any, model: Any, prefer: str) -> None:
+        return None
 
     async def find(
         self, session: Any, model: Any, prefer: str, tried: frozenset[NodeId]

@@ -158,6 +158,7 @@ class PullJob(LinkListener):
 
     def _count(self, block: int, now: float) -> None:
         self._meter.add(self._layout.block_size(block), now)
+        self._download.landed(block, self._core.present)
         if same := self._download.same(block):
             # Files with the same bytes lie at one place: their blocks came along. Said first,
             # so that nobody is asked for them meanwhile.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,12 +12,13 @@ from types import TracebackType
 from dreamer.daemon.store import beneath, space
 from dreamer.daemon.store.copying import write_all
 from dreamer.daemon.store.files import StoredFiles
-from dreamer.daemon.store.hashing import hash_and_flush
+from dreamer.daemon.store.hashing import flushing
 from dreamer.daemon.store.ingest import OnProgress
 from dreamer.daemon.store.partial import PartialFiles, verified_blocks
 from dreamer.daemon.store.places import Location
 from dreamer.daemon.store.quota import Admission, Need, allocated_bytes, counted, promised, room_for
 from dreamer.daemon.store.reuse import Reuse
+from dreamer.daemon.store.trailing import TrailingHashes
 from dreamer.protocol.content.manifest import FileEntry, Manifest
 from dreamer.protocol.content.outboard import Outboard
 from dreamer.protocol.errors import DiskError, ManifestError, StoppedError
@@ -55,6 +57,9 @@ class Download:
         self._closed = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._hashes = TrailingHashes(
+            manifest.layout, lambda index: self._partial.open(manifest.files[index].digest)
+        )
         self._targets: dict[int, Path] = {}
         # Which files of the manifest have the same bytes; nearly always one each.
         self._indexes: dict[Digest, list[int]] = {}
@@ -223,6 +228,13 @@ class Download:
             with beneath.opened(fd):
                 write_all(fd, data, span.offset)
 
+    def landed(self, block: int, present: int) -> None:
+        """Note that a lane has written a verified block, besides those of the set ``present``.
+
+        Its file is hashed so far meanwhile. To be called by one thread.
+        """
+        self._hashes.landed(block, present)
+
     def missing_files(self) -> list[int]:
         """Return the indexes of the files that are not stored yet, empty ones too."""
         entries = enumerate(self.manifest.files)
@@ -250,7 +262,8 @@ class Download:
                 space.explained(self._partial.directory.parent),
                 beneath.opened(self._partial.open(entry.digest)) as fd,
             ):
-                if hash_and_flush(fd, stop) != entry.digest:
+                digest = functools.partial(self._hashes.digest, file_index, fd, stop)
+                if flushing(fd, digest) != entry.digest:
                     self._refuse(file_index, fd, stop)
                 self._files.adopt(fd, self._partial.path(entry.digest), entry.digest)
 
@@ -274,4 +287,5 @@ class Download:
             # A second close must not let go of what the next download of this model holds.
             closed, self._closed = self._closed, True
         if not closed:
+            self._hashes.close()
             self.on_close()

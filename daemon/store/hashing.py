@@ -99,8 +99,14 @@ def _settle(future: Future[None] | None) -> None:
         future.result()
 
 
-def hash_file(fd: int, stop: threading.Event, on_bytes: OnBytes = lambda count: None) -> Digest:
-    """Return the BLAKE3 of a whole file.
+def hash_file(
+    fd: int,
+    stop: threading.Event,
+    on_bytes: OnBytes = lambda count: None,
+    hasher: blake3 | None = None,
+    offset: int = 0,
+) -> Digest:
+    """Return the BLAKE3 of a whole file, of which ``hasher`` was given all before ``offset``.
 
     Reads instead of mapping: a mapped file that somebody truncates kills the process.
 
@@ -109,9 +115,8 @@ def hash_file(fd: int, stop: threading.Event, on_bytes: OnBytes = lambda count: 
         OSError: the disk said no.
     """
     # All cores: nobody who waits for a whole file has anything else to do meanwhile.
-    hasher = blake3(max_threads=blake3.AUTO)
+    hasher = hasher or blake3(max_threads=blake3.AUTO)
     buffer = memoryview(bytearray(STORE_READ_BYTES))
-    offset = 0
     while count := fill(fd, buffer, offset):
         stopping.check(stop)
         hasher.update(buffer[:count])
@@ -120,16 +125,14 @@ def hash_file(fd: int, stop: threading.Event, on_bytes: OnBytes = lambda count: 
     return Digest(hasher.digest())
 
 
-def hash_and_flush(fd: int, stop: threading.Event) -> Digest:
-    """Return the BLAKE3 of a whole file, while the disk takes what it has not written yet.
+def flushing(fd: int, work: Callable[[], Digest]) -> Digest:
+    """Return what ``work`` does while the disk takes what it has not written of a file yet.
 
-    Raises:
-        StoppedError: ``stop`` was set.
-        OSError: the disk said no, to either.
+    Raises OSError as the disk does, besides what ``work`` raises.
     """
     with ThreadPoolExecutor(1, "dreamer-flush") as thread:
         flushed = thread.submit(os.fsync, fd)
-        digest = hash_file(fd, stop)
+        digest = work()
         # An error of the disk is told once only: who comes later would not hear of it.
         flushed.result()
     return digest

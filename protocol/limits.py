@@ -224,7 +224,7 @@ REQUEST_MAX_BLOCKS = 1024
 REQUEST_ORIGIN_MAX_BLOCKS = 32
 # Of all sources together a pull asks for so much ahead; far more than small blocks ever come to.
 PULL_AHEAD_S = 3.0
-PULL_AHEAD_MIN_BYTES = 1024 * MIB
+PULL_AHEAD_MIN_BYTES = 768 * MIB
 # What takes longer over a block than this does not count: others are asked meanwhile.
 PULL_SLOW_BYTES_S = 5 * MIB
 PULL_AHEAD_MIN_BLOCKS = 4
@@ -320,10 +320,16 @@ UPLOAD_SLICES_AT_ONCE = 4
 UPLOAD_SLOW_BYTES_S = 32 * MIB
 UPLOAD_SLOTS = 16
 UPLOAD_SLOTS_MAX = 1024
+# Where a block stands for many (a simulation): a few slots more than a pull asks for ahead. With as
+# many, a crowd turns away one request for each block it moves; with more, all wait too long.
+UPLOAD_COARSE_MAX_BYTES = 896 * MIB
+UPLOAD_COARSE_SLOTS_MIN = 5
 UPLOAD_TURN_S = 20.0
 # Who found no slot comes back by itself in good time before it is forgotten, and once it is called.
 UPLOAD_TURNED_AWAY_S = 8.0
 UPLOAD_CALLED_S = 1.0
+# The queue of uploads may have read the clock a little after the one who called.
+UPLOAD_CALLED_SLACK_S = 0.01
 UPLOAD_WAIT_MAX_S = 8.0
 
 # Origin
@@ -379,5 +385,7 @@ PEAK_RATE_SAMPLE_S = 1.0
 STATE_BUSY_TIMEOUT_S = 5.0
 STORE_RESERVE_BYTES = 16 * MIB
 STORE_READ_BYTES = MIB
+# How many blocks of a file that is coming in are hashed at a time: a thread is woken for each lot.
+TRAIL_BLOCKS = 8
 STORE_OBJECT_MAX_BYTES = OUTBOARD_MAX_BYTES
 MODEL_DIRECTORY_NAME_MAX_CHARS = 100

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from dreamer.protocol.canonical import Json
 from dreamer.protocol.ids import NodeId
-from dreamer.protocol.link.offload_messages import OFFLOAD, OFFLOAD_VERSION
+from dreamer.protocol.link.offload_messages import OFFLOAD, OFFLOAD_LEAST_VERSION
 
 
 class Presence:
@@ -65,5 +65,10 @@ def serves(capabilities: Json) -> bool:
 
 def understands_offload(capabilities: Json) -> bool:
     """Return whether a node knows the messages of ``link.offload_messages``."""
+    return offload_version(capabilities) >= OFFLOAD_LEAST_VERSION
+
+
+def offload_version(capabilities: Json) -> int:
+    """Return which version of these messages a node speaks, 0 for none."""
     version = capabilities.get(OFFLOAD)
-    return type(version) is int and version >= OFFLOAD_VERSION
+    return version if type(version) is int else 0

@@ -26,6 +26,8 @@ class Buckets:
 
     def rate(self, lane: Lane, lan: bool) -> float:
         """Return the bytes per second that a lane may have; infinity without a limit."""
+        if self._unlimited:
+            return float("inf")
         rates = (bucket.bytes_per_s for bucket in self._of(lane, lan))
         return min((rate for rate in rates if rate is not None), default=float("inf"))
 
@@ -45,6 +47,8 @@ class Buckets:
 
     def ready_at(self, lane: Lane, lan: bool, now: float) -> float:
         """Return when something may go over a lane."""
+        if self._unlimited:
+            return now
         return max(bucket.ready_at(now) for bucket in self._of(lane, lan))
 
     # What goes before all else, as ``ByteBucket`` has it

@@ -34,7 +34,7 @@ from dreamer.protocol.limits import (
     UPLOAD_WAIT_MAX_S,
 )
 from dreamer.protocol.shaping.meters import Buckets
-from dreamer.protocol.swarm.grain import blocks_for
+from dreamer.protocol.swarm.grain import blocks_for, slots_for
 from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.vocabulary import Lane
 
@@ -101,7 +101,7 @@ class Uploads:
     """What all peers of a node have asked for. Times are steady seconds."""
 
     def __init__(self, slots: int, buckets: Buckets, block_bytes: int = BLOCK_BYTES) -> None:
-        self._slots = slots
+        self._slots = slots_for(slots, block_bytes)
         self._buckets = buckets
         self._block_bytes = block_bytes
         self._slice_blocks = blocks_for(UPLOAD_SLICE_BLOCKS, block_bytes)
@@ -152,10 +152,11 @@ class Uploads:
 
     def slot_free(self, now: float) -> bool:
         """Return whether there is a slot for one of those that were turned away."""
-        if not self._waiting or len(self._askers) + self._called >= self._slots:
+        if not self._waiting:
             return False
+        # First those that were called in vain: they hold the slots that this is about.
         self._forget_gone(now)
-        return bool(self._waiting)
+        return bool(self._waiting) and len(self._askers) + self._called < self._slots
 
     def calls(self, peer: Hashable, lane: Lane, lan: bool, now: float) -> bool:
         """Return whether to tell a peer that was turned away to come now, for a slot is free.
@@ -273,6 +274,8 @@ class Uploads:
         """Return when time alone lets something go; infinity: it does not."""
         if self._due and self._line_full:
             return min(self._on_line.values())
+        if not self._waits:
+            return float("inf")
         ready = (self._buckets.ready_at(*way, now) for way in self._waits)
         return min((at for at in ready if at > now), default=float("inf"))
 

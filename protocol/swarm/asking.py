@@ -285,10 +285,8 @@ class Asking:
                 break
             # What is granted beyond a whole number of blocks is owed to the next time.
             limit = int(min(limit, self._room, max(granted // self._block_bytes, 1)))
-            asked = list(self._ask(source, limit, now))
-            if not asked:
+            if not self._ask(source, limit, now, commands):
                 break
-            commands += asked
         return commands
 
     def _may_take_over(self, source: Source, now: float) -> bool:
@@ -299,27 +297,29 @@ class Asking:
             self._owed = debts(self.in_flight.owing.values(), now)
         return self._owed.relieve or not self.unasked
 
-    def _ask(self, source: Source, limit: int, now: float) -> Iterator[Command]:
+    def _ask(self, source: Source, limit: int, now: float, commands: list[Command]) -> bool:
+        """Add what to ask of a source; False: there is nothing."""
         held = self.unasked & source.blocks
         if held and (run := self._pick(source, held, limit, now)):
-            yield self._fetch(source, *run, now)
-            return
+            commands.append(self._fetch(source, *run, now))
+            return True
         if not self._may_take_over(source, now) or self._spared(source):
-            return
+            return False
         allowed = self._allowed(source, now)
         if self._owed is None:
             self._owed = debts(self.in_flight.owing.values(), now)
         choose = relief if self.unasked else takeover
         tail = choose(source, self._owed, allowed)
         if tail is None:
-            return
+            return False
         first, count = tail[0] + max(tail[1] - limit, 0), min(tail[1], limit)
         if self.unasked:
             for owner in self.sources.values():
-                yield from self._move(owner, bitfield.span(first, count), now)
+                commands += self._move(owner, bitfield.span(first, count), now)
         else:
             self._copied |= bitfield.span(first, count)
-        yield self._fetch(source, first, count, now)
+        commands.append(self._fetch(source, first, count, now))
+        return True
 
     def _allowed(self, source: Source, now: float) -> int:
         """Return what a source may be asked for at all, whoever else was asked for it already."""
@@ -336,6 +336,9 @@ class Asking:
         allowed = held & self._allowed(source, now)
         if source.lane is Lane.ORIGIN:
             due = allowed if now >= self.origin_open_at else self._crowd.due(allowed, now)
+        elif self._crowd.alone and source.blocks == self._everything and not self.discovering:
+            # Nobody to divide the blocks with: in order, so that the file is hashed as it comes.
+            due = allowed
         elif self._crowd.alone or source.blocks != self._everything:
             # Those that only part of the sources have are the rarest of what it can give.
             return pick_run(

@@ -37,7 +37,7 @@ from dreamer.protocol.swarm.rendezvous import Shares
 from dreamer.protocol.swarm.vocabulary import SourceId
 
 
-@dataclass
+@dataclass(slots=True)
 class Downloader:
     """Another node that pulls the model. ``progress_at`` is when its share last grew."""
 
@@ -191,7 +191,7 @@ class Crowd:
         other.claimed |= blocks
         if done := new & self._shares.of(node):
             other.progressed(done.bit_count() * self._block_bytes, now)
-        elif node not in self._shares:
+        elif now < other.progress_at + CROWD_PATIENCE_S and node not in self._shares:
             self._take_back(node, other, now)
         if fresh:
             self._noted(fresh, now)
@@ -253,7 +253,8 @@ class Crowd:
             unseen_s = max(CROWD_UNSEEN_S * 0.5**self._forsaken, CROWD_PATIENCE_S)
         lost = False
         for node, other in self._others.items():
-            if now >= other.progress_at + (patience_s if other.linked else unseen_s):
+            late = now >= other.progress_at + (patience_s if other.linked else unseen_s)
+            if late and node in self._shares:
                 # Whoever is through with its share makes no progress either.
                 lost = lost or bool(self._shares.of(node) & missing & ~self.held)
                 self._shares.discard(node)

@@ -21,6 +21,7 @@ class Delegation:
     def __init__(self, own: SourceId) -> None:
         self._own = own
         self._members: dict[SourceId, None] | None = None
+        self._named: Sequence[SourceId] | None = None
         self._patience_s = CROWD_PATIENCE_S * 2 * (1 + seed_of(own) / 2**64)
         self._news_at = float("-inf")
         self._failing = False
@@ -41,6 +42,9 @@ class Delegation:
 
     def name(self, members: Sequence[SourceId] | None, now: float) -> bool:
         """Take the word of who it is; return whether that changes who divides."""
+        if members is not None and members == self._named:
+            return False
+        self._named = members
         named = None if members is None else dict.fromkeys(members)
         if (named and named.keys()) == (self._members and self._members.keys()):
             return False

@@ -32,7 +32,7 @@ from dreamer.protocol.swarm.crowd import Crowd
 from dreamer.protocol.swarm.holdings import Holdings
 from dreamer.protocol.swarm.remaining import Geometry, Remaining
 from dreamer.protocol.swarm.source import Source
-from dreamer.protocol.swarm.standstill import stalled_at
+from dreamer.protocol.swarm.standstill import stalled
 from dreamer.protocol.swarm.vocabulary import (
     Blame,
     BlockRejected,
@@ -157,9 +157,7 @@ class Download:
         """Take one event at ``now`` (seconds, any monotonic origin); return what to do."""
         if self._over:
             return []
-        if isinstance(event, SourceGained) and now < self._asking.full_until:
-            # By far the most frequent, and of no use at this moment.
-            self._holdings.put_off(event)
+        if isinstance(event, SourceGained) and self.puts_off(event, now):
             return []
         if isinstance(event, BytesArrived):
             # None that gives anything to ask for.
@@ -178,6 +176,15 @@ class Download:
         if not self._over:
             commands += self._asking.schedule(now)
         return commands
+
+    def puts_off(self, event: SourceGained, now: float) -> bool:
+        """Keep for later what a source has got if it is of no use now; False: it is to be handled.
+
+        A driver with thousands of planners may ask this first: it is the most frequent event.
+        """
+        if put_off := now < self._asking.full_until and not self._over:
+            self._holdings.put_off(event.source, event.blocks)
+        return put_off
 
     def next_wake(self, now: float) -> float:
         """Return when the next Tick is due: sources that rest or hang are looked at then."""
@@ -350,7 +357,7 @@ class Download:
         self._asking.touch_all()
         commands: list[Command] = []
         for source in list(self._asking.in_flight.owing.values()):
-            if source.requests and now >= source.hung_at():
+            if source.requests and source.hangs(now):
                 commands += self._strike(source, now)
         return commands + self._give_up(now)
 
@@ -373,20 +380,14 @@ class Download:
         reason = ""
         if now >= self._useful_at + PULL_NO_SOURCE_TIMEOUT_S:
             reason = "nobody who is online has the missing blocks and the room's origin can't help"
-        elif now >= self._stalled_at():
+        elif self._stalled(now):
             reason = f"no block has come for {PULL_STALL_TIMEOUT_S:.0f} s"
-        if not reason:
-            return []
-        self._over = True
-        return [GiveUp(reason)]
+        self._over = bool(reason)
+        return [GiveUp(reason)] if reason else []
 
-    def _stalled_at(self) -> float:
-        return stalled_at(
-            self._sources.values(),
-            max(self._progress_at, self._put_off_at),
-            self._unverified_bytes,
-            self._geometry.block_bytes,
-        )
+    def _stalled(self, now: float) -> bool:
+        last_at, block_bytes = max(self._progress_at, self._put_off_at), self._geometry.block_bytes
+        return stalled(self._sources.values(), last_at, self._unverified_bytes, block_bytes, now)
 
     def _helped(self, event: Event) -> bool:
         """Return whether somebody could bring what is missing until this event."""

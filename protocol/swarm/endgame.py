@@ -87,6 +87,8 @@ def _from_slowest(idle: Source, owed: Debts, allowed: int, over_s: float) -> tup
     # It must bring it much sooner: where it is this node's own line that is full, a second copy
     # only takes from what the first one gets of it.
     least = own_wait + max(over_s, own_wait)
+    if owed.longest_s <= least:
+        return None
     best: tuple[float, int] | None = None
     for debt in owed.each:
         if debt.wait_s > least and (blocks := debt.blocks & allowed):
@@ -106,7 +108,7 @@ def _worth(idle: Source, wait: float, blocks: int) -> int:
 
 
 def _remaining_s(owner: Source, now: float) -> float:
-    if now >= owner.stale_at():
+    if owner.stale(now):
         return float("inf")
     if not owner.meter.bytes_per_s:
         return 0.0  # it has only just been asked: give it a moment

@@ -92,9 +92,8 @@ class Followers:
 
     def says_gained(self, link: int, model: ManifestId, blocks: int) -> None:
         """Take a follower's word on what it has now and had not before."""
-        followers = self._of_model.get(model)
-        if followers is not None and (follower := followers.get(link)) is not None:
-            follower.known |= blocks
+        if model in (models := self._of_model) and link in (followers := models[model]):
+            followers[link].known |= blocks
 
     def models(self) -> list[ManifestId]:
         """Return the models that somebody follows."""

@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from dreamer.protocol.errors import RemoteProtocolError
 from dreamer.protocol.ids import ManifestId
-from dreamer.protocol.limits import REQUEST_MAX_BLOCKS, REQUESTS_QUEUED_PER_PEER
+from dreamer.protocol.limits import (
+    REQUEST_MAX_BLOCKS,
+    REQUESTS_QUEUED_PER_PEER,
+    UPLOAD_CALLED_S,
+    UPLOAD_CALLED_SLACK_S,
+)
 from dreamer.protocol.link.messages import (
     CancelWant,
     Follow,
@@ -57,6 +62,9 @@ class Giving:
         # Who found no slot, with its last request, in the order in which they came.
         self._turned_away: dict[int, tuple[LinkView, Want]] = {}
         self._stirred = False
+        # Who was called and has not come yet, and until when its slot is kept. Nothing else may
+        # happen then that would have the next one called.
+        self._called: dict[int, float] = {}
 
     # What is held
 
@@ -94,6 +102,7 @@ class Giving:
     def link_down(self, link: int) -> None:
         """Forget what a member followed and asked for; others may be given something sooner."""
         self._turned_away.pop(link, None)
+        self._called.pop(link, None)
         for request in self._requests.pop(link, {}):
             self._uploads.forget((link, request))
             self._stirred = True
@@ -150,6 +159,7 @@ class Giving:
         return len(self._requests.get(link, ()))
 
     def _want(self, link: LinkView, want: Want, now: float) -> list[Command]:
+        self._called.pop(link.number, None)
         if reason := self._refusal(link, want, now):
             busy, why = reason
             if why is SLOTS_TAKEN:
@@ -255,6 +265,8 @@ class Giving:
 
     def _turns(self, now: float) -> list[Command]:
         self._stirred = False
+        while self._called and now >= next(iter(self._called.values())):
+            del self._called[next(iter(self._called))]
         sent = [command for due in self._uploads.next(now) for command in self.give(due)]
         if self._turned_away and self._uploads.slot_free(now):
             sent += self._call(now)
@@ -268,6 +280,8 @@ class Giving:
             if self._uploads.calls(link.peer, lane, link.lan and want.direct, now):
                 del self._turned_away[number]
                 called.append(Say(number, Refuse(want.request, False, SLOT_FREE)))
+                self._called.pop(number, None)
+                self._called[number] = now + UPLOAD_CALLED_S + UPLOAD_CALLED_SLACK_S
                 if not self._uploads.slot_free(now):
                     break
         return called
@@ -282,7 +296,10 @@ class Giving:
         """Return when ``tick`` is due next; infinity: not until something else happens."""
         if self._stirred:
             return now
-        return min(self._followers.flush_at, self._uploads.ready_at(now))
+        at = min(self._followers.flush_at, self._uploads.ready_at(now))
+        if self._called and self._turned_away:
+            return min(at, next(iter(self._called.values())))
+        return at
 
 
 def _well_formed(want: Want, block_count: int) -> bool:

@@ -8,7 +8,13 @@ of events (how many blocks' time a peer may be silent) are blocks of any size, a
 
 from __future__ import annotations
 
-from dreamer.protocol.limits import BLOCK_BYTES, MIB, SWEEP_INTERVAL_S
+from dreamer.protocol.limits import (
+    BLOCK_BYTES,
+    MIB,
+    SWEEP_INTERVAL_S,
+    UPLOAD_COARSE_MAX_BYTES,
+    UPLOAD_COARSE_SLOTS_MIN,
+)
 
 SWEPT_MIB = 6.4
 """What a source of half a gigabit per second brings between two sweeps."""
@@ -19,6 +25,17 @@ SWEEPS_SPARED_MAX = 10.0
 def blocks_for(format_blocks: int, block_bytes: int) -> int:
     """Return how many blocks of ``block_bytes`` hold what ``format_blocks`` do; at least one."""
     return max(format_blocks * BLOCK_BYTES // block_bytes, 1)
+
+
+def slots_for(slots: int, block_bytes: int) -> int:
+    """Return how many peers are sent to at once where ``slots`` are with blocks of the format.
+
+    Each has a block in the queue at least. Sixteen of 256 MiB would be four gigabytes, and none of
+    them whole, so that it could be passed on, for half a minute.
+    """
+    if block_bytes <= BLOCK_BYTES:
+        return slots
+    return min(slots, max(UPLOAD_COARSE_MAX_BYTES // block_bytes, UPLOAD_COARSE_SLOTS_MIN))
 
 
 def sweep_s(block_bytes: int) -> float:

@@ -10,7 +10,7 @@ from dreamer.protocol.limits import BUSY_RETRY_S
 from dreamer.protocol.swarm.asking import Asking
 from dreamer.protocol.swarm.crowd import Crowd
 from dreamer.protocol.swarm.source import Source
-from dreamer.protocol.swarm.vocabulary import Lane, SourceGained, SourceId
+from dreamer.protocol.swarm.vocabulary import Lane, SourceId
 
 
 class Holdings:
@@ -45,9 +45,10 @@ class Holdings:
         else:
             self._crowd.gains(name, fresh, now)
 
-    def put_off(self, event: SourceGained) -> None:
+    def put_off(self, name: SourceId, blocks: int) -> None:
         """Keep for later what a source has got: nobody may be asked for anything now."""
-        self._unread[event.source] = self._unread.get(event.source, 0) | event.blocks
+        unread = self._unread
+        unread[name] = unread[name] | blocks if name in unread else blocks
 
     def read(self, now: float) -> None:
         """Take note of all that was put off."""

@@ -54,13 +54,12 @@ class InFlight:
         most = max(int(self.meter.bytes_per_s * PULL_AHEAD_S / self._block_bytes), self._least)
         frees_at, since, settled = float("inf"), now - self._slow_s, False
         for source in self.owing.values():
-            owed = source.owed
-            if not owed:
+            if not (owed := source.owed):
                 settled = True
-            elif source.waiting_since > since:
+            elif (waiting := source.waiting_since) > since:
                 most -= owed
-                if source.waiting_since < frees_at:
-                    frees_at = source.waiting_since
+                if waiting < frees_at:
+                    frees_at = waiting
         self.frees_at = frees_at + self._slow_s
         if settled:
             self.owing = {name: source for name, source in self.owing.items() if source.owed}

@@ -8,6 +8,8 @@ from dreamer.protocol.limits import RATE_HALF_LIFE_S
 class RateMeter:
     """Bytes per second over about ``RATE_HALF_LIFE_S`` of the time that something was asked for."""
 
+    __slots__ = ("_pending", "_since", "bytes_per_s")
+
     def __init__(self) -> None:
         self.bytes_per_s = 0.0
         """The current estimate; 0 until something has been measured."""

@@ -105,7 +105,9 @@ class Shares:
 
     def of(self, node: SourceId) -> int:
         """Return the set of blocks that are a node's share."""
-        return self.each.get(node, 0)
+        # Asked for each block that anybody has: without a call of ``each``.
+        masks = self._masks if self._masks is not None else self.each
+        return masks.get(node, 0)
 
     @property
     def each(self) -> dict[SourceId, int]:

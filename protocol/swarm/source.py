@@ -26,7 +26,7 @@ from dreamer.protocol.swarm.rate import RateMeter
 from dreamer.protocol.swarm.vocabulary import Lane, SourceId
 
 
-@dataclass
+@dataclass(slots=True)
 class Source:
     """One peer or the origin. ``requests`` maps a request to the set of blocks still to come."""
 
@@ -175,6 +175,10 @@ class Source:
             return float("inf")
         return self.quiet_since + max(REQUEST_TIMEOUT_S, REQUEST_TIMEOUT_BLOCKS * self._usual_s())
 
+    def hangs(self, now: float) -> bool:
+        """Return whether ``hung_at`` has come: asked often, and mostly far from it."""
+        return now >= self.quiet_since + REQUEST_TIMEOUT_S and now >= self.hung_at()
+
     def stale_at(self) -> float:
         """Return when it may be overtaken if no block is whole by then; infinity while idle.
 
@@ -183,6 +187,10 @@ class Source:
         if not self.requests:
             return float("inf")
         return self.waiting_since + max(ENDGAME_STALE_S, ENDGAME_STALE_BLOCKS * self._usual_s())
+
+    def stale(self, now: float) -> bool:
+        """Return whether ``stale_at`` has come."""
+        return now >= self.waiting_since + ENDGAME_STALE_S and now >= self.stale_at()
 
     def strike(self, now: float, rest_s: float) -> None:
         """Note that it hung: it rests, longer each time."""

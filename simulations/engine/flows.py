@@ -14,6 +14,7 @@ the clock, for most would be moved again before they came.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -222,7 +223,7 @@ class Flows:
             self._on_clock(slot, due)
 
     def _on_clock(self, slot: int, due: float) -> None:
-        self._timers[slot] = self.clock.at(due, lambda: self._left_entirely(slot))
+        self._timers[slot] = self.clock.at(due, partial(self._left_entirely, slot))
 
     def _left_entirely(self, slot: int) -> None:
         del self._timers[slot]
@@ -258,9 +259,10 @@ class Flows:
             return
         # If nothing ends within an interval there is nothing to do before the first does.
         self._horizon = max(self._horizon, soonest, self.clock.now + self._interval_s)
-        for slot in np.flatnonzero(self._due[:slots] <= self._horizon).tolist():
+        near = np.flatnonzero(self._due[:slots] <= self._horizon)
+        for slot, due in zip(near.tolist(), self._due[near].tolist(), strict=True):
             if slot not in self._timers:
-                self._on_clock(slot, float(self._due[slot]))
+                self._on_clock(slot, due)
         self._wake_at(self._horizon)
 
     def _divide(self) -> None:

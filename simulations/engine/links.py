@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from dreamer.protocol.ids import NodeId
 from dreamer.protocol.limits import BLOCK_BYTES
 from dreamer.protocol.link.messages import Message
-from dreamer.protocol.swarm.vocabulary import Lane
+from dreamer.protocol.swarm.vocabulary import Lane, SourceId
 from dreamer.simulations.engine.flows import Flow, Parcel
+from dreamer.simulations.engine.naming import source_named
 
 if TYPE_CHECKING:
     from dreamer.simulations.engine.catalogue import Model
@@ -35,6 +36,9 @@ class End:
     """One end of a link: ``node`` here, ``far`` the other one. What ``Giving`` sees of a link."""
 
     far: End
+    peer: NodeId
+    """Who is at the other end; ``source`` is how planners name it."""
+    source: SourceId
     lan = False
 
     def __init__(self, world: World, number: int, node: Node, lane: Lane, latency_s: float) -> None:
@@ -53,10 +57,11 @@ class End:
         self._parcels: dict[tuple[int, int], Parcel] = {}
         self._left_of_slice: dict[int, int] = {}
 
-    @property
-    def peer(self) -> NodeId:
-        """Who is at the other end."""
-        return self.far.node.id
+    def meet(self, far: End, pipes: tuple[int, ...], cap_bytes_s: float) -> None:
+        """Take the other end; what is sent to it goes through ``pipes``, so fast at most."""
+        self.far, self.pipes, self.cap_bytes_s = far, pipes, cap_bytes_s
+        # Looked up for each message: properties that go by way of the node would cost some percent.
+        self.peer, self.source = far.node.id, source_named(far.node.id)
 
     @property
     def direct_up(self) -> bool:

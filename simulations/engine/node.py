@@ -35,7 +35,6 @@ from dreamer.simulations.engine.clock import FOREVER, Timer
 from dreamer.simulations.engine.limits import Pace, limits_of
 from dreamer.simulations.engine.links import End
 from dreamer.simulations.engine.misdeeds import Honest, conduct_of
-from dreamer.simulations.engine.naming import source_named
 from dreamer.simulations.engine.origin import ORIGIN, OriginRequests
 from dreamer.simulations.engine.pull import Pull
 from dreamer.simulations.engine.relays import Relaying
@@ -220,14 +219,12 @@ class Node:
     def heard(self, end: End, message: Message) -> None:
         """Take a message; whoever sends what can't be loses the link."""
         try:
-            match message:
-                case Have() | Gained():
-                    self._give(self.giving.message(end, message, self.now()))
-                    self._about_holdings(end, message)
-                case Refuse(request, busy, _):
-                    self._refused(end, request, busy)
-                case _:
-                    self._give(self.giving.message(end, message, self.now()))
+            if isinstance(message, Refuse):
+                self._refused(end, message.request, message.busy)
+                return
+            self._give(self.giving.message(end, message, self.now()))
+            if isinstance(message, Have | Gained):
+                self._about_holdings(end, message)
         except RemoteProtocolError:
             self.ban(end)
 
@@ -236,7 +233,7 @@ class Node:
         pull = self.pulls.get(model.name)
         if pull is None or pull.core is None:
             return
-        source = source_named(end.peer)
+        source = end.source
         if isinstance(message, Gained):
             pull.feed(SourceGained(source, bitfield.span(message.first, message.count)))
             return
@@ -248,7 +245,7 @@ class Node:
             self.relaying.say_moved(pull, end)
 
     def _refused(self, end: End, request: int, busy: bool) -> None:
-        source = source_named(end.peer)
+        source = end.source
         for pull in list(self.pulls.values()):
             if pull.forget_request(source, request) or not busy:
                 pull.feed(RequestRefused(source, request, busy))
@@ -262,8 +259,7 @@ class Node:
     def gained(self, model: Model, blocks: int) -> None:
         """Keep blocks that were verified, and offer them."""
         self.held[model.name] = self.held.get(model.name, 0) | blocks
-        size = sum(map(model.layout.block_size, bitfield.members(blocks)))
-        self.world.verified(size)
+        self.world.verified(sum(map(model.layout.block_size, bitfield.members(blocks))))
         self._give(self.giving.gained(model.id, blocks, self.now()))
 
     def slice_sent(self, end: End, request: int, failed: Failure | None = None) -> None:
@@ -282,19 +278,20 @@ class Node:
         """Do what ``Giving`` says."""
         for command in commands:
             if isinstance(command, giving.Tell):
-                ends = [self.links[link] for link in command.links if link in self.links]
+                links = self.links
+                ends = [links[link] for link in command.links if link in links]
                 news.tell(self, ends, command.message)
                 continue
             end = self.links.get(command.link)
             if end is None:
                 continue
-            match command:
-                case giving.Say(_, message):
-                    end.say(message)
-                case giving.SendBlocks(_, request, model_id, blocks, _):
-                    self.conduct.send(end, request, self.world.models_by_id[model_id], blocks)
-                case giving.StopSending(_, request, block):
-                    end.stop(request, block)
+            if isinstance(command, giving.Say):
+                end.say(command.message)
+            elif isinstance(command, giving.SendBlocks):
+                model = self.world.models_by_id[command.model]
+                self.conduct.send(end, command.request, model, command.blocks)
+            else:
+                end.stop(command.request, command.block)
 
     def _wake_later(self) -> None:
         wake = self.giving.next_wake(self.now())
@@ -316,7 +313,7 @@ class Node:
         """Verify a block of a member's, which takes its time, and tell the planner."""
         self.down_bytes += size_bytes
         end.far.node.up_bytes += size_bytes
-        pull, source = self.pulls.get(model.name), source_named(end.peer)
+        pull, source = self.pulls.get(model.name), end.source
         if pull is None or not pull.waits_for(source, request, block):
             self.world.observers.wasted(self, size_bytes, self.world.clock.now)
             return

@@ -74,6 +74,9 @@ class Observers(Observer):
         for name in [name for name in vars(Observer) if not name.startswith("_")]:
             told = [getattr(each, name) for each in observers if _overrides(each, name)]
             setattr(self, name, _tell(told))
+        self.watch_plans = any(_overrides(each, "planned") for each in observers)
+        """Whether anybody is to be told what planners hear and say."""
+        self.watch_events = any(_overrides(each, "happened") for each in observers)
 
 
 def _overrides(observer: Observer, name: str) -> bool:

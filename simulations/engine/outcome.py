@@ -9,6 +9,7 @@ from statistics import median
 
 from dreamer.protocol.swarm.vocabulary import Lane
 from dreamer.simulations.engine.bound import bound_s
+from dreamer.simulations.engine.cycles import looked_for_rarely
 from dreamer.simulations.engine.links import End
 from dreamer.simulations.engine.node import Node
 from dreamer.simulations.engine.observer import Observer
@@ -110,8 +111,9 @@ def simulate(
     """
     began = time.perf_counter()
     recorder, rightness = Recorder(), Rightness()
-    world = World(scenario, seed, (recorder, rightness, *observers))
-    world.run(lambda: watch(world))
+    with looked_for_rarely():
+        world = World(scenario, seed, (recorder, rightness, *observers))
+        world.run(lambda: watch(world))
     kept_bad = sum(map(rightness.wrong, world.nodes))
     wall_s = time.perf_counter() - began
     return _result(world, recorder, kept_bad, replay, violations(), wall_s)

@@ -13,7 +13,6 @@ from dreamer.protocol.limits import MIB
 from dreamer.protocol.relay_budget import Allow, Budgets, Command, Hold, RelayBudget, Resume
 from dreamer.protocol.swarm.vocabulary import SourceMoved
 from dreamer.simulations.engine.links import End
-from dreamer.simulations.engine.naming import source_named
 
 if TYPE_CHECKING:
     from dreamer.simulations.engine.node import Node
@@ -103,4 +102,4 @@ class Relaying:
     @staticmethod
     def say_moved(pull: Pull, end: End) -> None:
         """Tell a planner whether blocks may come over a link."""
-        pull.moved(end, SourceMoved(source_named(end.peer), end.lane, not end.bulk_spent))
+        pull.moved(end, SourceMoved(end.source, end.lane, not end.bulk_spent))

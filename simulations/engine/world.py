@@ -74,9 +74,10 @@ class World:
         """Let all of it happen, until every pull has ended or the scenario's time is over."""
         self.observers.began(self)
         clock, until_s = self.clock, self.scenario.until_s
-        happened = self.observers.happened
+        happened, watched = self.observers.happened, self.observers.watch_events
         while self.pulls_done < self.pulls_total and clock.step(until_s):
-            happened(self)
+            if watched:
+                happened(self)
             if clock.happened % WATCHED_EVERY == 0:
                 watch()
         self.observers.ended(self)
@@ -90,14 +91,20 @@ class World:
 
     def note_plan(self, pull: Pull, event: Event | None, commands: Sequence[Command]) -> None:
         """Add to the trace what a planner heard and said."""
-        now, index, add = self.clock.now, pull.node.index, self.trace.add
+        index = pull.node.index
         if event is not None:
-            if event is not self._noted[0]:
-                # What is told to all neighbours is the same event at each of them.
-                self._noted = (event, (kind_of(event), *numbers_of(event)))
-            add(now, index, *self._noted[1])
-        for command in commands:
-            add(now, index, kind_of(command), *numbers_of(command))
+            self.note_heard(index, event)
+        if commands:
+            now, add = self.clock.now, self.trace.add
+            for command in commands:
+                add(now, index, kind_of(command), *numbers_of(command))
+
+    def note_heard(self, index: int, event: Event) -> None:
+        """Add to the trace what a planner heard and had nothing to say to."""
+        if event is not self._noted[0]:
+            # What is told to all neighbours is the same event at each of them.
+            self._noted = (event, (kind_of(event), *numbers_of(event)))
+        self.trace.add(self.clock.now, index, *self._noted[1])
 
     @staticmethod
     @lru_cache(maxsize=1 << 16)
@@ -218,9 +225,8 @@ class World:
         between = self.lines.pipes(node, other, lane, self._link_numbers)
         loss = self.lines.loss(node, other)
         for end, far in (ends, reversed(ends)):
-            end.far = far
-            end.pipes = (*end.node.pipes_up, *between, *far.node.pipes_down)
-            end.cap_bytes_s = loss_cap(loss, 2 * latency_s)
+            pipes = (*end.node.pipes_up, *between, *far.node.pipes_down)
+            end.meet(far, pipes, loss_cap(loss, 2 * latency_s))
         for end in ends:
             end.node.link_up(end)
 

@@ -17,6 +17,7 @@ from dreamer.protocol.limits import (
     REQUEST_MAX_BLOCKS,
     REQUESTS_QUEUED_PER_PEER,
     UPLOAD_CALLED_S,
+    UPLOAD_CALLED_SLACK_S,
     UPLOAD_SLICE_BLOCKS,
     UPLOAD_SLOTS,
 )
@@ -366,6 +367,41 @@ def test_a_slot_that_is_kept_in_vain_is_the_next_ones() -> None:
     giver.now += UPLOAD_CALLED_S
     (sent,) = giver.hears(third, want(7))
     assert sent.link == 3
+
+
+def test_the_next_one_is_called_as_soon_as_a_slot_was_kept_in_vain() -> None:
+    giver = Giver(slots=1)
+    (sent,) = giver.hears(A, want(1))
+    giver.hears(B, want(5))
+    giver.now += 1.0
+    giver.hears(Linked(3, "c"), want(6))
+    assert giver.sends(sent) == [Say(2, Refuse(5, False, SLOT_FREE))]
+    called_at = giver.now
+    assert giver.waits() == [Say(3, Refuse(6, False, SLOT_FREE))]
+    assert giver.now == pytest.approx(called_at + UPLOAD_CALLED_S + UPLOAD_CALLED_SLACK_S)
+
+
+def test_each_of_two_slots_that_are_kept_in_vain_is_given_on_at_its_own_time() -> None:
+    giver = Giver(slots=2)
+    links = [Linked(number, str(number)) for number in range(3, 7)]
+    sent = [*giver.hears(A, want(1)), *giver.hears(B, want(2))]
+    for link in links:
+        giver.hears(link, want(7))
+    for one in sent:
+        giver.sends(one)
+        giver.now += 0.25
+    for number in (5, 6):
+        assert giver.waits() == [Say(number, Refuse(7, False, SLOT_FREE))]
+
+
+def test_nobody_is_waited_for_once_the_one_that_was_called_has_come() -> None:
+    giver = Giver(slots=1)
+    (sent,) = giver.hears(A, want(1))
+    giver.hears(B, want(5))
+    giver.hears(Linked(3, "c"), want(6))
+    giver.sends(sent)
+    giver.hears(B, want(8))
+    assert giver.giving.next_wake(giver.now) == NEVER
 
 
 # Slices

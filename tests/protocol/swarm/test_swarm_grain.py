@@ -14,13 +14,15 @@ from dreamer.protocol.limits import (
     REQUEST_FIRST_BLOCKS,
     REQUEST_MAX_BLOCKS,
     REQUEST_ORIGIN_MAX_BLOCKS,
+    UPLOAD_COARSE_SLOTS_MIN,
     UPLOAD_SLICE_BLOCKS,
+    UPLOAD_SLOTS,
 )
 from dreamer.protocol.shaping.meters import Buckets
 from dreamer.protocol.shaping.uploads import Uploads
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.download import Download
-from dreamer.protocol.swarm.grain import blocks_for
+from dreamer.protocol.swarm.grain import blocks_for, slots_for
 from dreamer.protocol.swarm.source import Source
 from dreamer.protocol.swarm.vocabulary import (
     BlockVerified,
@@ -38,6 +40,23 @@ PEER = SourceId("peer")
 def test_an_amount_is_as_many_blocks_as_hold_it_and_at_least_one() -> None:
     assert [blocks_for(count, BLOCK_BYTES) for count in (1, 4, 1024)] == [1, 4, 1024]
     assert [blocks_for(count, COARSE) for count in (1, 4, 64, 1024)] == [1, 1, 1, 16]
+
+
+def test_fewer_are_sent_to_at_once_where_a_block_stands_for_many() -> None:
+    assert slots_for(1024, BLOCK_BYTES) == 1024, "as the owner of a node has set it"
+    assert slots_for(UPLOAD_SLOTS, COARSE) == 14
+    assert slots_for(UPLOAD_SLOTS, 4 * COARSE) == UPLOAD_COARSE_SLOTS_MIN
+    assert slots_for(2, 4 * COARSE) == 2
+
+
+def test_a_coarse_queue_turns_away_whoever_comes_after_its_slots_are_taken() -> None:
+    uploads = Uploads(UPLOAD_SLOTS, Buckets(lan_exempt=True), 4 * COARSE)
+    admitted = []
+    for peer in range(UPLOAD_SLOTS):
+        if uploads.admits(peer, Lane.WEBRTC, False, 0.0):
+            uploads.ask((peer, 1), peer, Lane.WEBRTC, [0], 0.0)
+            admitted.append(peer)
+    assert len(admitted) == UPLOAD_COARSE_SLOTS_MIN
 
 
 @pytest.mark.parametrize("block_bytes", [BLOCK_BYTES, COARSE])

@@ -64,6 +64,17 @@ def test_a_gain_is_used_once_there_is_room_though_it_was_told_before(play) -> No
     assert (C, last) in [(fetch.source, fetch.first) for fetch in asked]
 
 
+def test_only_a_gain_of_no_use_at_this_moment_is_put_off(play) -> None:
+    plan = full_pull(play)
+    last = SourceGained(C, 1 << plan.layout.block_count - 1)
+    assert plan.core.puts_off(last, plan.now), "as much as may be is under way"
+    plan = play(MIB)
+    plan >> joined(C, 0)
+    plan >> DiscoveryEnded()
+    assert not plan.core.puts_off(SourceGained(C, 1), plan.now)
+    assert fetches(plan >> SourceGained(C, 1))
+
+
 def test_a_gain_of_one_that_is_lost_meanwhile_is_not_asked_for(play) -> None:
     plan = full_pull(play)
     last = plan.layout.block_count - 1

@@ -144,6 +144,29 @@ def test_the_rarest_blocks_are_asked_for_first(play) -> None:
     assert asked(plan.join(C))[-4:] == [12, 13, 14, 15]
 
 
+def first_blocks_asked_for(plan, count):
+    """Where the first so many requests begin, each brought before the next is made."""
+    for done in range(count):
+        plan.deliver(of(plan.said, Fetch)[done], seconds=1)
+    return [fetch.first for fetch in of(plan.said, Fetch)[:count]]
+
+
+def test_a_pull_alone_asks_for_one_block_after_the_other(play) -> None:
+    plan = play(256 * MIB)
+    plan >> DiscoveryEnded()
+    plan.join(A)
+    asked_for = first_blocks_asked_for(plan, 8)
+    assert asked_for == sorted(asked_for)
+    assert asked_for[0] == 0
+
+
+def test_a_pull_that_does_not_know_yet_whether_it_is_alone_begins_anywhere(play) -> None:
+    plan = play(256 * MIB)
+    plan.join(A)
+    asked_for = first_blocks_asked_for(plan, 8)
+    assert asked_for != sorted(asked_for)
+
+
 def test_no_block_is_asked_of_two_while_others_are_asked_of_none(play) -> None:
     plan = play(64 * MIB)
     for source in (A, B, C):

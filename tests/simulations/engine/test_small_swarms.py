@@ -6,6 +6,7 @@ Every run is watched: none of it may break an invariant.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 
 import pytest
 
@@ -222,15 +223,20 @@ class Arrivals(Observer):
         self.at.append(now)
 
 
-def test_the_last_hundredth_is_not_the_slowest() -> None:
-    """The blocks that come last take their share of the time, though some sources are slow."""
+def last_hundredth(seed: int) -> float:
+    """Return which share of the time the last hundredth of the blocks takes."""
     givers = [
         seeder(f"seeder{n}", up_mbit=up) for n, up in enumerate((640.0, 320.0, 80.0, 8.0, 4.0))
     ]
     arrivals = Arrivals()
     fast = takers(down_mbit=8000.0)
-    run(*givers, fast, size=1000 * MIB, block_mib=1, observers=[arrivals])
+    run(*givers, fast, seed=seed, size=1000 * MIB, block_mib=1, observers=[arrivals])
     ends = arrivals.at
-    hundredth = len(ends) // 100
     assert len(ends) >= 1000
-    assert ends[-1] - ends[-1 - hundredth] <= 4 * (ends[-1] - ends[0]) / 100
+    return (ends[-1] - ends[-1 - len(ends) // 100]) / (ends[-1] - ends[0])
+
+
+def test_the_last_hundredth_is_not_the_slowest() -> None:
+    """The blocks that come last take their share of the time, though some sources are slow."""
+    # In one run it is chance how much a slow source still has to send at the end.
+    assert mean(last_hundredth(seed) for seed in (1, 2, 3)) <= 0.04

@@ -10,17 +10,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blake3 import blake3
 
-from dreamer.daemon.store import beneath, stopping
+from dreamer.daemon.store import beneath
 from dreamer.daemon.store.copying import fill
 from dreamer.daemon.store.hashing import hash_file
 from dreamer.daemon.store.space import allocated_bytes
 from dreamer.protocol.content.layout import Layout
-from dreamer.protocol.errors import StoppedError
 from dreamer.protocol.ids import Digest
 from dreamer.protocol.limits import STORE_READ_BYTES, TRAIL_BLOCKS
 from dreamer.protocol.swarm import bitfield
@@ -39,13 +38,22 @@ class _Trail:
     """How many bytes from the beginning the hasher was given."""
     hasher: blake3 = field(default_factory=lambda: blake3(max_threads=blake3.AUTO))
     job: Future[None] | None = None
+    taken: threading.Event = field(default_factory=threading.Event)
+    """Set once the thread is to leave the rest to whoever waits for the hash."""
+    file: tuple[int, int] | None = None
+    """Device and number of the file that was read."""
 
 
 class TrailingHashes:
     """Of the files of one download; ``landed`` may be called by one thread, ``digest`` by any."""
 
-    def __init__(self, layout: Layout, open_file: Callable[[int], int]) -> None:
-        """``open_file`` opens a file that is coming in by its index, for the caller to close."""
+    def __init__(
+        self, layout: Layout, open_file: Callable[[int], int], thread: Executor | None = None
+    ) -> None:
+        """``open_file`` opens a file that is coming in by its index, for the caller to close.
+
+        ``thread`` does one thing after another; shut down at the end.
+        """
         self._layout = layout
         self._open = open_file
         self._trails: dict[int, _Trail] = {}
@@ -53,7 +61,7 @@ class TrailingHashes:
         self._closed = threading.Event()
         # Guards what the two threads share of a trail: its job, how far it is to go.
         self._lock = threading.Lock()
-        self._thread = ThreadPoolExecutor(1, "dreamer-trail")
+        self._thread = thread or ThreadPoolExecutor(1, "dreamer-trail")
         self._buffer = memoryview(bytearray(STORE_READ_BYTES))
 
     def landed(self, block: int, present: int) -> None:
@@ -85,9 +93,11 @@ class TrailingHashes:
 
     def _follow(self, index: int, trail: _Trail) -> None:
         with beneath.opened(self._open(index)) as fd:
+            trail.file = _identity(os.fstat(fd))
             while (end := self._next_step(trail)) is not None:
                 while trail.hashed < end:
-                    stopping.check(self._closed)
+                    if trail.taken.is_set() or self._closed.is_set():
+                        return
                     trail.hashed += self._hash_some(fd, trail, end)
 
     def _hash_some(self, fd: int, trail: _Trail, end: int) -> int:
@@ -115,7 +125,11 @@ class TrailingHashes:
         with self._lock:
             trail = self._trails.pop(index, None)
             job = trail.job if trail else None
-        if trail is None or not _followed(job) or not _kept(fd, trail.hashed):
+        if trail is None:
+            return hash_file(fd, stop)
+        # What the thread has not hashed yet is hashed here, where ``stop`` is looked at.
+        trail.taken.set()
+        if not _followed(job) or not _kept(fd, trail):
             return hash_file(fd, stop)
         return hash_file(fd, stop, hasher=trail.hasher, offset=trail.hashed)
 
@@ -126,18 +140,24 @@ class TrailingHashes:
 
 
 def _followed(job: Future[None] | None) -> bool:
-    """Wait for the thread; return whether what it did can be built upon."""
-    if job is None:
+    """Have the thread leave a file; return whether what it did can be built upon."""
+    # It may have others to hash first.
+    if job is None or job.cancel():
         return True
     try:
         job.result()
-    except (OSError, StoppedError):
+    except OSError:
         # Whatever it met, hashing all of the file meets it too, and says so.
         return False
     return True
 
 
-def _kept(fd: int, size_bytes: int) -> bool:
-    """Return whether what was hashed is still there: somebody may have cut the file meanwhile."""
+def _kept(fd: int, trail: _Trail) -> bool:
+    """Return whether what was hashed is still there: the file may have been cut or exchanged."""
     status = os.fstat(fd)
-    return size_bytes <= status.st_size <= allocated_bytes(status)
+    same = not trail.hashed or trail.file == _identity(status)
+    return same and trail.hashed <= status.st_size <= allocated_bytes(status)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -336,7 +336,7 @@ class Asking:
         allowed = held & self._allowed(source, now)
         if source.lane is Lane.ORIGIN:
             due = allowed if now >= self.origin_open_at else self._crowd.due(allowed, now)
-        elif self._crowd.alone and source.blocks == self._everything and not self.discovering:
+        elif self._is_alone_with(source):
             # Nobody to divide the blocks with: in order, so that the file is hashed as it comes.
             due = allowed
         elif self._crowd.alone or source.blocks != self._everything:
@@ -351,6 +351,11 @@ class Asking:
         # From the low end, where helpers don't begin.
         first = bitfield.lowest(due)
         return first, bitfield.run_length(due, first, limit)
+
+    def _is_alone_with(self, source: Source) -> bool:
+        # A public swarm has others in it, whom nobody here hears of.
+        whole = source.blocks == self._everything and source.lane is not Lane.TORRENT
+        return whole and self._crowd.alone and not self.discovering
 
     def _due_of_whole(self, held: int, now: float) -> int:
         """Return what to ask of a member that is whole, while others pull the model, too.

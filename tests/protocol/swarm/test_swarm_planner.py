@@ -167,6 +167,14 @@ def test_a_pull_that_does_not_know_yet_whether_it_is_alone_begins_anywhere(play)
     assert asked_for != sorted(asked_for)
 
 
+def test_a_public_swarm_is_asked_anywhere_though_nobody_of_the_room_pulls(play) -> None:
+    plan = play(256 * MIB)
+    plan >> DiscoveryEnded()
+    plan.join(A, lane=Lane.TORRENT)
+    asked_for = first_blocks_asked_for(plan, 8)
+    assert asked_for != sorted(asked_for)
+
+
 def test_no_block_is_asked_of_two_while_others_are_asked_of_none(play) -> None:
     plan = play(64 * MIB)
     for source in (A, B, C):

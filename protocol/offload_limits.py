@@ -15,6 +15,12 @@ OFFLOAD_LINE_MAX = 200
 OFFLOAD_TURNS_MAX = 4096
 OFFLOAD_STOPS_MAX = 64
 OFFLOAD_TEXT_MAX_BYTES = 64 * KIB
+OFFLOAD_TOKEN_MAX_CHARS = 256
+"""What the text of an answer may come to for each of its tokens, beside ``OFFLOAD_TEXT_MAX_BYTES``:
+twice the longest runs of blanks that vocabularies hold, were it made of nothing else.
+"""
+OFFLOAD_LOGPROB_MAX_BYTES = 256
+"""As much, for each token that the likelihood is told of: its id, its text, a number."""
 OFFLOAD_ERROR_MAX_CHARS = 500
 OFFLOAD_ANSWERS_WAITING_MAX_BYTES = 64 * MIB
 """What came of one answer and nobody has taken yet: 128 Ki tokens one by one come to 50 MiB."""

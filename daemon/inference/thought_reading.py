@@ -90,12 +90,53 @@ class ThoughtReader:
         return [Said(text)] if text else []
 
 
+class _Aside:
+    """Parts thoughts that nobody wants told apart, marks and all, from what is read for calls."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._began = self._over = False
+
+    def push(self, text: str) -> tuple[str, str]:
+        """Take a piece of the answer; return what is thought, and what follows."""
+        if self._over:
+            return "", text
+        self._text += text
+        if not self._began:
+            rest = self._text.lstrip(_BLANKS)
+            few = len(self._text) - len(rest) <= HELD_MAX_CHARS
+            self._began = few and rest.startswith(BEGIN)
+            if not self._began and few and BEGIN.startswith(rest):
+                return "", ""
+        return self._thoughts() if self._began else ("", self.finish())
+
+    def finish(self) -> str:
+        """Return what was held."""
+        self._over = True
+        rest, self._text = self._text, ""
+        return rest
+
+    def _thoughts(self) -> tuple[str, str]:
+        thought, mark, rest = self._text.partition(END)
+        if mark:
+            self._over, self._text = True, ""
+            return thought + mark, rest
+        sure = len(self._text) - half_a_mark(self._text, (END,))
+        thought, self._text = self._text[:sure], self._text[sure:]
+        return thought, ""
+
+
 class AnswerReader:
-    """Reads one answer for what it thinks, says and calls; None of ``names``: nothing is called."""
+    """Reads one answer for what it thinks, says and calls; None of ``names``: nothing is called.
+
+    What a model considers to call while it thinks is no call, whether or not it ``thinks`` in
+    parts of their own.
+    """
 
     def __init__(self, thinks: bool, names: frozenset[str] | None) -> None:
         self._thoughts = ThoughtReader() if thinks else None
         self._tools = ToolReader(names) if names is not None else None
+        self._aside = _Aside() if self._tools and not thinks else None
 
     @property
     def calls(self) -> int:
@@ -117,12 +158,21 @@ class AnswerReader:
     def finish(self, cut: bool) -> list[Part | Thought]:
         """Return the rest; ``cut`` says that the answer didn't end by itself."""
         told = self._told(self._thoughts.finish() if self._thoughts else [])
-        return [*told, *(self._tools.finish(cut) if self._tools else [])]
+        if self._tools is None:
+            return told
+        held = self._tools.push(self._aside.finish()) if self._aside else []
+        return [*told, *held, *self._tools.finish(cut)]
 
     def _told(self, read: list[Thought | Said]) -> list[Part | Thought]:
         if self._tools is None:
             return list(read)
         told: list[Part | Thought] = []
         for one in read:
-            told += self._tools.push(one.text) if isinstance(one, Said) else [one]
+            told += self._called(self._tools, one.text) if isinstance(one, Said) else [one]
         return told
+
+    def _called(self, tools: ToolReader, text: str) -> list[Part]:
+        if self._aside is not None:
+            thought, text = self._aside.push(text)
+            tools.pass_on(thought)
+        return tools.push(text)

@@ -63,7 +63,8 @@ ARGUMENT_KEYS = ("arguments", "parameters")
 _KNOWS_TOOLS = re.compile(r"\btools\b")
 # Calls in XML of these kinds stand between the same marks as those in JSON.
 _OTHER = ("<function=", "<arg_key>", "<parameter=")
-_LLAMA = re.compile(r"""["']name["'].{0,200}?["']parameters["']""", re.DOTALL)
+_KEYS = re.compile(r"""["'](name|parameters)["']""")
+_KEYS_APART_MAX_CHARS = 200
 
 
 def knows_tools(template: str) -> bool:
@@ -81,9 +82,20 @@ def tool_form(template: str) -> ToolForm | None:
         return MISTRAL_NAMED if NAME_END in template else MISTRAL
     if PIPED.begin in template:
         return PIPED
-    if PYTHON_TAG in template or _LLAMA.search(template):
+    if PYTHON_TAG in template or _writes_parameters(template):
         return LLAMA
     return None
+
+
+def _writes_parameters(template: str) -> bool:
+    """Say whether a name and parameters stand close to each other, in time linear in the text."""
+    named = -_KEYS_APART_MAX_CHARS - 1
+    for key in _KEYS.finditer(template):
+        if key[1] == "name":
+            named = key.end()
+        elif key.start() - named <= _KEYS_APART_MAX_CHARS:
+            return True
+    return False
 
 
 def special_marks(form: ToolForm) -> tuple[str, ...]:

@@ -15,6 +15,10 @@ from dreamer.daemon.inference.tool_forms import MARKS, MISTRAL
 _BLANKS = " \t\r\n"
 # What stands between calls, and at the end of lists of them.
 _BETWEEN = _BLANKS + ",;]"
+# And behind a call that a model closed once too often.
+_AFTER = _BETWEEN + "}"
+# What goes before a call's name, without blanks.
+_HEADS = ("{", '{"type":"function",', '{"type":"function","function":{')
 HELD_MAX_CHARS = 256
 """Blanks and brackets beyond this many are text: a model that writes nothing else has lost its way,
 and all that is held is looked at again with each piece.
@@ -59,12 +63,28 @@ Part = Said | CallBegun | CallArguments | CallEnded
 class _Place:
     """Where calls are looked for: behind ``mark``, up to ``end``; both "" where there are none.
 
-    ``mark`` is forgotten with the first call: until then it may have been text.
+    ``mark`` is forgotten with the first call, as are the ``blanks`` before it: until then they may
+    have been text. ``over`` says that only ``end`` is looked for.
     """
 
     mark: str = ""
     end: str = ""
     bare: bool = False
+    blanks: str = ""
+    over: bool = False
+
+    def text(self) -> str:
+        """Return what was read of it so far, if it is text."""
+        return self.blanks + self.mark
+
+    def called(self) -> None:
+        """Take note of a call: what was read is none."""
+        self.mark = self.blanks = ""
+
+    @property
+    def closing(self) -> bool:
+        """A call was read, and the end is to come."""
+        return bool(self.end) and not self.mark
 
 
 class ToolReader:
@@ -99,11 +119,35 @@ class ToolReader:
             # Half a mark at the end of what was cut off would have become a call.
             half = half_a_mark(self._text, _BEGINS) if cut else 0
             self._say(self._text[: len(self._text) - half])
-        elif not cut:
-            # It ended amid what is no call yet, and so is none.
-            self._say(self._place.mark + "".join(self._unsure or ()))
+        else:
+            self._finish_calls(self._place, cut)
         self._text, self._scanner = "", None
         return self._taken()
+
+    def pass_on(self, text: str) -> None:
+        """Take text that stands before all else, in which no calls are looked for."""
+        self._say(text)
+
+    def _finish_calls(self, place: _Place, cut: bool) -> None:
+        held = "".join(self._unsure or ())
+        if self._unsure is None and not place.mark:
+            # Calls were read; what is held follows them.
+            half = half_a_mark(self._text, (place.end, MISTRAL.begin))
+            self._say("" if cut else self._text[: len(self._text) - half].lstrip(_AFTER))
+        elif not cut:
+            # It ended amid what is no call yet, and so is none.
+            self._say(place.text() + held + self._text)
+        elif place.bare and not self.calls and not self._names_a_tool(held):
+            # An answer in JSON that was cut.
+            self._say(held)
+
+    def _names_a_tool(self, held: str) -> bool:
+        """Say whether a bare answer that was cut names a tool, or begins to."""
+        if self._scanner is not None and self._scanner.name:
+            return True
+        begun = "".join(held.split())
+        calls = [f'{head}"name":"{name}"' for head in _HEADS for name in self._names]
+        return any(call.startswith(begun) or begun.startswith(call) for call in calls)
 
     def _taken(self) -> list[Part]:
         parts, self._parts = self._parts, []
@@ -124,8 +168,10 @@ class ToolReader:
         found = [(at, mark, end) for mark, end in MARKS if (at := self._text.find(mark)) >= 0]
         if found:
             at, mark, end = min(found)
-            self._say(self._text[:at].rstrip(_BLANKS))
-            self._place, self._text = _Place(mark, end), self._text[at + len(mark) :]
+            said = self._text[:at].rstrip(_BLANKS)
+            self._say(said)
+            self._place = _Place(mark, end, blanks=self._text[len(said) : at])
+            self._text = self._text[at + len(mark) :]
             return True
         sure = len(self._text) - _may_begin(self._text)
         self._say(self._text[:sure])
@@ -134,19 +180,23 @@ class ToolReader:
 
     def _in_calls(self, place: _Place) -> bool:
         """Look for the next call, or for the end of them."""
-        rest = self._text.lstrip(_BETWEEN)
+        rest = self._text.lstrip(_AFTER if place.closing else _BETWEEN)
         if len(self._text) - len(rest) + len(place.mark) > HELD_MAX_CHARS:
             self._leave(place, rest)
         elif place.end and rest.startswith(place.end):
             self._place, self._text = None, rest[len(place.end) :]
-        elif not rest or (place.end or MISTRAL.begin).startswith(rest):
+        elif not rest or place.end.startswith(rest) or MISTRAL.begin.startswith(rest):
             return False
+        elif place.over:
+            return self._pass_to_end(place, rest)
         elif rest.startswith("{"):
             self._begin(rest, CallScanner())
         elif rest.startswith("[") and not rest.startswith(MISTRAL.begin):
             self._pass_over(place, rest[1:])
         elif place.mark.startswith(MISTRAL.begin) and _names(rest):
             self._begin(rest, CallScanner(named=True))
+        elif place.closing:
+            place.over = True
         else:
             self._leave(place, rest)
         return True
@@ -154,8 +204,22 @@ class ToolReader:
     def _leave(self, place: _Place, rest: str) -> None:
         """No call stands here, or no more of them: it was text, and the next may be as well."""
         self._place = None
-        self._say(place.mark)
+        self._say(place.text())
         self._text = self._text if place.mark else rest
+
+    def _pass_to_end(self, place: _Place, rest: str) -> bool:
+        """Leave out what a model wrote too much between a call and the end of its place."""
+        end = rest.find(place.end, 0, HELD_MAX_CHARS)
+        begins = any(begin in rest[: end if end >= 0 else HELD_MAX_CHARS] for begin in _BEGINS)
+        if end >= 0 and not begins:
+            self._place, self._text = None, rest[end + len(place.end) :]
+        elif begins or len(rest) >= HELD_MAX_CHARS:
+            # The end was forgotten.
+            self._leave(place, rest)
+        else:
+            self._text = rest
+            return False
+        return True
 
     def _begin(self, rest: str, scanner: CallScanner) -> None:
         self._unsure = [self._text[: len(self._text) - len(rest)]]
@@ -174,6 +238,9 @@ class ToolReader:
         if self._unsure is not None:
             self._unsure.append(before[: len(before) - len(self._text)])
             self._decide(scanner)
+            if self._scanner is not None and scanner.sure and not scanner.done:
+                # It stopped there only to let that be decided.
+                self._text = scanner.push(self._text)
         if self._unsure is None:
             self._pass_on(scanner)
         return True
@@ -184,11 +251,15 @@ class ToolReader:
         assert place is not None, "a call is being read"
         assert unsure is not None, "and it isn't known yet what it is"
         stranger = scanner.foreign_key or (scanner.name and scanner.name not in self._names)
-        if scanner.broken or (place.bare and stranger):
+        if scanner.broken and place.closing:
+            self._scanner = self._unsure = None
+            place.over, self._text = True, "".join(unsure) + self._text
+        elif scanner.broken or (place.bare and stranger):
             self._place = self._scanner = self._unsure = None
-            self._say(place.mark + "".join(unsure))
+            self._say(place.text() + "".join(unsure))
         elif scanner.name and scanner.arguments_begun:
-            self._unsure, place.mark = None, ""
+            self._unsure = None
+            place.called()
             self._blank = True
             self._parts.append(CallBegun(self.calls, scanner.name))
             self.calls += 1
@@ -200,7 +271,7 @@ class ToolReader:
         index = self.calls - 1
         if arguments := scanner.taken():
             self._parts.append(CallArguments(index, arguments))
-        if scanner.done:
+        if scanner.done or (scanner.broken and scanner.whole):
             self._parts.append(CallEnded(index))
         if scanner.done or scanner.broken:
             self._scanner = None
@@ -216,7 +287,7 @@ class ToolReader:
 
 def _names(text: str) -> bool:
     """Say whether a text may begin with the name of a tool."""
-    return text[:1].isalpha() or text[:1] == "_"
+    return text[:1].isalnum() or text[:1] == "_"
 
 
 def half_a_mark(text: str, marks: Sequence[str]) -> int:

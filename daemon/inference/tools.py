@@ -39,10 +39,16 @@ class Tools:
         """Refuse what is too long; the worker looks at what it says.
 
         Raises:
-            InputError: it is longer than any model's instructions should be.
+            InputError: it is longer than any model's instructions should be, or no UTF-8.
         """
-        if len(self.text) > TOOLS_MAX_BYTES:
+        try:
+            size = len(self.text.encode())
+        except UnicodeEncodeError as error:
             raise InputError(
-                f"the tools are {len(self.text)} bytes, more than {TOOLS_MAX_BYTES}; "
+                "the tools have half a character (a lone surrogate) in them: leave it out"
+            ) from error
+        if size > TOOLS_MAX_BYTES:
+            raise InputError(
+                f"the tools are {size} bytes, more than {TOOLS_MAX_BYTES}; "
                 "offer fewer of them, or shorten what describes them"
             )

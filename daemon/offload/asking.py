@@ -10,7 +10,6 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 
 import msgpack
 
@@ -18,6 +17,7 @@ from dreamer.daemon.inference import requests
 from dreamer.daemon.inference.requests import Event, GenerateRequest, Started, TokenLogprob
 from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.offload.line import Line
+from dreamer.daemon.offload.waiting import Answer, Waiting
 from dreamer.daemon.offload.wire import pack, read_tokens
 from dreamer.protocol.errors import (
     BusyError,
@@ -42,46 +42,13 @@ from dreamer.protocol.link.offload_messages import (
 )
 from dreamer.protocol.offload_limits import (
     OFFLOAD_ANSWER_MAX_BYTES,
-    OFFLOAD_ANSWER_OVERHEAD_BYTES,
-    OFFLOAD_ANSWERS_WAITING_MAX_BYTES,
     OFFLOAD_ERROR_MAX_CHARS,
     OFFLOAD_PIECE_BYTES,
     OFFLOAD_SILENCE_TIMEOUT_S,
     OFFLOAD_TEXT_MAX_BYTES,
 )
 
-Answer = Working | Begun | Text | Ended | Answered | DreamerError
-
 GENERATE = "generate"
-
-
-@dataclass
-class _Waiting:
-    """One request under way; ``tokens_left`` of its answer may still come.
-
-    What nobody has taken yet is bounded: the reader of a long answer may be slow.
-    """
-
-    tokens_left: int
-    answers: asyncio.Queue[Answer] = field(default_factory=asyncio.Queue)
-    waiting_bytes: int = 0
-
-    def put(self, answer: Answer) -> None:
-        """Add what came.
-
-        Raises:
-            RemoteProtocolError: more waits than any answer comes to.
-        """
-        self.waiting_bytes += _size_bytes(answer)
-        if self.waiting_bytes > OFFLOAD_ANSWERS_WAITING_MAX_BYTES:
-            raise RemoteProtocolError("it says more than was asked for")
-        self.answers.put_nowait(answer)
-
-    async def get(self) -> Answer:
-        """Wait for what comes next."""
-        answer = await self.answers.get()
-        self.waiting_bytes -= _size_bytes(answer)
-        return answer
 
 
 class OffloadAsking(LinkListener):
@@ -92,7 +59,7 @@ class OffloadAsking(LinkListener):
     ) -> None:
         self._numbers = numbers
         self._silence_timeout_s = silence_timeout_s
-        self._waiting: dict[tuple[int, int], _Waiting] = {}
+        self._waiting: dict[tuple[int, int], Waiting] = {}
         self._silent_since: dict[int, float] = {}
         self._lines: dict[int, Line] = {}
 
@@ -112,20 +79,20 @@ class OffloadAsking(LinkListener):
         """
         data = pack(request)
         tokens_left = request.max_tokens - len(request.token_ids_so_far)
+        waiting = Waiting(tokens_left, request.logprobs)
         line = self._line(link)
         await line.enter()
         try:
-            async with aclosing(self._answer(link, manifest_id, data, tokens_left)) as events:
+            async with aclosing(self._answer(link, manifest_id, data, waiting)) as events:
                 async for event in events:
                     yield event
         finally:
             line.leave()
 
     async def _answer(
-        self, link: Link, manifest_id: ManifestId, data: bytes, tokens_left: int
+        self, link: Link, manifest_id: ManifestId, data: bytes, waiting: Waiting
     ) -> AsyncGenerator[Event, None]:
         number = next(self._numbers)
-        waiting = _Waiting(tokens_left)
         self._waiting[link.number, number] = waiting
         ended = False
         try:
@@ -154,7 +121,7 @@ class OffloadAsking(LinkListener):
         await line.enter()
         try:
             number = next(self._numbers)
-            waiting = self._waiting[link.number, number] = _Waiting(0)
+            waiting = self._waiting[link.number, number] = Waiting(0)
             try:
                 _send(link, number, what, manifest_id, data)
                 answer = bytearray()
@@ -172,14 +139,14 @@ class OffloadAsking(LinkListener):
         finally:
             line.leave()
 
-    async def _next(self, link: Link, waiting: _Waiting) -> Begun | Text | Ended | Answered:
+    async def _next(self, link: Link, waiting: Waiting) -> Begun | Text | Ended | Answered:
         while isinstance(answer := await self._heard(link, waiting), Working):
             pass
         if isinstance(answer, DreamerError):
             raise answer
         return answer
 
-    async def _heard(self, link: Link, waiting: _Waiting) -> Answer:
+    async def _heard(self, link: Link, waiting: Waiting) -> Answer:
         try:
             async with asyncio.timeout(self._silence_timeout_s):
                 return await waiting.get()
@@ -212,21 +179,19 @@ class OffloadAsking(LinkListener):
         for (number, _), waiting in self._waiting.items():
             if number == link.number:
                 lost = RemoteError(f"lost the link to {short(link.peer)}: {reason}")
-                waiting.answers.put_nowait(lost)
+                waiting.fail(lost)
 
     def message(self, link: Link, message: Message) -> None:
         """Take a piece of an answer."""
         if not isinstance(message, Working | Begun | Text | Ended | Answered | Failed):
             return
         waiting = self._waiting.get((link.number, message.request))
-        if waiting is None:
+        if waiting is None or waiting.given_up:
             return
-        if isinstance(message, Failed):
-            waiting.put(_as_seen_here(message, link))
-            return
-        if isinstance(message, Text):
-            _check_text(message, waiting)
-        waiting.put(message)
+        answer = _as_seen_here(message, link) if isinstance(message, Failed) else message
+        if not waiting.put(answer):
+            # At once: whoever reads slowly may come for the error late.
+            link.send(StopAnswering(message.request))
 
 
 def _send(link: Link, number: int, what: str, manifest_id: ManifestId, data: bytes) -> None:
@@ -234,15 +199,6 @@ def _send(link: Link, number: int, what: str, manifest_id: ManifestId, data: byt
     for offset in range(0, len(data), OFFLOAD_PIECE_BYTES):
         piece = data[offset : offset + OFFLOAD_PIECE_BYTES]
         link.send(Ask(number, what, manifest_id, len(data), offset, piece))
-
-
-def _size_bytes(answer: Answer) -> int:
-    """Return about what a message takes in memory."""
-    size = OFFLOAD_ANSWER_OVERHEAD_BYTES
-    if isinstance(answer, Text):
-        # Characters, of four bytes at most.
-        return size + 4 * len(answer.text) + len(answer.token_ids) + len(answer.logprobs)
-    return size + (len(answer.data) if isinstance(answer, Answered) else 0)
 
 
 def _follows(piece: Answered, answer: bytearray) -> bool:
@@ -253,16 +209,6 @@ def _follows(piece: Answered, answer: bytearray) -> bool:
         and bool(piece.data)
         and (end <= piece.total <= OFFLOAD_ANSWER_MAX_BYTES)
     )
-
-
-def _check_text(message: Text, waiting: _Waiting) -> None:
-    if len(message.token_ids) % 4:
-        raise RemoteProtocolError("it sends tokens that are not u32")
-    waiting.tokens_left -= len(message.token_ids) // 4
-    if waiting.tokens_left < 0:
-        raise RemoteProtocolError("it sends more tokens than were asked for")
-    if len(message.text) > OFFLOAD_TEXT_MAX_BYTES:
-        raise RemoteProtocolError(f"it sends {len(message.text)} characters at once")
 
 
 def _as_seen_here(failed: Failed, link: Link) -> DreamerError:
@@ -279,8 +225,11 @@ def _events(answer: Begun | Text | Ended, manifest_id: ManifestId) -> Iterator[E
         case Begun():
             yield Started(manifest_id.hex(), max(0, answer.prompt_tokens))
         case Text():
-            logprobs = _read_logprobs(answer.logprobs)
-            yield requests.Text(answer.text, read_tokens(answer.token_ids), logprobs)
+            tokens, logprobs = read_tokens(answer.token_ids), _read_logprobs(answer.logprobs)
+            if len(logprobs) > len(tokens):
+                # Small ones take many times their bytes in memory.
+                raise RemoteProtocolError("it tells logprobs of more tokens than it sends")
+            yield requests.Text(answer.text, tokens, logprobs)
         case Ended():
             if answer.text:
                 yield requests.Text(answer.text[:OFFLOAD_TEXT_MAX_BYTES], ())

@@ -25,6 +25,7 @@ from dreamer.daemon.offload.local_models import LocalModels
 from dreamer.daemon.offload.tensor_runs import TensorRuns
 from dreamer.daemon.offload.tried import Tried
 from dreamer.daemon.offload.versions import least_version, understood
+from dreamer.daemon.offload.waiting import UnreadAnswerError
 from dreamer.daemon.room.presence import offload_version
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.surfaces.inference import (
@@ -131,6 +132,8 @@ class _Answer:
                     async for event in events:
                         yield event
                 return
+            except UnreadAnswerError:
+                raise
             except DreamerError as error:
                 # What is wrong with the request is wrong everywhere; but one that was answered
                 # half the way is not, whatever this runner thinks of it.

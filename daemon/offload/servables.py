@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from dreamer.daemon.offload.meanings import Meanings, Meant
+from dreamer.daemon.offload.meanings import KnownRooms, Meanings, Meant
 from dreamer.daemon.room.keeper import RoomKeeper
 from dreamer.daemon.room.session import RoomSession
 from dreamer.daemon.surfaces.inference import Servable
@@ -136,6 +136,7 @@ class Servables:
                 return []
 
         missing: list[NoMatchError] = []
+        before = KnownRooms.now(self.rooms.sessions)
         found = [
             (room, one) for room, models in await self._everywhere(meant, fresh) for one in models
         ]
@@ -148,7 +149,7 @@ class Servables:
             names = " or ".join(f"{ref}@{session.card.name}" for session, _ in found)
             raise AmbiguousError(f"{ref!r:.80} is in several rooms: say {names}")
         if len(found) == 1:
-            self._meanings.keep(ref, found[0], self.rooms.sessions)
+            self._meanings.keep(ref, found[0], before)
             return found[0]
         here = (one for one in found if self.held(one[0].room_id, one[1].manifest_id))
         return next(here, found[0])

@@ -13,6 +13,7 @@ from dreamer.daemon.inference.requests import Ended, Event, GenerateRequest, Sta
 from dreamer.daemon.links.link import Link, LinkListener
 from dreamer.daemon.offload.asking import GENERATE, pack_logprobs
 from dreamer.daemon.offload.counts import OffloadCounts
+from dreamer.daemon.offload.waiting import Allowance, logprobs_allowance, text_allowance
 from dreamer.daemon.offload.wire import pack_tokens, unpack
 from dreamer.daemon.tasks import TaskSet
 from dreamer.protocol.errors import BusyError, DreamerError, InputError, RemoteProtocolError
@@ -32,6 +33,7 @@ from dreamer.protocol.offload_limits import (
     OFFLOAD_PIECE_BYTES,
     OFFLOAD_REQUEST_MAX_BYTES,
     OFFLOAD_REQUESTS_MAX_PER_LINK,
+    OFFLOAD_TEXT_MAX_BYTES,
     OFFLOAD_WORKING_INTERVAL_S,
 )
 
@@ -157,7 +159,7 @@ class OffloadServing(LinkListener):
         request.check()
         generation = self._generate(ManifestId(asked.manifest), request)
         async with aclosing(generation) as events:
-            await _answer(link, asked.request, events)
+            await _answer(link, asked.request, events, request.logprobs)
         self._counts.served += 1
 
     async def _answer_at_once(self, link: Link, asked: Ask, data: bytes, compute: Compute) -> None:
@@ -194,22 +196,40 @@ async def _say_so(link: Link, request: int) -> None:
         await asyncio.sleep(OFFLOAD_WORKING_INTERVAL_S)
 
 
-async def _answer(link: Link, request: int, events: AsyncIterator[Event]) -> None:
-    """Send each event as it comes; text that comes of no token waits for the end."""
+async def _answer(
+    link: Link, request: int, events: AsyncIterator[Event], logprobs: int | None
+) -> None:
+    """Send each event as it comes; text that comes of no token waits for the end.
+
+    Raises:
+        InputError: the model's tokens are longer than the peer takes.
+    """
     held = ""
+    bounds = text_allowance(), logprobs_allowance(logprobs)
     async for event in events:
         match event:
             case Started():
                 link.send(Begun(request, event.prompt_tokens))
             case Text(text, token_ids) if not token_ids:
                 held += text
-            case Text(text, token_ids, logprobs):
-                tokens = pack_tokens(token_ids)
-                said = offload_messages.Text(request, held + text, tokens, pack_logprobs(logprobs))
+            case Text(text, token_ids, told):
+                tokens, packed = pack_tokens(token_ids), pack_logprobs(told)
+                said = offload_messages.Text(request, held + text, tokens, packed)
+                _check_size(said, len(token_ids), *bounds)
                 link.send(said)
                 held = ""
             case Ended():
                 link.send(_ended(request, held, event))
+
+
+def _check_size(said: offload_messages.Text, tokens: int, text: Allowance, told: Allowance) -> None:
+    """Keep to what the asking node bears with: a model that anybody made may have any tokens."""
+    fits = text.covers(tokens, len(said.text)) and told.covers(tokens, len(said.logprobs))
+    if not fits or len(said.text) > OFFLOAD_TEXT_MAX_BYTES:
+        raise InputError(
+            "the tokens of this model have longer texts than peers send: run it on a node that "
+            "holds it"
+        )
 
 
 def _ended(request: int, held: str, event: Ended) -> offload_messages.Ended:

@@ -61,6 +61,8 @@ class TensorRuns:
         """
         failed: DreamerError | None = None
         if isinstance(request, InferRequest):
+            # Before anybody is asked: what no graph could answer is no failure of a node.
+            check_infer(request)
             alone = None if request.rows_apart else self.scout.alone(session, model, options.prefer)
             if alone is not None:
                 # Small graphs take less time than to look for others would.
@@ -71,7 +73,6 @@ class TensorRuns:
                     if _wrong_everywhere(error):
                         raise
                     failed = error
-            check_infer(request)
         else:
             check_embed(request)
         return await _Run(self, session, model, request, options).run(failed)

@@ -46,6 +46,11 @@ class HeldBody:
             self._bodies.take(size_bytes - self.size_bytes)
             self.size_bytes = size_bytes
 
+    def let_go(self) -> None:
+        """Hold nothing any more."""
+        self._bodies.held_bytes -= self.size_bytes
+        self.size_bytes = 0
+
     def __enter__(self) -> HeldBody:
         return self
 
@@ -55,4 +60,4 @@ class HeldBody:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bodies.held_bytes -= self.size_bytes
+        self.let_go()

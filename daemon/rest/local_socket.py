@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dreamer.protocol.errors import LocalError
-from dreamer.protocol.limits import UNIX_PATH_MAX_BYTES
+from dreamer.protocol.limits import REST_BACKLOG_CONNECTIONS, UNIX_PATH_MAX_BYTES
 
 _DESCRIPTORS = Path("/proc/self/fd")
-_BACKLOG = 128
 
 
 def connect(path: Path, timeout_s: float) -> socket.socket:
@@ -56,7 +55,7 @@ def listen(path: Path, mode: int) -> socket.socket:
         # Nobody can connect between bind and listen, so the default mode is never open to anyone.
         path.chmod(mode)
         path.parent.chmod(0o750 if mode & 0o070 else 0o700)
-        end.listen(_BACKLOG)
+        end.listen(REST_BACKLOG_CONNECTIONS)
     except OSError as error:
         end.close()
         raise LocalError(f"can't listen on {path}: {error}; choose another --home") from error

@@ -18,7 +18,7 @@ from dreamer.daemon.rest.readiness import make_probe_app
 from dreamer.daemon.setting_checks import split_address
 from dreamer.daemon.surfaces.readiness import Readiness
 from dreamer.protocol.errors import LocalError
-from dreamer.protocol.limits import SHUTDOWN_DRAIN_S
+from dreamer.protocol.limits import REST_BACKLOG_CONNECTIONS, SHUTDOWN_DRAIN_S
 
 _TOKEN_BYTES = 32
 
@@ -48,7 +48,9 @@ async def serving(
     straight = StraightServer(app[OPEN_INFERENCE], runner.server)
     try:
         end = listen(socket_path, socket_mode)
-        accepting = await asyncio.get_running_loop().create_unix_server(straight, sock=end)
+        accepting = await asyncio.get_running_loop().create_unix_server(
+            straight, sock=end, backlog=REST_BACKLOG_CONNECTIONS
+        )
         try:
             yield None if tcp is None else await _listen_tcp(runner, *tcp)
         finally:

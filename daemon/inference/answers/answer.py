@@ -85,7 +85,9 @@ class Answer:
         self._logprobs = request.logprobs
         self._constraint = _constraint(request, description)
         self._sampler = Sampler(request.sampling)
-        self._text = _TextSoFar(request, description, _opened(request, prompt_ids, description))
+        # What is kept to a grammar holds no thoughts: with the mark, all of it would be one.
+        opened = "" if self._constraint else _opened(request, prompt_ids, description)
+        self._text = _TextSoFar(request, description, opened)
         self._tokens: list[_Taken] = []
         self._finished: Finished | None = None
         for token in prompt_ids:

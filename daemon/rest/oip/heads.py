@@ -61,6 +61,14 @@ class InferHead:
     header_length: str | None
 
 
+def may_begin_head(came: bytes) -> bool:
+    """Say whether bytes without ``HEAD_END`` may be the start of one of these."""
+    if len(came) >= HEAD_MAX_BYTES or not HEAD_BEGINS.startswith(came[: len(HEAD_BEGINS)]):
+        return False
+    # An empty line ends a head with bare LFs as well (RFC 9112, 2.2): no more of it will come.
+    return b"\n\n" not in came and b"\n\r\n" not in came
+
+
 @lru_cache(_KEPT_HEADS)
 def read_head(head: bytes) -> InferHead | None:
     """Return what a head up to and with its empty line asks; None if it is not one of these."""

@@ -26,18 +26,20 @@ from dreamer.daemon.rest.dialects import BUG, OPEN_INFERENCE, Failure, error_hea
 from dreamer.daemon.rest.oip.answered import NARROW_BYTES, told, widen
 from dreamer.daemon.rest.oip.asked import read_asked
 from dreamer.daemon.rest.oip.heads import (
-    HEAD_BEGINS,
     HEAD_END,
     HEAD_MAX_BYTES,
     InferHead,
+    may_begin_head,
     read_head,
 )
-from dreamer.protocol.errors import DreamerError
+from dreamer.protocol.errors import BusyError, DreamerError
 from dreamer.protocol.inference_limits import (
     OIP_BODY_STALL_S,
+    OIP_STRAIGHT_AHEAD_BYTES,
     OIP_STRAIGHT_BODY_MAX_BYTES,
     OIP_STRAIGHT_BUFFER_BYTES,
     OIP_STRAIGHT_IDLE_S,
+    OIP_STRAIGHT_KEPT_BYTES,
     OIP_WHOLE_ANSWER_MAX_BYTES,
 )
 from dreamer.protocol.limits import KIB, MIB, REST_STALLED_CLIENT_TIMEOUT_S
@@ -65,19 +67,24 @@ class StraightServer:
         return StraightConnection(self)
 
     async def close(self, drain_s: float) -> None:
-        """End idle connections now, the others once they are answered or ``drain_s`` is over."""
-        under_way = [task for one in list(self.connections) if (task := one.finish()) is not None]
-        if under_way:
-            _, late = await asyncio.wait(under_way, timeout=drain_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        """End idle connections now, others once they have their answer or ``drain_s`` is over."""
+        ending = list(self.connections)
+        tasks = [task for one in ending if (task := one.finish()) is not None]
+        if ending:
+            # An answer that was given is not there yet: its end may wait for the client to read.
+            await asyncio.wait([one.left for one in ending], timeout=drain_s)
         for one in list(self.connections):
             one.abort()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class StraightConnection(asyncio.BufferedProtocol):
-    """One client, whose requests are answered one after another."""
+    """One client, whose requests are answered one after another.
+
+    ``left`` is done once it is gone, or the framework's.
+    """
 
     def __init__(self, server: StraightServer) -> None:
         self._server = server
@@ -86,13 +93,16 @@ class StraightConnection(asyncio.BufferedProtocol):
         self._got = 0
         self._head: InferHead | None = None
         self._body = self._end = 0
+        self._held = server.oip.bodies.body()
         self._task: asyncio.Task[None] | None = None
         self._last = False
         self._wide = False
         self._drained = asyncio.Event()
         self._drained.set()
-        self._looked_at = (0, 0.0)
+        self._looked_at = (0, self._loop.time())
+        self._look_timer: asyncio.TimerHandle | None = None
         self._count = 0
+        self.left: asyncio.Future[None] = self._loop.create_future()
 
     # What the transport calls
 
@@ -112,8 +122,8 @@ class StraightConnection(asyncio.BufferedProtocol):
         self._got += nbytes
         if self._task is None:
             self._read()
-        elif self._got == len(self._buffer):
-            # A client that sends on and on before it was answered.
+        if self._task is not None and self._got == len(self._buffer):
+            # A client that sends on and on before it was answered: asyncio takes no empty buffer.
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:
@@ -136,6 +146,7 @@ class StraightConnection(asyncio.BufferedProtocol):
     def finish(self) -> asyncio.Task[None] | None:
         """Answer no more than the request under way, which is returned."""
         self._last = True
+        self._look_no_more()
         if self._task is None:
             self._transport.close()
         return self._task
@@ -158,8 +169,7 @@ class StraightConnection(asyncio.BufferedProtocol):
     def _read_head(self) -> bool:
         end = self._buffer.find(HEAD_END, 0, min(self._got, HEAD_MAX_BYTES))
         if end < 0:
-            begins = self._buffer[: min(self._got, len(HEAD_BEGINS))]
-            if self._got >= HEAD_MAX_BYTES or not HEAD_BEGINS.startswith(begins):
+            if not may_begin_head(bytes(self._buffer[: min(self._got, HEAD_MAX_BYTES)])):
                 self._hand_over()
             return False
         body = end + len(HEAD_END)
@@ -167,55 +177,78 @@ class StraightConnection(asyncio.BufferedProtocol):
         if head is None or head.body_bytes > OIP_STRAIGHT_BODY_MAX_BYTES:
             self._hand_over()
             return False
-        self._head, self._body, self._end = head, body, body + head.body_bytes
-        if self._end > len(self._buffer):
-            self._renew(self._end, self._buffer[: self._got])
+        end = body + head.body_bytes
+        if end >= len(self._buffer) and not self._widen(end):
+            self._hand_over()
+            return False
+        self._head, self._body, self._end = head, body, end
+        return True
+
+    def _widen(self, size: int) -> bool:
+        """Make room for a request of this size; say whether the node has it to give."""
+        try:
+            # Before a byte of the body is here: whoever only announces one holds memory, too.
+            self._held.grow(size)
+        except BusyError:
+            return False
+        # What waits behind a request needs a place as well: asyncio takes no empty buffer.
+        self._renew(size + OIP_STRAIGHT_AHEAD_BYTES, self._buffer[: self._got])
         return True
 
     async def _answer(self, head: InferHead) -> None:
         try:
-            headers, parts = await self._answered(head)
-            await self._send(200, headers, parts)
-        except DreamerError as error:
-            await self._refuse(failure_of(error, OPEN_INFERENCE), error_headers(error))
-        except ConnectionError:
+            said = await self._said(head)
+            try:
+                await self._send(*said)
+            except ConnectionError:
+                self._transport.abort()
+            self._next()
+        except BaseException:
+            # A client that is never answered would wait for ever.
             self._transport.abort()
+            raise
+
+    async def _said(self, head: InferHead) -> tuple[int, dict[str, str], Sequence[Data]]:
+        """Return status, headers and body of the answer, whatever comes of the request."""
+        try:
+            return (200, *await self._answered(head))
+        except DreamerError as error:
+            return self._refused(failure_of(error, OPEN_INFERENCE), error_headers(error))
         except Exception:
             log.exception("POST %s failed by a bug of ours", head.path)
-            await self._refuse(BUG, {})
-        self._next()
+            return self._refused(BUG, {})
 
     async def _answered(self, head: InferHead) -> tuple[dict[str, str], list[Data]]:
-        oip = self._server.oip
         body = memoryview(self._buffer)[self._body : self._end]
-        with oip.bodies.body() as held:
-            held.grow(len(body))
-            asked = read_asked(head.model, head.version, body, head.header_length)
-            answer = await oip.infer(asked.call, head.options)
-            if answer.started.where != "local":
-                # A peer that was asked in vain may still be sent it.
-                self._renew(len(self._buffer), self._buffer[: self._got])
-            return told(asked, answer)
+        self._held.grow(len(body))
+        asked = read_asked(head.model, head.version, body, head.header_length)
+        answer = await self._server.oip.infer(asked.call, head.options)
+        if answer.started.where != "local":
+            # A peer that was asked in vain may still be sent it.
+            self._renew(len(self._buffer), self._buffer[: self._got])
+        return told(asked, answer)
 
-    async def _refuse(self, failure: Failure, headers: dict[str, str]) -> None:
+    def _refused(
+        self, failure: Failure, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], Sequence[Data]]:
         # Somebody may still be at work on what was asked.
         self._renew(len(self._buffer), self._buffer[: self._got])
-        body = json.dumps(OPEN_INFERENCE.body(failure)).encode()
         told = {**headers, "Content-Type": "application/json; charset=utf-8"}
-        try:
-            await self._send(failure.status, told, [body])
-        except ConnectionError:
-            self._transport.abort()
+        return failure.status, told, [json.dumps(OPEN_INFERENCE.body(failure)).encode()]
 
     def _next(self) -> None:
         """Be ready for the next request; it may have come."""
-        if self._transport.get_write_buffer_size():
-            # What waits there may be views of what was asked.
-            self._renew(len(self._buffer), self._buffer[: self._got])
         rest = self._got - self._end
-        if rest:
-            self._buffer[:rest] = self._buffer[self._end : self._got]
+        behind = self._buffer[self._end : self._got]
+        if len(self._buffer) > OIP_STRAIGHT_KEPT_BYTES and rest < OIP_STRAIGHT_BUFFER_BYTES:
+            self._renew(OIP_STRAIGHT_BUFFER_BYTES, behind)
+        elif self._transport.get_write_buffer_size():
+            # What waits there may be views of what was asked.
+            self._renew(len(self._buffer), behind)
+        else:
+            self._buffer[:rest] = behind
         self._got, self._head, self._task = rest, None, None
+        self._held.let_go()
         if self._last:
             self._transport.close()
         elif rest and not self._transport.is_closing():
@@ -281,12 +314,15 @@ class StraightConnection(asyncio.BufferedProtocol):
     # Those that say nothing, or something else
 
     def _look_later(self) -> None:
-        self._loop.call_later(OIP_BODY_STALL_S, self._look)
+        self._look_timer = self._loop.call_later(OIP_BODY_STALL_S, self._look)
+
+    def _look_no_more(self) -> None:
+        # The loop would keep this connection, and its buffer, until then.
+        if self._look_timer is not None:
+            self._look_timer.cancel()
 
     def _look(self) -> None:
         """Now and then: end a client that has said nothing for long, hand over half a request."""
-        if self not in self._server.connections:
-            return
         now, seen = self._loop.time(), self._count + self._got
         before, since = self._looked_at
         if self._task is not None or seen != before:
@@ -295,8 +331,11 @@ class StraightConnection(asyncio.BufferedProtocol):
             self._hand_over()
             return
         elif now - since >= OIP_STRAIGHT_IDLE_S:
-            self._transport.close()
+            # It may not even have read its last answer, and closing would wait for that.
+            self._transport.abort()
             return
+        elif len(self._buffer) > OIP_STRAIGHT_BUFFER_BYTES:
+            self._renew(OIP_STRAIGHT_BUFFER_BYTES, bytearray())
         self._look_later()
 
     def _hand_over(self) -> None:
@@ -309,6 +348,10 @@ class StraightConnection(asyncio.BufferedProtocol):
 
     def _leave(self) -> None:
         self._server.connections.discard(self)
+        self._look_no_more()
+        self._held.let_go()
+        if not self.left.done():
+            self.left.set_result(None)
 
 
 def _head(status: int, size: int, headers: dict[str, str]) -> bytes:

@@ -17,26 +17,30 @@ from dreamer.daemon.inference.tool_forms import tool_form
 from dreamer.daemon.rest.ollama import recipe
 from dreamer.daemon.rest.ollama.recipe import Recipe
 from dreamer.protocol.canonical import Json
-from dreamer.protocol.inference_limits import MODEL_JSON_MAX_BYTES, OLLAMA_LICENCE_MAX_BYTES
+from dreamer.protocol.inference_limits import (
+    MODEL_JSON_MAX_BYTES,
+    OLLAMA_LICENCE_MAX_BYTES,
+    TEMPLATE_MAX_BYTES,
+)
 
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING", "NOTICE")
 _EMBEDDING_SIGNS = ("modules.json", "sentence_bert_config.json", "1_Pooling")
 _UNKNOWN = "unknown"
+# A byte more than a template may have, to see that it has more.
+_TEMPLATE_FILE_BYTES = TEMPLATE_MAX_BYTES + 1
 
 
 @dataclass(frozen=True)
 class Description:
     """A model's own words about itself; empty where its directory is not here.
 
-    ``tool_template`` is for conversations about tools, "" where ``template`` is for all.
+    ``capabilities`` are what it can be asked for.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     template: str = ""
-    tool_template: str = ""
     licence: str = ""
-    embeds: bool = False
-    writes: bool = False
+    capabilities: tuple[str, ...] = ()
     format: str = ""
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -96,13 +100,6 @@ class Description:
                 told[key.format(family)] = value
         return told
 
-    def capabilities(self) -> list[str]:
-        """Return what it can be asked for."""
-        can_call = self.writes and tool_form(self.tool_template or self.template) is not None
-        thinks = self.writes and knows_thinking(self.template)
-        said = ["completion"] * self.writes + ["embedding"] * self.embeds
-        return said + ["tools"] * can_call + ["thinking"] * thinks
-
     def _quantization(self) -> str:
         said = self.config.get("quantization_config")
         if isinstance(said, dict):
@@ -138,17 +135,26 @@ def describe(directory: Path) -> Description:
     names = _names(directory)
     embeds = any(sign in names for sign in _EMBEDDING_SIGNS)
     graphs = any(name.endswith(".onnx") for name in names) or (directory / "onnx").is_dir()
-    tokenizer = _json(directory / "tokenizer_config.json")
+    writes = graphs and not embeds and "tokenizer.json" in names
+    said = _json(directory / "tokenizer_config.json").get("chat_template")
+    template = _template(directory, said, "default")
+    # Here, not where they are shown: a template of anybody's may be long to search.
+    can = _capabilities(template, _tool_template(directory, said)) if writes else ()
     return Description(
         config=config,
-        template=_template(directory, tokenizer.get("chat_template"), "default"),
-        tool_template=_tool_template(directory, tokenizer.get("chat_template")),
+        template=template,
         licence=_licence(directory, names),
-        embeds=embeds,
-        writes=graphs and not embeds and "tokenizer.json" in names,
+        capabilities=("embedding",) if embeds else can,
         format="onnx" if graphs else "",
         recipe=recipe.read(directory),
     )
+
+
+def _capabilities(template: str, for_tools: str) -> tuple[str, ...]:
+    """Return what a model that writes can be asked for; ``for_tools`` is "" without one."""
+    can_call = tool_form(for_tools or template) is not None
+    thinks = knows_thinking(template)
+    return ("completion", *(("tools",) * can_call), *(("thinking",) * thinks))
 
 
 def _names(directory: Path) -> set[str]:
@@ -159,6 +165,16 @@ def _names(directory: Path) -> set[str]:
 
 
 def _template(directory: Path, said: object, name: str) -> str:
+    """Return a chat template; one that is too long to be used is none."""
+    return _short_enough(_said_template(directory, said, name))
+
+
+def _short_enough(template: str) -> str:
+    fits = len(template.encode(errors="replace")) <= TEMPLATE_MAX_BYTES
+    return template if fits else ""
+
+
+def _said_template(directory: Path, said: object, name: str) -> str:
     if isinstance(said, str):
         return said
     if isinstance(said, list):
@@ -166,13 +182,13 @@ def _template(directory: Path, said: object, name: str) -> str:
         named = {one.get("name"): one.get("template") for one in said if isinstance(one, dict)}
         return str(named.get(name) or "")
     # Newer tokenizers keep it in a file of its own.
-    return _text(directory / "chat_template.jinja", MODEL_JSON_MAX_BYTES)
+    return _text(directory / "chat_template.jinja", _TEMPLATE_FILE_BYTES)
 
 
 def _tool_template(directory: Path, said: object) -> str:
     # Looked for as ``answers.description`` does.
     place = directory / "additional_chat_templates" / "tool_use.jinja"
-    found = _text(place, MODEL_JSON_MAX_BYTES)
+    found = _short_enough(_text(place, _TEMPLATE_FILE_BYTES))
     return found or (_template(directory, said, "tool_use") if isinstance(said, list) else "")
 
 

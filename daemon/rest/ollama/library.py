@@ -63,7 +63,7 @@ class LibraryHandlers:
             "template": described.template,
             "details": described.details(),
             "model_info": described.model_info(),
-            "capabilities": described.capabilities() or _capabilities(found.servable),
+            "capabilities": list(described.capabilities) or _capabilities(found.servable),
             "modified_at": moment(found.servable.created_at),
         }
         if described.recipe.system:

@@ -1,4 +1,8 @@
-"""What an answer says, thinks and calls, told apart while it comes; calls are told whole."""
+"""What an answer says, thinks and calls, told apart while it comes; calls are told whole.
+
+Arguments are no text here as they are in OpenAI's API, but an object. A call whose arguments can't
+be read is told as text, for an answer shouldn't be empty of which the model said something.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ class Reading:
         self._reader = AnswerReader(thinks, names or None)
         self._name = ""
         self._arguments: list[str] = []
+        self._calling = False
         self._logprobs: list[TokenLogprob] = []
 
     def push(self, text: RunText) -> list[Told]:
@@ -31,7 +36,10 @@ class Reading:
 
     def finish(self, ended: RunEnded) -> list[Told]:
         """Return the rest."""
-        return self._told(self._reader.finish(ended.finish_reason == "length"))
+        cut = ended.finish_reason == "length"
+        told = self._told(self._reader.finish(cut))
+        # The model ended amid a call; one that was cut is none.
+        return told if cut or not self._calling else [*told, self._text(self._as_text())]
 
     def _told(self, parts: list[Part | Thought]) -> list[Told]:
         return [told for part in parts if (told := self._tell(part)) is not None]
@@ -41,17 +49,29 @@ class Reading:
             case Thought():
                 return part
             case Said(text):
-                logprobs, self._logprobs = tuple(self._logprobs), []
-                return RunText(text, len(logprobs), logprobs)
+                return self._text(text)
             case CallBegun(_, name):
-                self._name, self._arguments = name, []
+                self._name, self._arguments, self._calling = name, [], True
             case CallArguments(_, text):
                 self._arguments.append(text)
             case CallEnded(index):
+                self._calling = False
+                call = _call(index, self._name, "".join(self._arguments))
+                if call is None:
+                    return self._text(self._as_text())
                 # The tokens of a call are told as the call, not as what is said next.
                 self._logprobs = []
-                return _call(index, self._name, "".join(self._arguments))
+                return call
         return None
+
+    def _text(self, text: str) -> RunText:
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        return RunText(text, len(logprobs), logprobs)
+
+    def _as_text(self) -> str:
+        """Return the last call in words: as models write one."""
+        name = json.dumps(self._name, ensure_ascii=False)
+        return f'{{"name": {name}, "arguments": {"".join(self._arguments)}}}'
 
 
 def reading(thinks: bool, names: frozenset[str]) -> Reading | None:

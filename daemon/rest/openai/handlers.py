@@ -67,7 +67,8 @@ class OpenAIHandlers:
         form = ChatForm(logprobs)
         names = None if wanted[0].tools is None else tool_names(body)
         if names is not None or body.thinking is not None:
-            form = ReadForm(logprobs, body.thinking is not None, names)
+            parallel = body.parallel_tool_calls is not False
+            form = ReadForm(logprobs, body.thinking is not None, names, parallel)
         return await self._generate(request, body, form, wanted)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:

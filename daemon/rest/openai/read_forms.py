@@ -28,12 +28,18 @@ def call_id() -> str:
 
 
 class ReadForm(ChatForm):
-    """Chat's, with thoughts if it ``thinks``, and with calls of the tools ``names`` if not None."""
+    """Chat's, with thoughts if it ``thinks``, and with calls of the tools ``names`` if not None.
 
-    def __init__(self, logprobs: bool, thinks: bool, names: frozenset[str] | None) -> None:
+    Unless ``parallel``, calls after an answer's first are left out.
+    """
+
+    def __init__(
+        self, logprobs: bool, thinks: bool, names: frozenset[str] | None, parallel: bool = True
+    ) -> None:
         super().__init__(logprobs)
         self._thinks = thinks
         self._names = names
+        self._parallel = parallel
         self._readers: dict[int, AnswerReader] = {}
         self._held: dict[int, list[TokenLogprob]] = {}
 
@@ -65,7 +71,8 @@ class ReadForm(ChatForm):
             thought = "".join(part.text for part in parts if isinstance(part, Thought))
             told["message"]["reasoning_content"] = thought or None
         if reader.calls:
-            told["message"][_CALLED] = _calls(parts)
+            calls = _calls(parts)
+            told["message"][_CALLED] = calls if self._parallel else calls[:1]
         return told
 
     def _reader(self, index: int) -> AnswerReader:
@@ -78,6 +85,8 @@ class ReadForm(ChatForm):
         if isinstance(part, CallBegun | CallArguments | CallEnded):
             # The tokens of a call are told as the call, not as what is said next.
             self._held[index] = []
+            if part.index and not self._parallel:
+                return []
         match part:
             case Thought(text):
                 said = b'{"reasoning_content":%b}' % encode(text)

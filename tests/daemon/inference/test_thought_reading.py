@@ -14,6 +14,8 @@ from dreamer.daemon.inference.thought_reading import (
 )
 from dreamer.daemon.inference.tool_reading import Said
 
+CALL = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+
 
 def read(text: str, sizes: Random) -> tuple[str, str]:
     """Return what was thought, and what was said."""
@@ -62,6 +64,34 @@ def test_without_a_wish_everything_is_said() -> None:
     assert reader.push("<think>a") == [Said("<think>a")]
     assert reader.finish(cut=False) == []
     assert reader.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("thought", "said"),
+    [
+        (f"<think>I may {CALL}</think>", "\nok"),
+        (f"<think>{CALL}", ""),
+        ("<think>\n\n</think>", ""),
+        ("<think>I may</thin", ""),
+        ("<thin", ""),
+    ],
+)
+def test_calls_in_thoughts_that_are_not_told_apart_are_text(thought: str, said: str) -> None:
+    for seed in range(20):
+        sizes, text, place = Random(seed), thought + said, 0
+        reader = AnswerReader(thinks=False, names=frozenset("f"))
+        told = []
+        while place < len(text):
+            size = sizes.randint(1, 5)
+            told += reader.push(text[place : place + size])
+            place += size
+        told += reader.finish(cut=False)
+        assert "".join(one.text for one in told if isinstance(one, Said)) == text
+        assert reader.calls == 0
+    reader = AnswerReader(thinks=False, names=frozenset("f"))
+    for char in f"<think>I may {CALL}</think>\n{CALL}":
+        reader.push(char)
+    assert reader.calls == 1
 
 
 @pytest.mark.parametrize(

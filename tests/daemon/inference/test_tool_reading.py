@@ -168,3 +168,105 @@ def test_json_that_is_no_call_is_told_as_soon_as_that_is_known() -> None:
     reader = ToolReader(NAMES)
     assert reader.push('{"answer"') == [Said('{"answer"')]
     assert reader.push(": 4") == [Said(": 4")]
+
+
+@pytest.mark.parametrize("after", ["", "Done."])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "}\n</tool_call>",
+        "}}, ]</tool_call>\n",
+        ' {"x": 1}</tool_call>',
+        " so I call it</tool_call>",
+    ],
+)
+def test_what_follows_a_call_up_to_its_end_is_no_text(rest: str, after: str) -> None:
+    text = f'<tool_call>\n{{"name": "f", "arguments": {{"a": 1}}}}{rest}{after}'
+    expected = after, [("f", '{"a": 1}', True)]
+    assert read(text) == expected
+    assert all(read(text, Random(seed)) == expected for seed in range(20))
+    assert read(text, Random(0), cut=True) == expected
+
+
+@pytest.mark.parametrize("words", ["It is " + "x" * HELD_MAX_CHARS, "Done.", "see { }"])
+def test_words_behind_a_call_without_an_end_are_text(words: str) -> None:
+    text = f'<tool_call>{{"name": "f"}}\n{words}'
+    assert read(text) == (words, [("f", "{}", True)])
+    text += '<tool_call>{"name": "get_weather"}</tool_call>'
+    expected = words, [("f", "{}", True), ("get_weather", "{}", True)]
+    assert read(text) == expected
+    reader = ToolReader(NAMES)
+    assert gathered([*reader.push(text), *reader.finish(cut=False)]) == expected
+
+
+def test_brace_too_many_before_the_next_call_is_no_text() -> None:
+    text = '<tool_call>{"name": "f"}}\n<tool_call>{"name": "f"}}'
+    assert read(text) == ("", [("f", "{}", True)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("written", "arguments"),
+    [
+        ('{"a": [1}}', '{"a": [1}'),
+        ('{"a": 1]}}', '{"a": 1]}'),
+        ('{"a": [1}, "id": "x"}', '{"a": [1}'),
+        ('{"a": {"b": [[1}}}', '{"a": {"b": [[1}}'),
+        ('{"a": 1} oops}', '{"a": 1}'),
+        ('{"a": 1}, "x"}', '{"a": 1}'),
+        ('{"a": 1}, "arguments": {"b": 1}}', '{"a": 1}'),
+        ('{"a": 1}, "parameters": null}', '{"a": 1}'),
+        ('"{}", "arguments": {"b": 1}}', "{}"),
+    ],
+)
+def test_arguments_end_where_their_object_does(written: str, arguments: str) -> None:
+    text = f'<tool_call>{{"name": "f", "arguments": {written}</tool_call> Done.'
+    expected = "Done.", [("f", arguments, True)]
+    assert read(text) == expected
+    assert all(read(text, Random(seed)) == expected for seed in range(20))
+    reader = ToolReader(NAMES)
+    assert gathered([*reader.push(text), *reader.finish(cut=False)]) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ['{"description": "lon', '{"na": 1', '{ "name": "Joh', '{"type": "function", "a'[:20]]
+)
+def test_json_that_was_cut_is_text(text: str) -> None:
+    said, calls = read(text, cut=True)
+    assert (said, calls) == (text if "func" not in text else "", [])
+
+
+@pytest.mark.parametrize(
+    "text", ["a <tool_call> b", "a\n\n[TOOL_CALLS]\n", 'a \n<tool_call>{"b": 1}</tool_call>']
+)
+def test_blanks_before_what_only_looks_like_a_call_are_kept(text: str) -> None:
+    assert read(text) == (text, [])
+    assert all(read(text, Random(seed)) == (text, []) for seed in range(20))
+
+
+def test_blanks_without_end_hide_no_call() -> None:
+    text = "a" + " " * 1000 + CALLS[0][0]
+    reader = ToolReader(NAMES)
+    said, calls = gathered([*reader.push(text), *reader.finish(cut=False)])
+    assert (said.strip(), calls) == ("a", [("f", OSLO, True)])
+
+
+def test_name_that_is_no_utf8_is_no_call() -> None:
+    text = '<tool_call>{"name": "f\\ud800", "arguments": {}}</tool_call>'
+    assert read(text) == (text, [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "function", "function": {"name": "f", "arguments": {"a": "\\ud800"}}}',
+        '{"name": "f", "arguments": "{\\"a\\": \\"\\ud800\\"}"}',
+    ],
+)
+def test_arguments_that_are_no_utf8_are_escaped(text: str) -> None:
+    _, ((_, arguments, whole),) = read(f"<tool_call>{text}</tool_call>")
+    assert whole
+    assert json.loads(arguments.encode()) == {"a": "\ud800"}
+
+
+def test_name_of_a_tool_may_begin_with_a_digit() -> None:
+    assert read('[TOOL_CALLS]3d[ARGS]{"a": 1}') == ("", [("3d", '{"a": 1}', True)])

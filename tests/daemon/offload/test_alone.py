@@ -31,9 +31,9 @@ def node(offloading: Any, *says: Inferred | Exception, links: tuple[Any, ...] = 
     return offloading.Offloading(here=here, session=offloading.Session(*links))
 
 
-async def run(made: Any) -> Any:
+async def run(made: Any, request: InferRequest = REQUEST) -> Any:
     try:
-        return await made.runs.infer(made.session, MODEL, REQUEST, RunOptions())
+        return await made.runs.infer(made.session, MODEL, request, RunOptions())
     finally:
         await made.tasks.close()
 
@@ -82,6 +82,14 @@ async def test_wrong_tensors_are_refused_at_once(offloading) -> None:
     with pytest.raises(InputError, match="no such input"):
         await run(made)
     assert made.runs.counts.failed == {("local", "bad_input"): 1}
+
+
+async def test_tensors_that_no_graph_could_answer_count_for_no_node(offloading) -> None:
+    made = node(offloading)
+    twice = InferRequest(REQUEST.inputs * 2)
+    with pytest.raises(InputError, match="given twice"):
+        await run(made, twice)
+    assert (made.runs.counts.asked, made.runs.counts.failed) == ({}, {})
 
 
 async def test_node_alone_that_fails_looks_for_others_and_tells_its_own_error(offloading) -> None:

@@ -10,6 +10,7 @@ import pytest
 from dreamer.daemon.inference.requests import GenerateRequest, Started, Text
 from dreamer.daemon.inference.sampling_options import Sampling
 from dreamer.daemon.offload import running
+from dreamer.daemon.offload.waiting import UnreadAnswerError
 from dreamer.daemon.surfaces.inference import RunEnded, RunStarted, RunText
 from dreamer.protocol.errors import (
     BusyError,
@@ -90,6 +91,14 @@ async def test_a_peer_that_can_not_is_passed_over(make, offloading, error) -> No
 async def test_a_request_that_is_wrong_everywhere_is_not_tried_elsewhere(make, offloading) -> None:
     node = make(near=[InputError("the prompt does not fit")], far=offloading.whole("far"))
     with pytest.raises(InputError):
+        await node.run(ASKED)
+    assert node.peers.asked == ["near"]
+
+
+async def test_answer_that_is_read_too_slowly_is_not_made_once_more(make, offloading) -> None:
+    slow = [Started("m", 5), *offloading.tokens("ab"), UnreadAnswerError("read faster")]
+    node = make(near=slow, far=offloading.whole("cd"))
+    with pytest.raises(UnreadAnswerError):
         await node.run(ASKED)
     assert node.peers.asked == ["near"]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -190,6 +192,8 @@ async def test_what_this_node_changed_itself_is_seen_at_once() -> None:
 async def test_a_name_is_looked_up_once_while_nothing_changes() -> None:
     lab = Room("lab", NEW)
     node = Node(lab)
+    # What was read only now is kept from the second time on.
+    await node.find("prod")
     await node.find("prod")
     looked_up = lab.recalls
     for _ in range(100):
@@ -216,6 +220,40 @@ async def test_a_name_that_was_looked_up_is_looked_for_in_a_room_that_came_since
     node.servables.rooms.sessions.append(Room("den", OTHER))
     with pytest.raises(AmbiguousError, match="prod@lab or prod@den"):
         await node.find("prod")
+
+
+async def test_a_name_that_moved_while_another_room_was_read_means_what_it_does_now() -> None:
+    lab, den = Room("lab", NEW), Room("den", OLD)
+    node, gate, asked = Node(lab, den), asyncio.Event(), asyncio.Event()
+    await node.find("prod")
+    read = den.read_registry
+
+    async def slowly():
+        asked.set()
+        await gate.wait()
+        return await read()
+
+    # Judged anew, and slow.
+    den.read_registry, den._known, den._judged = slowly, None, None
+    finding = asyncio.create_task(node.find("prod"))
+    await asked.wait()
+    lab.set(replace(OTHER, at=3.0))
+    await lab.read_registry()
+    gate.set()
+    assert await finding == ("lab", "chat")
+    assert await node.find("prod") == ("lab", "other")
+
+
+async def test_names_that_were_looked_up_hold_no_registry_that_has_changed() -> None:
+    lab = Room("lab", NEW)
+    node, versions = Node(lab), []
+    for number in range(10):
+        lab.set(replace(NEW, aliases=(f"v{number}",)))
+        await lab.read_registry()
+        assert await node.find(f"v{number}") == ("lab", "chat")
+        versions.append(weakref.ref(lab.known))
+    gc.collect()
+    assert [version() is not None for version in versions] == [False] * 9 + [True]
 
 
 async def test_a_name_that_is_not_known_yet_is_asked_for() -> None:

@@ -2,147 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 import threading
 
 import pytest
-from in_memory.oip import HEADER_LENGTH, infer, one, tensor
-from in_memory.served import ServedNode
+from in_memory.oip import infer, one, tensor
+from in_memory.straight import (
+    WAIT_S,
+    Client,
+    Waiting,
+    by_framework,
+    head,
+    on,
+    request,
+    until,
+)
 
 from dreamer.daemon.rest.oip import straight
-from dreamer.daemon.rest.oip.heads import InferHead, read_head
-from dreamer.daemon.surfaces.inference import RunOptions
-
-WAIT_S = 10.0
-LINES = {
-    "Host": "localhost",
-    "Content-Type": "application/octet-stream",
-    "Content-Length": "5",
-}
-
-
-def head(path: str = "/v2/models/echo/infer", **more: str | None) -> bytes:
-    fields = LINES | {name.replace("_", "-"): value for name, value in more.items()}
-    lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
-    return "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""]).encode()
-
-
-def request(*values: float, model: str = "echo", **more: str | None) -> bytes:
-    data = struct.pack(f"<{len(values)}f", *values)
-    asked = one(tensor("FP32", [1, len(values)], binary_data_size=len(data)))
-    text = json.dumps(asked | {"parameters": {"binary_data_output": True}}).encode()
-    sizes = {"Content-Length": str(len(text + data)), HEADER_LENGTH: str(len(text))}
-    return head(f"/v2/models/{model}/infer", **(sizes | more)) + text + data
-
-
-class Client:
-    """A connection of which every byte is ours."""
-
-    def __init__(self, served: ServedNode) -> None:
-        self.end = served.connection().sock
-        self._got = b""
-
-    def send(self, data: bytes) -> None:
-        self.end.sendall(data)
-
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
-        while b"\r\n\r\n" not in self._got:
-            self._more()
-        told, _, self._got = self._got.partition(b"\r\n\r\n")
-        first, *lines = told.decode().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines)
-        while len(self._got) < int(headers["Content-Length"]):
-            self._more()
-        size = int(headers["Content-Length"])
-        body, self._got = self._got[:size], self._got[size:]
-        return int(first.split()[1]), headers, body
-
-    def values(self) -> tuple[float, ...]:
-        status, headers, body = self.answer()
-        assert status == 200, body
-        data = body[int(headers[HEADER_LENGTH]) :]
-        return struct.unpack(f"<{len(data) // 4}f", data)
-
-    def ended(self) -> bool:
-        return self.end.recv(1) == b""
-
-    def _more(self) -> None:
-        came = self.end.recv(65_536)
-        assert came, f"the connection ended after {self._got!r}"
-        self._got += came
-
-
-@pytest.fixture
-def client(served):
-    made = Client(served)
-    yield made
-    made.end.close()
-
-
-def by_framework(headers: dict[str, str]) -> bool:
-    return "Server" in headers
-
-
-# Heads
-
-PLAIN = InferHead("/v2/models/echo/infer", "echo", "", RunOptions(), 5, None)
-
-
-def test_plain_head_is_read() -> None:
-    assert read_head(head()) == PLAIN
-    assert read_head(head(User_Agent="x", Accept="*/*", Connection="Keep-Alive")) == PLAIN
-    told = read_head(
-        head(
-            "/v2/models/a.b@lab/versions/1f/infer", X_Dreamer_Prefer="Local", **{HEADER_LENGTH: "3"}
-        )
-    )
-    assert told is not None
-    assert (told.model, told.version, told.header_length) == ("a.b@lab", "1f", "3")
-    assert told.options == RunOptions("local")
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        head().replace(b"POST", b"GET"),
-        head().replace(b"HTTP/1.1", b"HTTP/1.0"),
-        head("/v2/models/echo/generate"),
-        head("/v2/models/a/b/infer"),
-        head("/v2/models/a%20b/infer"),
-        head("/v2/models/echo/infer?x=1"),
-        head(Host="evil.example"),
-        head(Host="localhost@evil.example"),
-        head(Host=None),
-        head(Origin="http://localhost"),
-        head(Origin="null"),
-        head(Content_Type=None),
-        head(Content_Type="text/plain"),
-        head(Content_Type="application/json; charset=utf-8"),
-        head(Content_Length=None),
-        head(Content_Length="+5"),
-        head(Content_Length="5, 5"),
-        head(Content_Length="99999999999"),
-        head(Content_Encoding="gzip"),
-        head(Accept_Encoding="gzip"),
-        head(Transfer_Encoding="chunked"),
-        head(Expect="100-continue"),
-        head(Connection="close"),
-        head(Connection="upgrade", Upgrade="websocket"),
-        head(X_Dreamer_Prefer="nowhere"),
-        head(X_Other="1"),
-        head(User_Agent="a\x00b"),
-        head(User_Agent="ä"),
-        head().replace(b"Host: ", b"Host : "),
-        head().replace(b"\r\nContent-Type", b"\r\n Content-Type"),
-        head().replace(b"\r\n\r\n", b"\r\nContent-Length: 6\r\n\r\n"),
-        head().replace(b"\r\n", b"\n"),
-    ],
-    ids=lambda other: other.decode("latin-1")[:400].replace("\r\n", "|"),
-)
-def test_any_other_head_is_left_to_the_framework(other: bytes) -> None:
-    assert read_head(other) is None
-
+from dreamer.protocol.inference_limits import OIP_BODIES_MAX_BYTES, OIP_STRAIGHT_BUFFER_BYTES
 
 # Answers
 
@@ -199,6 +78,28 @@ def test_large_tensors_and_small_ones_follow_each_other(client) -> None:
         assert client.values() == (1.5,) * size
 
 
+@pytest.mark.parametrize("size", [1, 10_000, 60_000])
+def test_request_behind_a_large_one_that_takes_long_is_answered(client, served, size) -> None:
+    waiting = Waiting(served)
+    client.send(request(*([1.5] * size)))
+    assert waiting.begun.wait(WAIT_S)
+    client.send(request(2.0))
+    on(served, lambda: None)
+    waiting.go()
+    assert client.values() == (1.5,) * size
+    assert client.values() == (2.0,)
+
+
+def test_more_requests_than_a_buffer_holds_wait_for_the_first(client, served) -> None:
+    waiting, one_more = Waiting(served), request(2.0)
+    many = 2 * OIP_STRAIGHT_BUFFER_BYTES // len(one_more)
+    # All of them are there before the first is even read.
+    on(served, lambda: client.send(one_more * many))
+    assert waiting.begun.wait(WAIT_S)
+    waiting.go()
+    assert [client.values() for _ in range(many)] == [(2.0,)] * many
+
+
 @pytest.mark.parametrize(
     ("body", "words"), [(b"{", "not JSON"), (b"[]", "must be a JSON object"), (b"{}", "inputs")]
 )
@@ -218,6 +119,85 @@ def test_bug_is_told_and_logged(client, served, caplog) -> None:
     status, _, body = client.answer()
     assert (status, "see its log" in json.loads(body)["error"]) == (500, True)
     assert "failed by a bug of ours" in caplog.text
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError("a pipe of ours"), ConnectionError()])
+def test_connection_lost_inside_is_no_client_that_is_gone(client, served, caplog, error) -> None:
+    async def broken(*_: object) -> None:
+        raise error
+
+    served.node.inference.infer = broken
+    client.send(request(1.0))
+    assert client.answer()[0] == 500
+    assert "failed by a bug of ours" in caplog.text
+
+
+def test_client_whose_request_is_cancelled_inside_is_not_left_waiting(client, served) -> None:
+    async def cancelled(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    served.node.inference.infer = cancelled
+    client.send(request(1.0))
+    assert client.ended()
+
+
+# Memory
+
+
+def held_bytes(connections) -> int:
+    return connections[0]._server.oip.bodies.held_bytes
+
+
+def test_body_that_is_only_announced_is_counted_until_its_client_is_gone(
+    served, connections
+) -> None:
+    client = Client(served)
+    client.send(head(Content_Length="500000"))
+    until(served, lambda: any(connections) and held_bytes(connections) >= 500_000)
+    client.end.close()
+    until(served, lambda: held_bytes(connections) == 0)
+
+
+def test_body_that_has_no_room_is_refused_by_the_framework(served, connections) -> None:
+    client = Client(served)
+    client.send(request(1.0))
+    client.values()
+    bodies = connections[0]._server.oip.bodies
+    on(served, lambda: bodies.take(OIP_BODIES_MAX_BYTES))
+    client.send(request(*([1.0] * 50_000)))
+    status, headers, _ = client.answer()
+    assert (status, by_framework(headers), len(connections[0]._buffer)) == (
+        503,
+        True,
+        OIP_STRAIGHT_BUFFER_BYTES,
+    )
+    client.end.close()
+
+
+@pytest.mark.parametrize("size", [50_000, 240_000])
+def test_idle_client_keeps_no_large_buffer(served, connections, monkeypatch, size) -> None:
+    monkeypatch.setattr(straight, "OIP_BODY_STALL_S", 0.02)
+    client = Client(served)
+    client.send(request(*([1.0] * size)))
+    client.values()
+    until(served, lambda: len(connections[0]._buffer) == OIP_STRAIGHT_BUFFER_BYTES)
+    assert held_bytes(connections) == 0
+    client.send(request(2.0))
+    assert client.values() == (2.0,)
+    client.end.close()
+
+
+@pytest.mark.parametrize("how", ["gone", "handed over"])
+def test_connection_that_is_over_is_looked_at_no_more(served, connections, how) -> None:
+    client = Client(served)
+    client.send(request(1.0))
+    client.values()
+    if how == "gone":
+        client.end.close()
+    else:
+        client.send(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    until(served, lambda: connections[0]._look_timer.cancelled())
+    client.end.close()
 
 
 # The framework goes on
@@ -257,6 +237,12 @@ def test_head_without_an_end_is_refused_by_the_framework(client) -> None:
     assert client.answer()[0] == 400
 
 
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+def test_head_with_bare_newlines_is_answered_at_once(client, ends) -> None:
+    client.send(head().removesuffix(b"\r\n").replace(b"\r\n", b"\n") + ends + b"{}   ")
+    assert client.answer()[0] == 400
+
+
 def test_body_that_is_large_is_the_frameworks(client) -> None:
     client.send(request(*([1.0] * 300_000)))
     status, headers, body = client.answer()
@@ -279,52 +265,3 @@ def test_half_a_request_is_handed_over_after_a_while(served, monkeypatch) -> Non
     status, headers, _ = client.answer()
     assert (status, by_framework(headers)) == (200, True)
     client.end.close()
-
-
-# The end
-
-
-def test_client_that_says_nothing_for_long_is_left(served, monkeypatch) -> None:
-    monkeypatch.setattr(straight, "OIP_BODY_STALL_S", 0.02)
-    monkeypatch.setattr(straight, "OIP_STRAIGHT_IDLE_S", 0.05)
-    client = Client(served)
-    client.send(request(1.0))
-    assert client.values() == (1.0,)
-    assert client.ended()
-    client.end.close()
-
-
-def text(model: str) -> bytes:
-    body = json.dumps(one(tensor("BYTES", [1], ["Hi"], name="text_input"))).encode()
-    return head(f"/v2/models/{model}/infer", Content_Length=str(len(body))) + body
-
-
-def test_client_that_hangs_up_ends_what_it_asked(client, served) -> None:
-    client.send(text("silent"))
-    assert served.node.inference.begun.wait(WAIT_S)
-    client.end.close()
-    assert served.node.inference.cancelled.wait(WAIT_S)
-
-
-def test_client_that_reads_nothing_is_cut_off(served, monkeypatch) -> None:
-    monkeypatch.setattr(straight, "REST_STALLED_CLIENT_TIMEOUT_S", 0.05)
-    client, whole = Client(served), request(*([1.0] * 200_000))
-    with pytest.raises(OSError, match=r"pipe|reset"):
-        client.send(whole * 100)
-    client.end.close()
-
-
-def test_stopping_ends_idle_clients_and_what_takes_too_long(tmp_path) -> None:
-    served = ServedNode(tmp_path / "home").start()
-    idle, busy = Client(served), Client(served)
-    idle.send(request(1.0))
-    idle.values()
-    busy.send(text("silent"))
-    assert served.node.inference.begun.wait(WAIT_S)
-    served.stop()
-    assert served.node.inference.cancelled.is_set()
-    assert idle.ended()
-    with pytest.raises((ConnectionError, AssertionError)):
-        busy.answer()
-    for client in (idle, busy):
-        client.end.close()

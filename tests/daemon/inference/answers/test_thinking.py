@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,10 @@ from dreamer.daemon.inference.answers.chat import ChatTemplate
 from dreamer.daemon.inference.answers.description import Description, read_description
 from dreamer.daemon.inference.answers.prompt import encode_prompt
 from dreamer.daemon.inference.requests import GenerateRequest, Message, Text
+from dreamer.daemon.inference.sampling_options import Grammar
+from dreamer.daemon.inference.thought_reading import AnswerReader, Thought
+from dreamer.daemon.inference.tool_forms import HERMES
+from dreamer.daemon.inference.tools import Tools
 from dreamer.protocol.errors import InputError
 
 SOURCE = """{{- messages[0].content }}
@@ -75,3 +81,33 @@ def test_model_that_never_thinks_says_so(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="does not support thinking"):
         encode_prompt(GenerateRequest(messages=TURNS, thinking=True), description)
     assert encode_prompt(GenerateRequest(messages=TURNS, thinking=False), description)
+
+
+OPENS = "{{ messages[0].content }}{% if tools %}tools <tool_call>{% endif %}<think>\n"
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+@pytest.mark.parametrize(
+    ("options", "text", "told"),
+    [
+        (
+            {"tools": Tools(json.dumps([ADD]), choice="required")},
+            '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>',
+            "{}",
+        ),
+        ({"grammar": Grammar("schema", '{"type": "object"}')}, '{"x": 1}', '{"x": 1}'),
+    ],
+)
+def test_answer_that_is_kept_to_a_grammar_is_no_thought(
+    tiny_model: Path, thinking: bool, options: dict[str, Any], text: str, told: str
+) -> None:
+    plain, template = read_description(tiny_model), ChatTemplate(OPENS, {})
+    sources = {"template_source": OPENS, "tool_source": OPENS, "tool_form": HERMES}
+    description = replace(plain, template=template, **sources)
+    asked = GenerateRequest(messages=TURNS, thinking=thinking, **options)
+    whole = "".join(one.text for one in said(description, asked, text))
+    assert whole == text
+    read = AnswerReader(True, frozenset({"add"}) if asked.tools else None).whole(whole, False)
+    assert not any(isinstance(part, Thought) for part in read)
+    assert "".join(getattr(part, "text", "") for part in read) == told

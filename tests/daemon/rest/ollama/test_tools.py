@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
 from dreamer.daemon.inference.requests import Message
+from dreamer.daemon.inference.tool_forms import tool_form
 from dreamer.daemon.inference.tools import ToolCall
+from dreamer.daemon.rest.ollama import details
 from dreamer.daemon.surfaces.inference import RunText
+from dreamer.protocol.inference_limits import TEMPLATE_MAX_BYTES
 
 HI = [{"role": "user", "content": "Rain?"}]
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -83,10 +87,20 @@ def test_call_that_is_cut_off_is_none(ollama):
     assert answer["message"] == {"role": "assistant", "content": ""}
 
 
-def test_call_whose_arguments_are_none_is_left_out(ollama):
-    says(ollama, OSLO.replace('"Oslo"', "Oslo"))
+@pytest.mark.parametrize("arguments", ["{'a': 1}", '{"a": 1,}', '{"a": [1}'])
+def test_call_whose_arguments_cannot_be_read_is_told_as_text(ollama, arguments):
+    says(ollama, OSLO.replace('{"city": "Oslo"}', arguments))
     _, answer = ollama.ask("/api/chat", {**BODY, "stream": False})
-    assert "tool_calls" not in answer["message"]
+    text = f'{{"name": "get_weather", "arguments": {arguments}}}'
+    assert answer["message"] == {"role": "assistant", "content": text}
+
+
+def test_call_that_the_model_never_ends_is_told_as_text(ollama):
+    says(ollama, OSLO[: OSLO.index("Os")])
+    lines = ollama.lines("/api/chat", BODY)
+    said = "".join(line["message"]["content"] for line in lines)
+    assert said == '{"name": "get_weather", "arguments": {"city": "}'
+    assert not any("tool_calls" in line["message"] for line in lines)
 
 
 def test_logprobs_come_with_words_only(ollama):
@@ -167,3 +181,28 @@ def test_a_model_can_not_begin_with_calls(ollama):
 def test_context_and_what_becomes_of_longer_prompts_go_along(ollama, path, fields, asked):
     ollama.lines(path, {"model": "prod", "messages": HI, "prompt": "hi", **fields})
     assert (ollama.asked().context, ollama.asked().truncate) == asked
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_template_that_is_too_long_to_be_used_is_not_read(ollama, directory, extra):
+    template = "{{ tools }}<tool_call>"
+    template += " " * (TEMPLATE_MAX_BYTES + extra - len(template))
+    (directory / "tokenizer_config.json").write_text(json.dumps({}))
+    (directory / "chat_template.jinja").write_text(template)
+    _, shown = ollama.ask("/api/show", {"model": "prod"})
+    assert ("tools" in shown["capabilities"]) is (extra == 0)
+    assert len(shown["template"]) == (0 if extra else TEMPLATE_MAX_BYTES)
+
+
+def test_template_is_searched_once_however_often_it_is_shown(ollama, directory, monkeypatch):
+    searched = []
+
+    def search(template):
+        searched.append(threading.current_thread())
+        return tool_form(template)
+
+    monkeypatch.setattr(details, "tool_form", search)
+    for _ in range(3):
+        ollama.ask("/api/show", {"model": "prod"})
+    # In a thread beside the event loop: it may take a while.
+    assert [one.name.startswith("asyncio_") for one in searched] == [True]

@@ -91,6 +91,18 @@ def test_whole_answer_has_its_calls(openai):
     assert second["function"] == {"name": "ping", "arguments": "{}"}
 
 
+@pytest.mark.parametrize(("parallel", "calls"), [(False, 1), (True, 2), (None, 2)])
+def test_without_parallel_calls_those_after_the_first_are_left_out(openai, parallel, calls):
+    says(openai, f"{OSLO}\n{PINGED}\nDone.")
+    fields = {"tools": [WEATHER, PING], "parallel_tool_calls": parallel}
+    (choice,) = openai.chat(**fields)["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", "Done.")
+    assert len(choice["message"]["tool_calls"]) == calls
+    *chunks, _ = openai.stream("/chat/completions", **fields)
+    told = [one for chunk in chunks for one in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert {one["index"] for one in told} == set(range(calls))
+
+
 def test_words_before_a_call_are_the_content(openai):
     says(openai, f"I look.\n\n{OSLO}")
     message = openai.chat(tools=[WEATHER])["choices"][0]["message"]

@@ -10,11 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from dreamer.protocol.limits import (
-    BLOCK_BYTES,
-    PICK_ALIGN_BLOCKS,
-    SEED_HELP_OVER_S,
-)
+from dreamer.protocol.limits import BLOCK_BYTES, PICK_ALIGN_BLOCKS, SEED_HELP_OVER_S
 from dreamer.protocol.swarm import bitfield
 from dreamer.protocol.swarm.availability import Availability
 from dreamer.protocol.swarm.crowd import Crowd
@@ -336,7 +332,7 @@ class Asking:
         allowed = held & self._allowed(source, now)
         if source.lane is Lane.ORIGIN:
             due = allowed if now >= self.origin_open_at else self._crowd.due(allowed, now)
-        elif self._is_alone_with(source):
+        elif self._alone_with(source):
             # Nobody to divide the blocks with: in order, so that the file is hashed as it comes.
             due = allowed
         elif self._crowd.alone or source.blocks != self._everything:
@@ -352,7 +348,7 @@ class Asking:
         first = bitfield.lowest(due)
         return first, bitfield.run_length(due, first, limit)
 
-    def _is_alone_with(self, source: Source) -> bool:
+    def _alone_with(self, source: Source) -> bool:
         # A public swarm has others in it, whom nobody here hears of.
         whole = source.blocks == self._everything and source.lane is not Lane.TORRENT
         return whole and self._crowd.alone and not self.discovering

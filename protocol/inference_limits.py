@@ -99,14 +99,6 @@ OIP_JSON_MAX_LISTS = 500_000
 OIP_JSON_OUTPUT_MAX_BYTES = 4 * MIB
 OIP_WHOLE_ANSWER_MAX_BYTES = 320 * KIB
 OIP_COMPRESSED_IN_LOOP_MAX_BYTES = 64 * KIB
-OIP_STRAIGHT_BODY_MAX_BYTES = 1 * MIB
-"""Larger ones are the web framework's: what it costs is little beside theirs."""
-OIP_STRAIGHT_BUFFER_BYTES = 16 * KIB
-OIP_STRAIGHT_AHEAD_BYTES = 4 * KIB
-"""What is read behind a request that needs a larger buffer, until it is answered."""
-OIP_STRAIGHT_KEPT_BYTES = 512 * KIB
-"""A larger buffer is let go after each request, a smaller one when its client is idle."""
-OIP_STRAIGHT_IDLE_S = 3600.0
 OIP_TENSORS_MAX = 1024
 OIP_TENSOR_MAX_DIMENSIONS = 32
 OIP_TEXTS_MAX = 256

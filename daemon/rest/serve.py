@@ -11,14 +11,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from dreamer.daemon.rest.app import OPEN_INFERENCE
 from dreamer.daemon.rest.local_socket import listen
-from dreamer.daemon.rest.oip.straight import StraightServer
 from dreamer.daemon.rest.readiness import make_probe_app
 from dreamer.daemon.setting_checks import split_address
 from dreamer.daemon.surfaces.readiness import Readiness
 from dreamer.protocol.errors import LocalError
-from dreamer.protocol.limits import REST_BACKLOG_CONNECTIONS, SHUTDOWN_DRAIN_S
+from dreamer.protocol.limits import SHUTDOWN_DRAIN_S
 
 _TOKEN_BYTES = 32
 
@@ -44,20 +42,14 @@ async def serving(
         app, handler_cancellation=True, shutdown_timeout=drain_s, access_log=None
     )
     await runner.setup()
-    assert runner.server is not None, "it was set up"
-    straight = StraightServer(app[OPEN_INFERENCE], runner.server)
     try:
-        end = listen(socket_path, socket_mode)
-        accepting = await asyncio.get_running_loop().create_unix_server(
-            straight, sock=end, backlog=REST_BACKLOG_CONNECTIONS
-        )
+        await web.SockSite(runner, listen(socket_path, socket_mode)).start()
         try:
             yield None if tcp is None else await _listen_tcp(runner, *tcp)
         finally:
-            accepting.close()
             await asyncio.to_thread(socket_path.unlink, missing_ok=True)
     finally:
-        await asyncio.gather(straight.close(drain_s), runner.cleanup())
+        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from dreamer.protocol.errors import BusyError
 from dreamer.protocol.inference_limits import OIP_BODIES_MAX_BYTES
@@ -15,9 +16,14 @@ class HeldBodies:
         self._most_bytes = most_bytes
         self.held_bytes = 0
 
-    def body(self) -> HeldBody:
-        """Count one body, which is let go at the end of its context."""
-        return HeldBody(self)
+    @contextmanager
+    def body(self) -> Iterator[HeldBody]:
+        """Count one body, which is let go at the end."""
+        held = HeldBody(self)
+        try:
+            yield held
+        finally:
+            self.held_bytes -= held.size_bytes
 
     def take(self, more_bytes: int) -> None:
         """Count bytes that are about to be held.
@@ -45,19 +51,3 @@ class HeldBody:
         if size_bytes > self.size_bytes:
             self._bodies.take(size_bytes - self.size_bytes)
             self.size_bytes = size_bytes
-
-    def let_go(self) -> None:
-        """Hold nothing any more."""
-        self._bodies.held_bytes -= self.size_bytes
-        self.size_bytes = 0
-
-    def __enter__(self) -> HeldBody:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.let_go()

@@ -36,9 +36,6 @@ class Failure:
     param: str | None = None
 
 
-BUG = Failure(500, "bug", "the daemon failed by a bug of its own: see its log")
-
-
 @dataclass(frozen=True)
 class Dialect:
     """``body`` is the JSON of a failure; ``status`` has what differs from our own statuses."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from dreamer.daemon.rest.dialects import BUG, Failure, dialect_of, error_headers, failure_of
+from dreamer.daemon.rest.dialects import Failure, dialect_of, error_headers, failure_of
 from dreamer.protocol.errors import DreamerError, ForbiddenError, InputError
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
             # Its status is on its way already: whoever serves cuts the connection.
             raise
         log.exception("%s %s failed by a bug of ours", request.method, request.path)
-        failure, headers = BUG, {}
+        failure = Failure(500, "bug", "the daemon failed by a bug of its own: see its log")
+        headers = {}
     return web.json_response(dialect.body(failure), status=failure.status, headers=headers)
 
 
@@ -92,17 +93,12 @@ def _allow(error: web.HTTPException) -> dict[str, str]:
 async def known_host(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse requests that were addressed to another name, or sent by another site's page."""
     host = request.headers.get("Host", "")
-    if not addressed_here(host):
+    if _host_name(host) not in HOSTS:
         raise ForbiddenError(f"host {host!r:.80} is not served here; use localhost or dreamerd")
     origin = request.headers.get("Origin")
     if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         raise ForbiddenError(f"pages of {origin!r:.80} may not use this API")
     return await handler(request)
-
-
-def addressed_here(host: str) -> bool:
-    """Return whether a ``Host`` header names this API."""
-    return _host_name(host) in HOSTS
 
 
 def _host_name(host: str) -> str | None:

@@ -44,7 +44,7 @@ def who_headers(started: RunStarted) -> dict[str, str]:
 
 def timing_headers(**seconds: float) -> dict[str, str]:
     """Return the durations given by their names, such as ``queue=0.01``, in seconds."""
-    told = [f"{name};dur={value * 1000:.3f}" for name, value in seconds.items()]
+    told = (f"{name};dur={value * 1000:.3f}" for name, value in seconds.items())
     return {TIMING_HEADER: ", ".join(told)}
 
 

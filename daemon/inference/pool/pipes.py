@@ -156,8 +156,16 @@ class _AtOnce(asyncio.Protocol):
     """Hands data on as it comes, and the end of the pipe to asyncio, which waits for that."""
 
     def __init__(self, take: Callable[[bytes], None], rest: asyncio.BaseProtocol) -> None:
-        self.data_received = take  # type: ignore[method-assign, assignment]
-        self.connection_lost = rest.connection_lost  # type: ignore[method-assign]
+        self._take = take
+        self._rest = rest
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        self._take(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Have asyncio take note."""
+        self._rest.connection_lost(exc)
 
 
 def _widen(transport: asyncio.BaseTransport) -> None:

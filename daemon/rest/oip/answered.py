@@ -35,7 +35,7 @@ _WINDOWS = {"gzip": _GZIP_WINDOW, "deflate": _ZLIB_WINDOW}
 
 _FASTEST = 1
 _PIECE_BYTES = MIB
-NARROW_BYTES = 64 * KIB
+_NARROW_BYTES = 64 * KIB
 """What every connection takes whole."""
 
 
@@ -45,16 +45,6 @@ async def respond(request: web.Request, asked: Asked, answer: Answer) -> web.Str
     Raises:
         InputError: an output has no form in JSON, and was not asked for as bytes.
     """
-    headers, parts = told(asked, answer)
-    coding = _coding(request)
-    if coding is not None:
-        headers["Content-Encoding"] = coding
-        parts = [await _compressed(parts, coding)]
-    return await _send(request, headers, parts)
-
-
-def told(asked: Asked, answer: Answer) -> tuple[dict[str, str], list[Data]]:
-    """Return an answer's headers and the parts of its body; raises as ``respond``."""
     blobs: list[Data] = []
     value = _envelope(answer)
     value["outputs"] = [_output(one, asked, blobs) for one in answer.outputs]
@@ -66,7 +56,12 @@ def told(asked: Asked, answer: Answer) -> tuple[dict[str, str], list[Data]]:
     }
     if blobs:
         headers[HEADER_LENGTH] = str(len(head))
-    return headers, [head, *blobs]
+    parts: list[Data] = [head, *blobs]
+    coding = _coding(request)
+    if coding is not None:
+        headers["Content-Encoding"] = coding
+        parts = [await _compressed(parts, coding)]
+    return await _send(request, headers, parts)
 
 
 def _envelope(answer: Answer) -> Json:
@@ -131,8 +126,8 @@ async def _send(
     size = sum(memoryview(part).nbytes for part in parts)
     if size <= OIP_WHOLE_ANSWER_MAX_BYTES:
         # One write, headers included: what a small answer's time goes into.
-        if size > NARROW_BYTES:
-            widen(request.transport)
+        if size > _NARROW_BYTES:
+            _widen(request)
         return web.Response(body=b"".join(parts), headers=headers)
     async with outgoing(request, {**headers, "Content-Length": str(size)}) as stream:
         for part in parts:
@@ -143,9 +138,9 @@ async def _send(
     return stream.response
 
 
-def widen(transport: asyncio.BaseTransport | None) -> None:
-    """Have a connection take such an answer whole, instead of half of it until that is read."""
-    end = transport.get_extra_info("socket") if transport else None
+def _widen(request: web.Request) -> None:
+    """Have the connection take such an answer whole, instead of half of it until that is read."""
+    end = request.transport.get_extra_info("socket") if request.transport else None
     # Each piece of it takes more than its bytes. The system lowers this to what it allows.
     with suppress(OSError):
         if end is not None:

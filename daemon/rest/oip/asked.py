@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -100,8 +100,7 @@ def read_asked(model: str, version: str, body: memoryview, header_length: str | 
         blobs = blobs[size or 0 :]
     if len(blobs):
         raise InputError(f"{len(blobs)} bytes follow the last input's: check binary_data_size")
-    said = head.call
-    call = Call(model, version, said.request_id, tuple(inputs), said.outputs, said.parameters)
+    call = replace(head.call, model=model, version=version, inputs=tuple(inputs))
     return Asked(call, head.binary, head.binary_else)
 
 

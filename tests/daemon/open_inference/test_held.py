@@ -19,17 +19,6 @@ def test_bodies_are_held_up_to_the_bound_and_let_go():
     assert bodies.held_bytes == 0
 
 
-def test_body_that_was_let_go_is_not_let_go_twice():
-    bodies = HeldBodies(most_bytes=100)
-    with bodies.body() as first:
-        first.grow(60)
-        first.let_go()
-        assert bodies.held_bytes == 0
-        first.grow(20)
-        assert bodies.held_bytes == 20
-    assert bodies.held_bytes == 0
-
-
 def test_one_alone_may_be_larger_than_all_together():
     bodies = HeldBodies(most_bytes=100)
     with bodies.body() as only:
